@@ -1,0 +1,39 @@
+# `make demo`, `make test`, `make check` work in a fresh clone: the environment is made on the way.
+PYTHON ?= python3
+VENV ?= .venv
+BIN := $(VENV)/bin
+
+.PHONY: help demo test check lint types fuzz clean
+
+help:
+	@echo "make demo   train a small network on handwritten digits, halve it, write report/report.html"
+	@echo "make test   run the tests"
+	@echo "make check  lint, types and tests, as CI does"
+	@echo "make clean  remove the environment and what was made"
+
+# torch comes first and by itself: its CPU build is used where one is at hand.
+$(VENV)/.installed: pyproject.toml requirements-dev.txt
+	$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11) and "deadhead needs Python 3.11 or newer: make PYTHON=python3.11 ...")'
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/pip install --quiet --disable-pip-version-check "$$(grep '^torch==' requirements-dev.txt)"
+	$(BIN)/pip install --quiet --disable-pip-version-check -r requirements-dev.txt
+	$(BIN)/pip install --quiet --disable-pip-version-check --no-deps --no-build-isolation -e .
+	@touch $@
+
+demo: $(VENV)/.installed
+	$(BIN)/deadhead demo --out report
+
+test: $(VENV)/.installed
+	$(BIN)/python -m pytest -n 2
+
+lint: $(VENV)/.installed
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+
+types: $(VENV)/.installed
+	$(BIN)/mypy
+
+check: lint types test
+
+clean:
+	rm -rf $(VENV) report .mypy_cache .ruff_cache .pytest_cache

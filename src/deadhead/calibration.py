@@ -1,0 +1,162 @@
+"""Calibration data: any iterable of batches, read once, kept on the CPU by rows, a part of it held out."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deadhead.errors import DataError
+from deadhead.graph.containers import as_call, take
+
+HELD_OUT = 0.2
+"""The fraction of the calibration rows that scores and compensation do not see."""
+
+LABELS = "labels"
+
+
+@dataclass(frozen=True)
+class Batch:
+    """One batch: `inputs` is what the model is called with, `targets` what the loss compares with (None without),
+    `raw` the batch as the user's data gave it, which a loss of the user's own receives."""
+
+    inputs: Any
+    targets: Any
+    raw: Any
+    rows: int
+
+    def to(self, device: torch.device) -> Batch:
+        """The same batch with its tensors on `device`."""
+        return Batch(_move(self.inputs, device), _move(self.targets, device), _move(self.raw, device), self.rows)
+
+
+def _move(value: Any, device: torch.device) -> Any:
+    tensors, structure = take(value)
+    return structure.fill([tensor.to(device) for tensor in tensors])
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """`fit` is what scores and compensation are computed on, `held_out` what they are checked on."""
+
+    fit: list[Batch]
+    held_out: list[Batch]
+
+    @property
+    def rows(self) -> int:
+        return count(self.fit) + count(self.held_out)
+
+
+def count(batches: Sequence[Batch]) -> int:
+    """The rows of all batches."""
+    return sum(batch.rows for batch in batches)
+
+
+def as_batch(raw: Any, *, labels_to_model: bool = False, batch_axis: int = 0) -> Batch:
+    """What a batch means: (inputs, targets), (inputs,), a mapping of keyword arguments with `labels`, or bare inputs.
+
+    >>> as_batch((torch.zeros(3, 2), torch.zeros(3))).rows
+    3
+    """
+    targets: Any = None
+    if isinstance(raw, Mapping):
+        inputs: Any = {key: value for key, value in raw.items() if labels_to_model or key != LABELS}
+        targets = raw.get(LABELS)
+    elif isinstance(raw, (tuple, list)):
+        if not 1 <= len(raw) <= 2:
+            raise DataError(
+                f"A batch is (inputs, targets), a mapping, or inputs alone; this one is a {type(raw).__name__} of "
+                f"{len(raw)}: put several inputs into a tuple of their own."
+            )
+        inputs, targets = raw[0], (raw[1] if len(raw) == 2 else None)
+    else:
+        inputs = raw
+    tensors = take(as_call(inputs))[0]
+    rows = next((tensor.shape[batch_axis] for tensor in tensors if tensor.dim() > batch_axis), None)
+    if rows is None:
+        raise DataError(
+            f"A batch holds no tensor with a batch axis {batch_axis}; batches are tensors, tuples or dicts of them."
+        )
+    for tensor in take(targets)[0]:
+        if tensor.dim() == 0 or tensor.shape[0] != rows:
+            raise DataError(f"A batch has {rows} rows of inputs and targets of shape {tuple(tensor.shape)}.")
+    return Batch(inputs, targets, raw, rows)
+
+
+def choose(batch: Batch, index: Tensor, *, labels_to_model: bool = False, batch_axis: int = 0) -> Batch:
+    """The rows `index` of a batch."""
+
+    def pick(value: Any, axis: int) -> Any:
+        tensors, structure = take(value)
+        return structure.fill(
+            [t.index_select(axis, index) if t.dim() > axis and t.shape[axis] == batch.rows else t for t in tensors]
+        )
+
+    if isinstance(batch.raw, (tuple, list)):
+        parts = [pick(batch.raw[0], batch_axis), *(pick(part, 0) for part in batch.raw[1:])]
+        raw = type(batch.raw)(parts) if type(batch.raw) in (tuple, list) else tuple(parts)
+    else:
+        raw = pick(batch.raw, batch_axis)
+    return as_batch(raw, labels_to_model=labels_to_model, batch_axis=batch_axis)
+
+
+def _keep(raw: Any) -> Any:
+    """A copy on the CPU that a loader which reuses its buffers cannot change."""
+    tensors, structure = take(raw)
+    return structure.fill([tensor.detach().to("cpu", copy=True) for tensor in tensors])
+
+
+def read(
+    data: Iterable[Any], *, samples: int | None = 4096, labels_to_model: bool = False, batch_axis: int = 0
+) -> list[Batch]:
+    """Up to `samples` rows of `data`, which is read once and no further than needed."""
+    if isinstance(data, (Tensor, Mapping, str)) or not isinstance(data, Iterable):
+        raise DataError(
+            f"data must be an iterable of batches, this is a {type(data).__name__}; put one batch into a list: "
+            "[(inputs, targets)]."
+        )
+    batches: list[Batch] = []
+    left = samples
+    for raw in data:
+        if left is not None and left <= 0:
+            break
+        batch = as_batch(_keep(raw), labels_to_model=labels_to_model, batch_axis=batch_axis)
+        if left is not None and batch.rows > left:
+            batch = choose(batch, torch.arange(left), labels_to_model=labels_to_model, batch_axis=batch_axis)
+        if batch.rows:
+            batches.append(batch)
+            left = None if left is None else left - batch.rows
+        if left is not None and left <= 0:
+            break
+    if not batches:
+        raise DataError("data holds no rows; a one-shot iterator that was read before is empty the second time.")
+    for batch in batches:
+        for tensor in take(batch.inputs)[0]:
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise DataError("data holds inputs that are not finite (NaN or infinity); clean them first.")
+    return batches
+
+
+def calibrate(
+    batches: Sequence[Batch], *, seed: int = 0, labels_to_model: bool = False, batch_axis: int = 0
+) -> Calibration:
+    """Hold out a fifth of the rows, chosen by `seed`, whatever batches they came in."""
+    total = count(batches)
+    if total < 2:
+        raise DataError("data holds a single row; at least two are needed, one to decide on and one to check with.")
+    generator = torch.Generator().manual_seed(seed)
+    held = torch.zeros(total, dtype=torch.bool)
+    held[torch.randperm(total, generator=generator)[: max(1, round(HELD_OUT * total))]] = True
+    parts: tuple[list[Batch], list[Batch]] = ([], [])
+    start = 0
+    for batch in batches:
+        mask = held[start : start + batch.rows]
+        start += batch.rows
+        for part, chosen in zip(parts, (~mask, mask), strict=True):
+            if chosen.any():
+                index = chosen.nonzero()[:, 0]
+                part.append(choose(batch, index, labels_to_model=labels_to_model, batch_axis=batch_axis))
+    return Calibration(*parts)

@@ -1,0 +1,128 @@
+"""The commands and their options."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+app = typer.Typer(
+    help=__doc__ and "Make a trained PyTorch network smaller, and find out what its units are worth.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+
+MODEL_HELP = (
+    "The model: package.module:factory, a function without arguments (or a module object) that gives a trained "
+    "torch.nn.Module. The current folder is searched first."
+)
+DATA_HELP = (
+    "The calibration data: package.module:factory, a function without arguments that gives an iterable of batches "
+    "(inputs, targets); or digits or mnist, the training part of those."
+)
+
+Model = Annotated[str, typer.Argument(help=MODEL_HELP, metavar="MODEL")]
+Data = Annotated[str, typer.Option(help=DATA_HELP, metavar="DATA")]
+LossName = Annotated[
+    str,
+    typer.Option(help="cross_entropy, mse, squared_error, binary_cross_entropy, model, or package.module:function."),
+]
+Criterion = Annotated[
+    str, typer.Option(help="What a unit is judged by: magnitude, random, activation_std, taylor1, mrs, mrp, oracle.")
+]
+Samples = Annotated[int, typer.Option(help="Rows of the calibration data to read; a fifth of them is held out.")]
+Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn.")]
+
+
+@app.callback()
+def _root() -> None:
+    """Make a trained PyTorch network smaller, and find out what its units are worth."""
+
+
+@app.command()
+def demo(
+    data: Annotated[
+        str, typer.Option(help="digits (comes with scikit-learn) or mnist (from $DEADHEAD_DATA, else downloaded).")
+    ] = "digits",
+    units: Annotated[float, typer.Option(help="The fraction of every group's units that is left.")] = 0.5,
+    out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("report"),
+    seed: Seed = 0,
+) -> None:
+    """Train a small convolutional network, halve it without retraining, and show what came out."""
+    from deadhead.cli.demo import run
+
+    run(data, units, out, seed)
+
+
+@app.command()
+def inspect(
+    model: Model,
+    data: Annotated[str | None, typer.Option(help=DATA_HELP, metavar="DATA")] = None,
+    shape: Annotated[
+        str | None, typer.Option(help="Shape of one example input instead of data, as in 1,3,224,224.")
+    ] = None,
+) -> None:
+    """List the groups of units of a model, who reads them, and why other axes are fixed."""
+    from deadhead.cli.commands import show_units
+
+    show_units(model, data, shape)
+
+
+@app.command()
+def score(
+    model: Model,
+    data: Data,
+    loss: LossName = "cross_entropy",
+    criterion: Criterion = "mrs",
+    absolute: Annotated[bool, typer.Option(help="Absolute values of signed criteria.")] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the saliencies of every unit to this JSON file.")] = None,
+    samples: Samples = 4096,
+    seed: Seed = 0,
+) -> None:
+    """Say what each unit of a model is worth."""
+    from deadhead.cli.commands import show_scores
+
+    show_scores(model, data, loss, criterion, absolute, out, samples, seed)
+
+
+@app.command()
+def prune(
+    model: Model,
+    data: Data,
+    out: Annotated[
+        Path, typer.Option(help="Folder for the pruned weights, the surgery, report.html and report.json.")
+    ] = Path("pruned"),
+    units: Annotated[
+        str | None, typer.Option(help="What is left of every group: a fraction (0.5) or a count (32).")
+    ] = None,
+    params: Annotated[str | None, typer.Option(help="What is left of all parameters: a fraction or a count.")] = None,
+    loss: LossName = "cross_entropy",
+    criterion: Criterion = "mrs",
+    compensate: Annotated[
+        str, typer.Option(help="How the units that stay take over: least_squares, mean, zero.")
+    ] = "least_squares",
+    only: Annotated[
+        list[str] | None, typer.Option(help="Prune only groups whose module name matches (repeatable).")
+    ] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave groups whose module name matches (repeatable).")
+    ] = None,
+    round_to: Annotated[int, typer.Option(help="Keep multiples of this many units.")] = 1,
+    min_units: Annotated[int, typer.Option(help="Keep at least this many units of each group.")] = 1,
+    test: Annotated[
+        str | None, typer.Option(help="Data that no decision sees, to measure on; as --data.", metavar="DATA")
+    ] = None,
+    samples: Samples = 4096,
+    seed: Seed = 0,
+) -> None:
+    """Prune a model. A budget says what is LEFT; `deadhead.load(OUT, model)` reads the result back."""
+    from deadhead.cli.commands import prune_model
+
+    prune_model(
+        model, data, out, units=units, params=params, loss=loss, criterion=criterion, compensate=compensate,
+        only=only or [], exclude=exclude or [], round_to=round_to, min_units=min_units, test=test, samples=samples,
+        seed=seed,
+    )  # fmt: skip

@@ -1,0 +1,100 @@
+"""What the commands do: resolve, call the library, show."""
+
+from __future__ import annotations
+
+import json
+from itertools import chain
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.table import Table
+
+import deadhead as dh
+from deadhead.calibration import as_batch
+from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_of, model_of
+from deadhead.errors import DataError
+from deadhead.graph.network import Network
+from deadhead.report import print_report, progress_bars, write
+
+
+def show_units(model: str, data: str | None, shape: str | None) -> None:
+    """`inspect`: the groups of units and the axes that are fixed."""
+    if (data is None) == (shape is None):
+        raise DataError("Give either --data or --shape, so that the model can be run once.")
+    module = model_of(model)
+    example: Any = example_of(shape) if shape is not None else as_batch(next(iter(data_of(data or "")))).inputs
+    print_units(dh.trace(module, example))
+
+
+def print_units(network: Network) -> None:
+    console = Console()
+    table = Table(title=f"{type(network.module).__name__}: units that can be pruned", title_justify="left")
+    for name in ("group", "units", "kind", "read by"):
+        table.add_column(name, justify="right" if name == "units" else "left", overflow="fold")
+    for group in network.groups:
+        readers = ", ".join(dict.fromkeys(site.module for site in group.consumers)) or "nothing"
+        table.add_row(_plain(group.name), f"{group.size:,}", group.kind, _plain(readers))
+    console.print(table)
+    if network.fixed:
+        fixed = Table(title="outputs that are fixed", title_justify="left")
+        fixed.add_column("module", overflow="fold")
+        fixed.add_column("why", overflow="fold")
+        for module, why in network.fixed.items():
+            fixed.add_row(_plain(module), _plain(why))
+        console.print(fixed)
+
+
+def show_scores(
+    model: str, data: str, loss: str, criterion: str, absolute: bool, out: Path | None, samples: int, seed: int
+) -> None:
+    """`score`: the saliencies of each group, and of every unit as JSON."""
+    with progress_bars() as progress:
+        found = dh.score(
+            model_of(model), data_of(data, progress=progress), loss=loss_of(loss), criterion=criterion,
+            absolute=absolute, samples=samples, seed=seed, progress=progress,
+        )  # fmt: skip
+    table = Table(title=f"saliency by {criterion}", title_justify="left")
+    table.add_column("group", overflow="fold")
+    for name in ("units", "least", "median", "greatest"):
+        table.add_column(name, justify="right")
+    for name, values in found.items():
+        numbers = (values.min(), values.median(), values.max())
+        table.add_row(_plain(name), f"{len(values):,}", *(f"{float(number):.4g}" for number in numbers))
+    Console().print(table)
+    if out is not None:
+        out.write_text(json.dumps({name: values.tolist() for name, values in found.items()}))
+        Console().print(f"wrote {out}")
+
+
+def prune_model(
+    model: str,
+    data: str,
+    out: Path,
+    *,
+    test: str | None,
+    loss: str,
+    units: str | None,
+    params: str | None,
+    **options: Any,
+) -> None:
+    """`prune`: the whole path, the folder and the report."""
+    folder = folder_for(out)
+    budget: dict[str, Any] = {"units": amount(units, "--units"), "params": amount(params, "--params")}
+    with progress_bars() as progress:
+        batches = iter(data_of(data, progress=progress))
+        first = next(batches, None)
+        pruned = dh.prune(
+            model_of(model), [] if first is None else chain([first], batches), loss=loss_of(loss),
+            test=None if test is None else data_of(test, "test"), progress=progress, **budget, **options,
+        )  # fmt: skip
+    pruned.save(folder)
+    page, _ = write(pruned.report, folder)
+    print_report(pruned.report)
+    Console().print(f"wrote {folder}: deadhead.load({str(folder)!r}, model) reads it back; look at {page}")
+
+
+def _plain(text: str) -> Any:
+    from rich.text import Text
+
+    return Text(text)

@@ -1,0 +1,29 @@
+"""The errors of deadhead: one sentence that names the thing, the reason and the remedy."""
+
+
+class DeadheadError(Exception):
+    """Anything that deadhead refuses to do."""
+
+
+class TraceError(DeadheadError):
+    """The network cannot be traced, or its graph does not compute what the module computes."""
+
+
+class DataError(DeadheadError):
+    """The calibration data cannot be used: none, one row, rows that do not match, values that are not finite."""
+
+
+class LossError(DeadheadError):
+    """The loss is unknown, is not one number per sample, or is not finite."""
+
+
+class BudgetError(DeadheadError):
+    """The budget is out of range, ambiguous, changes nothing or cannot be reached."""
+
+
+class CutError(DeadheadError):
+    """Nothing can be cut, or a cut network does not compute what its gated original computes."""
+
+
+class LoadError(DeadheadError):
+    """A saved result cannot be read, or does not belong to the model given."""

@@ -1,0 +1,178 @@
+"""Gates on units: the loss of each sample as a function of how far each unit is open.
+
+At every consumer of a group stands a gate, `a~[k] = lerp(r[k], a[k], alpha[k])`: alpha = 1 leaves the unit as it is, to
+the bit, alpha = 0 replaces it by its reference r.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+
+import torch
+from torch import Tensor
+
+from deadhead.calibration import Batch
+from deadhead.errors import DataError, LossError
+from deadhead.graph.graph import Edit, Edits
+from deadhead.graph.network import Network, Traced
+from deadhead.graph.units import Group, Site
+from deadhead.losses import Loss
+
+References = Mapping[str, Sequence[Tensor | None]]
+"""For each group, the reference at each of its consumers: a vector along the consumer's axis, or None for zero."""
+
+Visit = Callable[[Group, int, Tensor, Tensor], None]
+
+
+def along(vector: Tensor, dim: int, axis: int) -> Tensor:
+    """`vector` of shape (n,) or (rows, n) laid along `axis` of a tensor with `dim` axes, rows along axis 0."""
+    shape = [1] * dim
+    shape[axis] = vector.shape[-1]
+    if vector.dim() == 2:
+        shape[0] = vector.shape[0]
+    return vector.reshape(shape)
+
+
+def gate(value: Tensor, alpha: Tensor, reference: Tensor | None, site: Site) -> Tensor:
+    """`value` behind a gate: entries of unit k along the site's axis are lerp(r, a, alpha[k]), others as they were.
+
+    `alpha` has shape (K,) or (rows, K); `reference` has the length of the axis, or is None for zero.
+    """
+    units = site.units.to(value.device)
+    open_ = torch.ones((*alpha.shape[:-1], 1), dtype=alpha.dtype, device=alpha.device)
+    spread = torch.cat([alpha, open_], -1).to(value.device, value.dtype)[..., units]
+    spread = along(spread, value.dim(), site.axis)
+    if reference is None:
+        return value * spread
+    at = along(reference.to(value.device, value.dtype), value.dim(), site.axis)
+    return torch.lerp(at.expand_as(value), value, spread.expand_as(value))
+
+
+class Gates:
+    """The loss of a network as a function of its gates.
+
+    `references` gives r for each group (zero where it is missing). The network, its parameters and gradients are not
+    touched: replays run on detached state, which `state` may replace (weights of another network of the same shape).
+    `added` gives constants to add to what the consumers of a weight, by its name, make.
+    """
+
+    def __init__(
+        self,
+        network: Network,
+        loss: Loss,
+        references: References | None = None,
+        state: Mapping[str, Tensor] | None = None,
+        added: Mapping[str, Tensor] | None = None,
+    ) -> None:
+        self.network = network
+        self.loss_function = loss
+        self.references = references or {}
+        self.state = network.frozen_state() if state is None else state
+        self.added = added or {}
+
+    def edits(self, traced: Traced, alpha: Mapping[str, Tensor]) -> Edits:
+        """The edits that put gates at alpha[group], shape (K,), on the consumers of each group named."""
+        edits = Edits()
+        for name, value in alpha.items():
+            group = traced.group(name)
+            references = self.references.get(name) or [None] * len(group.consumers)
+            for site, reference in zip(group.consumers, references, strict=True):
+                _chain(edits.read.setdefault(site.node, {}), site.position, _gate_edit(value, reference, site))
+        if self.added:
+            for site in (site for group in traced.units.groups for site in group.consumers):
+                if site.weight in self.added:
+                    edits.made[site.node] = _add_edit(self.added[site.weight or ""], site)
+        return edits
+
+    def outputs(self, alpha: Mapping[str, Tensor], batch: Batch) -> object:
+        """The network's outputs, in its own container, with the gates at `alpha`."""
+        tensors = self.network.flatten(batch.inputs)
+        traced = self.network.traced(tensors)
+        return traced.output.fill(traced.graph.run(tensors, self.state, self.edits(traced, alpha)))
+
+    def loss(self, alpha: Mapping[str, Tensor], batch: Batch) -> Tensor:
+        """`L_n(alpha)` for each row of the batch, shape (rows,); differentiable in alpha."""
+        batch = batch.to(self.network.device())
+        losses = self.loss_function.per_sample(self.outputs(alpha, batch), batch)
+        if not torch.isfinite(losses).all():
+            raise LossError(
+                f"The loss {self.loss_function.name} is not finite on this data; nothing can be decided by "
+                "it: check the targets, the inputs and the model's outputs."
+            )
+        return losses
+
+    def sensitivities(self, batch: Batch, visit: Visit) -> Tensor:
+        """One forward and one backward pass: `visit(group, consumer index, a, g)` for each consumer of each group.
+
+        `a` is the activation that the consumer reads and `g = d(sum_n L_n)/da` through that consumer alone, both in
+        the activation's shape. Row n's part of g is `dL_n/da_n`, as samples do not see each other. Returns `L_n`.
+        """
+        batch = batch.to(self.network.device())
+        tensors = self.network.flatten(batch.inputs)
+        traced = self.network.traced(tensors)
+        edits, leaves = Edits(), []
+        for group in traced.units.groups:
+            for index, site in enumerate(group.consumers):
+
+                def tap(value: Tensor, group: Group = group, index: int = index) -> Tensor:
+                    if value.requires_grad:
+                        edge = value.view_as(value)
+                    else:
+                        edge = value.detach().requires_grad_()
+                        leaves.append(edge)
+                    held = edge.detach()
+                    edge.register_hook(lambda gradient: visit(group, index, held, gradient))  # type: ignore[no-untyped-call]
+                    return edge
+
+                _chain(edits.read.setdefault(site.node, {}), site.position, tap)
+        with torch.enable_grad():
+            outputs = traced.output.fill(traced.graph.run(tensors, self.state, edits))
+            losses = self.loss_function.per_sample(outputs, batch)
+            if not torch.isfinite(losses).all():
+                raise LossError(
+                    f"The loss {self.loss_function.name} is not finite on this data; nothing can be decided by it."
+                )
+            if leaves and losses.requires_grad:
+                torch.autograd.backward(losses.sum(), inputs=leaves)
+        return losses.detach()
+
+
+def _chain(edits: dict[int, Edit], position: int, edit: Edit) -> None:
+    """Put `edit` behind what stands at the same argument already."""
+    before = edits.get(position)
+    edits[position] = edit if before is None else (lambda value: edit(before(value)))
+
+
+def _gate_edit(alpha: Tensor, reference: Tensor | None, site: Site) -> Edit:
+    return lambda value: gate(value, alpha, reference, site)
+
+
+def _add_edit(constant: Tensor, site: Site) -> Edit:
+    return lambda value: value + along(constant, value.dim(), 1 if "conv" in str(site.node.target) else value.dim() - 1)
+
+
+def by_row(value: Tensor, site: Site, rows: int) -> Tensor:
+    """`value` summed over everything but the sample and the site's axis: shape (rows, n).
+
+    Raises `DataError` where the first axis of `value` does not count the rows.
+    """
+    if site.axis == 0 or value.shape[0] % rows:
+        raise DataError(
+            f"The samples of a batch see each other at {site.module}: its input has shape {tuple(value.shape)} for "
+            f"{rows} rows. Criteria that need a loss per sample cannot be computed there; choose another criterion."
+        )
+    value = value.movedim(site.axis, -1)
+    return value.reshape(rows, -1, value.shape[-1]).sum(1)
+
+
+def by_unit(columns: Tensor, site: Site, size: int) -> Tensor:
+    """Columns along the site's axis (last axis, n) summed into units: last axis K."""
+    units = site.units.to(columns.device)
+    inside = units >= 0
+    result = columns.new_zeros((*columns.shape[:-1], size))
+    return result.index_add_(-1, units[inside], columns[..., inside])
+
+
+def columns_sum(value: Tensor, site: Site) -> Tensor:
+    """The sum of each column along the site's axis over samples and positions, shape (n,), float64."""
+    return value.movedim(site.axis, -1).flatten(0, -2).sum(0, dtype=torch.float64)

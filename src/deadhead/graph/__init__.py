@@ -1,0 +1,1 @@
+"""The traced graph: tracing, replay, labels, units. It imports nothing of deadhead but errors."""

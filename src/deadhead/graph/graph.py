@@ -1,0 +1,167 @@
+"""A traced graph that can be replayed: the nodes of an exported program, without side effects, with edits between."""
+
+from __future__ import annotations
+
+import operator
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from torch.export import ExportedProgram
+from torch.export.graph_signature import InputKind, OutputKind
+
+Edit = Callable[[Tensor], Tensor]
+Around = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Any]
+
+_MAY_ALIAS = {
+    "reshape",
+    "contiguous",
+    "flatten",
+    "dropout",
+    "to",
+    "type_as",
+    "feature_dropout",
+    "alpha_dropout",
+    "detach",
+}
+_SKIPPED = {
+    "_assert_tensor_metadata",
+    "_assert_scalar",
+    "_assert_async",
+    "sym_constrain_range_for_size",
+    "sym_constrain_range",
+}
+
+
+@dataclass
+class Edits:
+    """What a replay does differently: `read[node][position]` is applied to an argument before the node reads it,
+    `made[node]` to what the node gives, `around[node](function, args, kwargs)` takes the place of its function."""
+
+    read: dict[fx.Node, dict[int, Edit]] = field(default_factory=dict)
+    made: dict[fx.Node, Edit] = field(default_factory=dict)
+    around: dict[fx.Node, Around] = field(default_factory=dict)
+
+
+class Graph:
+    """The nodes of an exported program as pure functions of inputs, parameters, buffers and constants."""
+
+    def __init__(self, program: ExportedProgram, prefix: str = "") -> None:
+        if _needs_decomposition(program.graph):
+            program = program.run_decompositions({})
+        self.module = program.graph_module
+        self.nodes: list[fx.Node] = list(program.graph.nodes)
+        signature = program.graph_signature
+        by_name = {node.name: node for node in self.nodes if node.op == "placeholder"}
+        self.state: dict[fx.Node, str] = {}
+        self.buffers: set[str] = set()
+        self.constants: dict[fx.Node, Any] = {}
+        self.inputs: list[fx.Node] = []
+        for spec in signature.input_specs:
+            node = by_name.get(getattr(spec.arg, "name", ""))
+            if node is None:
+                continue
+            if spec.kind in (InputKind.PARAMETER, InputKind.BUFFER):
+                self.state[node] = str(spec.target).removeprefix(prefix)
+                if spec.kind is InputKind.BUFFER:
+                    self.buffers.add(self.state[node])
+            elif spec.kind is InputKind.USER_INPUT:
+                self.inputs.append(node)
+            else:
+                self.constants[node] = program.constants[str(spec.target)]
+        kept = [spec.kind is OutputKind.USER_OUTPUT for spec in signature.output_specs]
+        self.outputs: list[Any] = [arg for arg, keep in zip(self.nodes[-1].args[0], kept, strict=True) if keep]  # type: ignore[arg-type]
+        self.calls = [node for node in self.nodes if node.op in ("call_function", "get_attr")]
+        self._functions = {node: _pure(node) for node in self.calls if node.op == "call_function"}
+        self._last_use = self._find_last_uses()
+
+    def _find_last_uses(self) -> dict[fx.Node, list[fx.Node]]:
+        seen: set[fx.Node] = {node for node in self.outputs if isinstance(node, fx.Node)}
+        last: dict[fx.Node, list[fx.Node]] = {}
+        for node in reversed(self.calls):
+            last[node] = [arg for arg in (*node.all_input_nodes, node) if arg not in seen]
+            seen.update(node.all_input_nodes)
+            seen.add(node)
+        return last
+
+    def run(self, inputs: Sequence[Tensor], state: Mapping[str, Tensor], edits: Edits | None = None) -> list[Any]:
+        """The outputs for `inputs`, with parameters and buffers by name from `state`."""
+        edits = edits or Edits()
+        values: dict[fx.Node, Any] = dict(zip(self.inputs, inputs, strict=True))
+        values.update(self.constants)
+        values.update((node, state[name]) for node, name in self.state.items())
+        for node in self.calls:
+            values[node] = self._step(node, values, edits)
+            for dead in self._last_use[node]:
+                values.pop(dead, None)
+        return [values[out] if isinstance(out, fx.Node) else out for out in self.outputs]
+
+    def _step(self, node: fx.Node, values: dict[fx.Node, Any], edits: Edits) -> Any:
+        if node.op == "get_attr":
+            return operator.attrgetter(str(node.target))(self.module)
+        args: list[Any] = [fx.node.map_arg(arg, values.__getitem__) for arg in node.args]
+        kwargs = {key: fx.node.map_arg(arg, values.__getitem__) for key, arg in node.kwargs.items()}
+        for position, edit in edits.read.get(node, {}).items():
+            args[position] = edit(args[position])
+        around = edits.around.get(node)
+        function = self._functions[node]
+        value = function(*args, **kwargs) if around is None else around(function, args, kwargs)
+        made = edits.made.get(node)
+        return value if made is None else made(value)
+
+
+def _pure(node: fx.Node) -> Callable[..., Any]:
+    """The function of a node, free of side effects."""
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload):
+        return target  # type: ignore[return-value]
+    name = target._schema.name.split("::")[1]
+    if name in _SKIPPED:
+        return lambda *args, **kwargs: None
+    if name in ("detach", "detach_"):
+        return lambda value: value
+    if target._schema.is_mutable:
+        return _functional(target) or target
+    return target
+
+
+def _functional(target: torch._ops.OpOverload) -> Callable[..., Any] | None:
+    """The form of an in-place op that gives a new tensor."""
+    namespace, name = target._schema.name.split("::")
+    packet = getattr(getattr(torch.ops, namespace), name.removesuffix("_"), None)
+    return getattr(packet, target._overloadname, None) if packet is not None and name.endswith("_") else None
+
+
+def _needs_decomposition(graph: fx.Graph) -> bool:
+    """Whether an in-place op writes to something that is read later under another name: then only torch's own
+    functionalisation gets it right."""
+    order = {node: i for i, node in enumerate(graph.nodes)}
+    family: dict[fx.Node, fx.Node] = {}
+    members: dict[fx.Node, list[fx.Node]] = {}
+    for node in graph.nodes:
+        root = node
+        target = node.target
+        if isinstance(target, torch._ops.OpOverload):
+            schema = target._schema
+            aliases = any(result.alias_info is not None for result in schema.returns)
+            mutated = [
+                arg
+                for arg, spec in zip(node.args, schema.arguments, strict=False)
+                if isinstance(arg, fx.Node) and spec.alias_info is not None and spec.alias_info.is_write
+            ]
+            for arg in mutated:
+                if _functional(target) is None:
+                    return True
+                relatives = members[family[arg]]
+                if any(order[user] > order[node] for each in relatives for user in each.users):
+                    return True
+            name = schema.name.split("::")[1].removesuffix("_")
+            if (aliases or name in _MAY_ALIAS) and node.args and isinstance(node.args[0], fx.Node):
+                root = family[node.args[0]]
+        elif target is operator.getitem and isinstance(node.args[0], fx.Node):
+            root = family[node.args[0]]
+        family[node] = root
+        members.setdefault(root, []).append(node)
+    return False

@@ -1,0 +1,420 @@
+"""Labels: which indices of which axes belong together, found by running labels forward through the graph.
+
+Every index of every parameter axis starts with a fresh label. Data movement moves labels, elementwise ops and
+contractions merge them (union-find), ops that mix an axis fix it, for a reason that is kept. What is left, a class of
+labels that nothing fixed, is a unit.
+
+An axis may share its labels with others: after `reshape(3, heads, width)` of one axis of 3 * heads * width labels, the
+three axes carry one *block* of labels together, and what follows decides along which of them the units lie (a
+contraction over the width leaves the heads, say). A block that nothing decided is settled at the end.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import fx
+
+Array = NDArray[np.int64]
+INSIDE = "it lies inside a unit"
+
+
+@dataclass(frozen=True)
+class Block:
+    """Labels that `axes` (ascending) carry together: `labels` has one axis for each of them."""
+
+    axes: tuple[int, ...]
+    labels: Array
+
+
+@dataclass(frozen=True)
+class Value:
+    """The labels of one tensor: axes in a block are labelled, `why` says of each other axis what fixed it."""
+
+    shape: tuple[int, ...]
+    blocks: tuple[Block, ...] = ()
+    why: tuple[str, ...] = ()
+
+    def block_of(self, axis: int) -> Block | None:
+        return next((block for block in self.blocks if axis in block.axes), None)
+
+
+@dataclass(frozen=True)
+class Contact:
+    """A place where a contraction meets labels: operand `position` of `node`, along `axis`.
+
+    `weight` names the parameter on the other side and `weight_axis` its axis; None where that side is an activation
+    or a parameter that other ops went over first.
+    """
+
+    node: fx.Node
+    position: int
+    axis: int
+    labels: Array
+    weight: str | None
+    weight_axis: int | None
+
+
+@dataclass(frozen=True)
+class Aligned:
+    """What aligning operands found: the block ((letters), labels) of each labelled letter, and why others are fixed."""
+
+    blocks: dict[str, tuple[tuple[str, ...], Array]]
+    reasons: dict[str, str]
+
+
+class Labels:
+    """Union-find over labels, the labelled values of a graph, and what the ops recorded on the way.
+
+    `weights` says which nodes are a parameter, or one with its axes in another order: (name, the parameter's axis for
+    each axis). `live` holds the nodes that depend on the inputs.
+    """
+
+    def __init__(self) -> None:
+        self._parent: Array = np.zeros(1, dtype=np.int64)
+        self._count = 0
+        self._fixed: list[tuple[Array, str]] = []
+        self._fixed_mask: NDArray[np.bool_] | None = None
+        self.values: dict[fx.Node, Any] = {}
+        self.weights: dict[fx.Node, tuple[str, tuple[int, ...]]] = {}
+        self.live: set[fx.Node] = set()
+        self.consumers: list[Contact] = []
+        self.producers: list[Contact] = []
+        self._open: list[Value] = []
+
+    # -- union-find -----------------------------------------------------------------------------------------------
+
+    def fresh(self, count: int) -> Array:
+        """`count` labels that nothing has yet."""
+        start = self._count
+        self._count += count
+        if self._count > len(self._parent):
+            grown = np.arange(max(self._count, 2 * len(self._parent)), dtype=np.int64)
+            grown[: len(self._parent)] = self._parent
+            grown[len(self._parent) :] = np.arange(len(self._parent), len(grown))
+            self._parent = grown
+        self._parent[start : self._count] = np.arange(start, self._count)
+        return np.arange(start, self._count, dtype=np.int64)
+
+    def find(self, labels: Array) -> Array:
+        """The root of each label."""
+        roots = self._parent[labels]
+        while True:
+            above = self._parent[roots]
+            if np.array_equal(above, roots):
+                break
+            roots = above
+        self._parent[labels] = roots
+        return roots
+
+    def union(self, left: Array, right: Array) -> None:
+        """Merge `left` and `right` entry by entry (broadcast)."""
+        left, right = np.broadcast_arrays(left, right)
+        left, right = self.find(left.ravel()), self.find(right.ravel())
+        while True:
+            apart = left != right
+            if not apart.any():
+                return
+            left, right = left[apart], right[apart]
+            self._parent[np.maximum(left, right)] = np.minimum(left, right)
+            left, right = self.find(left), self.find(right)
+            self._fixed_mask = None
+
+    def fix(self, labels: Array, why: str) -> None:
+        """No unit may hold any of `labels`."""
+        if labels.size:
+            self._fixed.append((labels.ravel(), why))
+            self._fixed_mask = None
+
+    def fixed(self, labels: Array) -> NDArray[np.bool_]:
+        """Which of `labels` are fixed."""
+        if self._fixed_mask is None or len(self._fixed_mask) < self._count:
+            mask = np.zeros(self._count, dtype=np.bool_)
+            for each, _ in self._fixed:
+                mask[self.find(each)] = True
+            self._fixed_mask = mask
+        return self._fixed_mask[self.find(labels)]
+
+    def reasons(self) -> dict[int, str]:
+        """For each root that is fixed, what fixed it first."""
+        reasons: dict[int, str] = {}
+        for labels, why in self._fixed:
+            for root in np.unique(self.find(labels)):
+                reasons.setdefault(int(root), why)
+        return reasons
+
+    # -- values ---------------------------------------------------------------------------------------------------
+
+    def parameter(self, shape: Sequence[int]) -> Value:
+        """A tensor whose every axis starts with fresh labels."""
+        return Value(
+            tuple(shape), tuple(Block((axis,), self.fresh(size)) for axis, size in enumerate(shape)), ("",) * len(shape)
+        )
+
+    @staticmethod
+    def plain(shape: Sequence[int], why: str) -> Value:
+        """A tensor without labels."""
+        return Value(tuple(shape), (), (why,) * len(shape))
+
+    def tidy(self, value: Value) -> Value:
+        """Drop from each block the axes along which its labels are equal: units do not lie along them."""
+        blocks: list[Block] = []
+        why = list(value.why)
+        for block in value.blocks:
+            labels = self.find(block.labels)
+            axes = list(block.axes)
+            for place in range(len(axes) - 1, -1, -1):
+                first = labels.take([0], axis=place)
+                if len(axes) > 1 and np.array_equal(np.broadcast_to(first, labels.shape), labels):
+                    labels = first.squeeze(place)
+                    why[axes[place]] = why[axes[place]] or INSIDE
+                    del axes[place]
+            blocks.append(Block(tuple(axes), labels))
+        return Value(value.shape, tuple(blocks), tuple(why))
+
+    def fix_axis(self, value: Value, axis: int, why: str) -> Value:
+        """Fix one axis. Where it shares a block, what lies along it is merged and the block goes on without it."""
+        block = value.block_of(axis)
+        reasons = list(value.why)
+        reasons[axis] = reasons[axis] or why
+        if block is None:
+            return replace(value, why=tuple(reasons))
+        others = tuple(each for each in value.blocks if each is not block)
+        if len(block.axes) == 1:
+            self.fix(block.labels, why)
+            return Value(value.shape, others, tuple(reasons))
+        place = block.axes.index(axis)
+        first = block.labels.take([0], axis=place)
+        self.union(block.labels, first)
+        kept = Block(tuple(a for a in block.axes if a != axis), self.find(first.squeeze(place)))
+        return self.tidy(Value(value.shape, (*others, kept), tuple(reasons)))
+
+    def fix_all(self, value: Value, why: str) -> Value:
+        for block in value.blocks:
+            self.fix(block.labels, why)
+        return Value(value.shape, (), tuple(each or why for each in value.why))
+
+    @staticmethod
+    def drop(value: Value, axis: int) -> Value:
+        """`value` without an axis that carries no labels."""
+        blocks = tuple(Block(tuple(a - (a > axis) for a in block.axes), block.labels) for block in value.blocks)
+        return Value(value.shape[:axis] + value.shape[axis + 1 :], blocks, value.why[:axis] + value.why[axis + 1 :])
+
+    def take(self, value: Value, axis: int, indices: Array) -> Value:
+        """The given indices of one axis, in that order, repeated as they are."""
+        shape = (*value.shape[:axis], len(indices), *value.shape[axis + 1 :])
+        blocks = tuple(
+            Block(block.axes, block.labels.take(indices, axis=block.axes.index(axis))) if axis in block.axes else block
+            for block in value.blocks
+        )
+        return Value(shape, blocks, value.why)
+
+    def permute(self, value: Value, order: Sequence[int]) -> Value:
+        """Axis i of the result is axis order[i] of `value`."""
+        place = {axis: new for new, axis in enumerate(order)}
+        blocks = []
+        for block in value.blocks:
+            axes = [place[axis] for axis in block.axes]
+            ranks = np.argsort(axes)
+            blocks.append(Block(tuple(axes[r] for r in ranks), block.labels.transpose(ranks)))
+        return Value(tuple(value.shape[a] for a in order), tuple(blocks), tuple(value.why[a] for a in order))
+
+    def reshape(self, value: Value, shape: Sequence[int]) -> Value:
+        """Row-major reshape. Merged axes repeat the labels of the one that has them; split axes share a block."""
+        shape = tuple(shape)
+        value = self.tidy(value)
+        if 0 in shape or 0 in value.shape:
+            return self.plain(shape, "it is empty") if not value.blocks else self.fix_all(value, "it is empty")
+        segments = list(_segments(value.shape, shape))
+        for old, _ in segments:
+            touching = sorted({block.axes[0]: block for block in value.blocks if set(block.axes) & set(old)}.items())
+            for _, block in touching[1:]:
+                for axis in set(block.axes) & set(old):
+                    value = self.fix_axis(value, axis, "a reshape merges it with another labelled axis")
+        why = [""] * len(shape)
+        for old, new in segments:
+            reason = next((value.why[a] for a in old if value.why[a] and value.block_of(a) is None), INSIDE)
+            for axis in new:
+                why[axis] = reason
+        blocks = []
+        for block in value.blocks:
+            touched = [(old, new) for old, new in segments if set(old) & set(block.axes)]
+            if not any(new for _, new in touched):
+                self.fix(block.labels, "a reshape drops its axis")
+                continue
+            all_old = [axis for old, _ in touched for axis in old]
+            all_new = [axis for _, new in touched for axis in new]
+            index = tuple(slice(None) if axis in block.axes else None for axis in all_old)
+            labels = np.broadcast_to(block.labels[index], [value.shape[a] for a in all_old])
+            blocks.append(Block(tuple(all_new), labels.reshape([shape[a] for a in all_new])))
+            for axis in all_new:
+                why[axis] = ""
+        result = self.tidy(Value(shape, tuple(blocks), tuple(why)))
+        if any(len(block.axes) > 1 for block in result.blocks):
+            self._open.append(result)
+        return result
+
+    def settle(self) -> None:
+        """Decide for every block that still spans several axes: units lie along the longest of them."""
+        for value in self._open:
+            value = self.tidy(value)
+            while any(len(block.axes) > 1 for block in value.blocks):
+                block = next(block for block in value.blocks if len(block.axes) > 1)
+                shortest = min(block.axes, key=lambda axis: (value.shape[axis], axis))
+                value = self.fix_axis(value, shortest, INSIDE)
+
+    def align(
+        self,
+        operands: Sequence[tuple[Value, Sequence[str]]],
+        sizes: dict[str, int],
+        contracted: Iterable[str],
+        why: str,
+    ) -> Aligned:
+        """Merge the labels of axes that share a letter, as in an einsum.
+
+        Letters in `contracted` end alone in their blocks: where one shared a block
+        with others, the units lie along those. Letters that are fixed in any operand are fixed in all.
+        """
+        values = [self._spread(value, letters, sizes, why) for value, letters in operands]
+        contracted = set(contracted)
+        while True:
+            change = self._conflict(
+                [(v, letters) for v, (_, letters) in zip(values, operands, strict=True)], contracted, sizes
+            )
+            if change is None:
+                break
+            letter, reason = change
+            for i, (_, letters) in enumerate(operands):
+                for axis, each in enumerate(letters):
+                    if each == letter and values[i].shape[axis] == sizes[letter]:
+                        values[i] = self.fix_axis(values[i], axis, reason or why)
+        joint: dict[str, tuple[str, ...]] = {}
+        arrays: dict[tuple[str, ...], Array] = {}
+        order = {letter: rank for rank, letter in enumerate(sizes)}
+        parts = [
+            (tuple(letters[a] for a in block.axes), block.labels)
+            for value, (_, letters) in zip(values, operands, strict=True)
+            for block in value.blocks
+        ]
+        for letters, _ in parts:
+            merged = set(letters).union(*(joint.get(letter, ()) for letter in letters))
+            group = tuple(sorted(merged, key=order.__getitem__))
+            for letter in group:
+                joint[letter] = group
+        for letters, labels in parts:
+            group = joint[letters[0]]
+            ranks = sorted(range(len(letters)), key=lambda i: order[letters[i]])
+            labels = labels.transpose(ranks)
+            index = tuple(slice(None) if letter in letters else None for letter in group)
+            labels = np.broadcast_to(labels[index], [sizes[letter] for letter in group])
+            if group in arrays:
+                self.union(arrays[group], labels)
+            else:
+                arrays[group] = labels
+        reasons: dict[str, str] = {}
+        for value, (_, letters) in zip(values, operands, strict=True):
+            for axis, letter in enumerate(letters):
+                if value.shape[axis] == sizes[letter] and value.why[axis]:
+                    reasons.setdefault(letter, value.why[axis])
+        blocks = {letter: (group, self.find(arrays[group])) for letter, group in joint.items()}
+        return Aligned(blocks, reasons)
+
+    def _spread(self, value: Value, letters: Sequence[str], sizes: dict[str, int], why: str) -> Value:
+        """`value` with labels on broadcast axes of size one fixed: one index cannot stand for many."""
+        value = self.tidy(value)
+        for axis, letter in enumerate(letters):
+            if value.shape[axis] == 1 and sizes[letter] != 1:
+                value = self.fix_axis(value, axis, f"{why} broadcasts it")
+        return value
+
+    @staticmethod
+    def _conflict(
+        operands: Sequence[tuple[Value, Sequence[str]]], contracted: set[str], sizes: dict[str, int]
+    ) -> tuple[str, str] | None:
+        """A letter that has to be fixed before blocks can be merged, and the reason."""
+        labelled: dict[str, set[str]] = {}
+        for value, letters in operands:
+            for block in value.blocks:
+                names = {letters[axis] for axis in block.axes}
+                for name in names:
+                    labelled.setdefault(name, set()).update(names)
+        for value, letters in operands:
+            for axis, letter in enumerate(letters):
+                broadcast = value.shape[axis] == 1 and sizes[letter] != 1
+                if letter in labelled and not broadcast and value.block_of(axis) is None:
+                    return letter, value.why[axis]
+        for letter, names in labelled.items():
+            if letter in contracted and len(names) > 1:
+                return letter, INSIDE
+        for value, letters in operands:
+            where = [{letters[axis] for axis in block.axes} for block in value.blocks]
+            for i, names in enumerate(where):
+                for other in where[i + 1 :]:
+                    for name in sorted(other):
+                        if labelled[name] & names:
+                            return name, "it meets two labelled axes at once"
+        return None
+
+    def assemble(self, shape: Sequence[int], letters: Sequence[str], aligned: Aligned, why: str) -> Value:
+        """The value whose axes are `letters`, labelled by what `align` found."""
+        found = aligned.blocks
+        place = {letter: axis for axis, letter in enumerate(letters)}
+        blocks: list[Block] = []
+        for group in dict.fromkeys(found[letter][0] for letter in letters if letter in found):
+            labels = found[group[0]][1]
+            axes = [place[letter] for letter in group]
+            ranks = np.argsort(axes)
+            blocks.append(Block(tuple(axes[r] for r in ranks), labels.transpose(ranks)))
+        covered = {axis for block in blocks for axis in block.axes}
+        reasons = tuple("" if a in covered else aligned.reasons.get(letters[a], why) for a in range(len(shape)))
+        return self.tidy(Value(tuple(shape), tuple(blocks), reasons))
+
+
+def _segments(old: tuple[int, ...], new: tuple[int, ...]) -> Iterable[tuple[list[int], list[int]]]:
+    """Smallest runs of old and new axes with the same number of entries, in order; axes of size one stand alone."""
+    i = j = 0
+    while i < len(old) or j < len(new):
+        if i < len(old) and old[i] == 1 and not (j < len(new) and new[j] == 1):
+            yield [i], []
+            i += 1
+            continue
+        if j < len(new) and new[j] == 1 and not (i < len(old) and old[i] == 1):
+            yield [], [j]
+            j += 1
+            continue
+        left, right = [i], [j]
+        a, b = old[i], new[j]
+        i, j = i + 1, j + 1
+        while a != b:
+            if a < b:
+                a *= old[i]
+                left.append(i)
+                i += 1
+            else:
+                b *= new[j]
+                right.append(j)
+                j += 1
+        yield left, right
+
+
+Rule = Callable[[Labels, fx.Node], Any]
+
+
+def hint(dim: Any) -> int:
+    """The size of a dimension, symbolic or not; -1 where it depends on data."""
+    if isinstance(dim, int):
+        return dim
+    if isinstance(dim, torch.SymInt):
+        value = dim.node.hint
+        return -1 if value is None else int(value)
+    return -1
+
+
+def shape_of(node: fx.Node) -> tuple[int, ...]:
+    """The shape of a node's tensor."""
+    return tuple(hint(dim) for dim in node.meta["val"].shape)

@@ -1,0 +1,238 @@
+"""A traced network: the module, its graph, its units, and replays of it."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deadhead.errors import DataError, TraceError
+from deadhead.graph.containers import Call, Structure, as_call, take
+from deadhead.graph.graph import Edits, Graph
+from deadhead.graph.trace import PREFIX, batch_size, rows_of, trace_program, untouched
+from deadhead.graph.units import Group, Units, find_units
+
+REFUSED_ABOVE = 1e-4
+"""Relative difference between graph and module above which a trace is refused."""
+
+
+@dataclass(frozen=True)
+class Traced:
+    """One graph of the network with its units and the structure of its output."""
+
+    graph: Graph
+    units: Units
+    output: Structure
+
+    def group(self, name: str) -> Group:
+        return next(group for group in self.units.groups if group.name == name)
+
+
+class Network:
+    """A module with its traced graph; made by `trace`.
+
+    `groups` are the groups of units, in forward order; `fixed` says for each module whose outputs cannot be pruned
+    what fixed them. `difference` is the largest relative difference seen between module and graph.
+    """
+
+    def __init__(self, module: nn.Module, inputs: Any, batch_axis: int = 0) -> None:
+        self.module = module
+        self.batch_axis = batch_axis
+        self.difference = 0.0
+        program, output, tensors = trace_program(module, inputs, batch_axis, dynamic=False)
+        self.example = [tensor.detach().clone() for tensor in tensors]
+        self._call = take(as_call(inputs))[1]
+        self._static = self._traced(program, output)
+        self._replayable: dict[tuple[Any, ...], Traced] = {}
+
+    def _traced(self, program: Any, output: Structure) -> Traced:
+        graph = Graph(program, PREFIX)
+        return Traced(graph, find_units(graph, self.state()), output)
+
+    def state(self) -> dict[str, Tensor]:
+        """The module's own parameters and buffers by name, tied ones under each of their names."""
+        tensors: dict[str, Tensor] = dict(self.module.named_parameters(remove_duplicate=False))
+        tensors.update(self.module.named_buffers(remove_duplicate=False))
+        return tensors
+
+    def frozen_state(self) -> dict[str, Tensor]:
+        """The same, detached: a replay with it leaves no gradients behind."""
+        return {name: tensor.detach() for name, tensor in self.state().items()}
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        return self._static.units.groups
+
+    @property
+    def fixed(self) -> dict[str, str]:
+        return self._static.units.fixed
+
+    @property
+    def static(self) -> Traced:
+        return self._static
+
+    def device(self) -> torch.device:
+        return next((tensor.device for tensor in self.state().values()), torch.device("cpu"))
+
+    def select(self, only: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[Group, ...]:
+        """The groups whose name, or a module that makes them, matches a pattern of `only` and none of `exclude`."""
+
+        def matches(group: Group, patterns: Sequence[str]) -> bool:
+            names = {group.name, *(site.module for site in group.producers)}
+            return any(fnmatch.fnmatch(name, pattern) for name in names for pattern in patterns)
+
+        for pattern in (*only, *exclude):
+            if not any(matches(group, [pattern]) for group in self.groups):
+                names = ", ".join(group.name for group in self.groups) or "none"
+                raise DataError(f"The pattern {pattern!r} matches no group of units; the groups are: {names}.")
+        return tuple(g for g in self.groups if (not only or matches(g, only)) and not matches(g, exclude))
+
+    def traced(self, tensors: Sequence[Tensor]) -> Traced:
+        """The graph that can be replayed with any number of rows of inputs shaped like `tensors`."""
+        key = self._key(tensors)
+        if key not in self._replayable:
+            example = list(tensors)
+            inputs = self._call.fill(example)
+            program, output, used = trace_program(self.module, Call(*inputs), self.batch_axis, dynamic=True)
+            traced = self._traced(program, output)
+            self._check(traced, used)
+            self._replayable[key] = traced
+        return self._replayable[key]
+
+    def _key(self, tensors: Sequence[Tensor]) -> tuple[Any, ...]:
+        rows = batch_size(list(tensors), self.batch_axis)
+        return tuple(
+            (t.dtype, tuple(-1 if a == self.batch_axis and s == rows else s for a, s in enumerate(t.shape)))
+            for t in tensors
+        )
+
+    def flatten(self, inputs: Any) -> list[Tensor]:
+        """The tensors of one call's inputs, on the module's device."""
+        tensors, structure = take(as_call(inputs))
+        if structure.count != self._call.count:
+            raise DataError(
+                f"The network was traced with {self._call.count} input tensors, this batch has {structure.count}."
+            )
+        device = self.device()
+        return [tensor.to(device) for tensor in tensors]
+
+    def call(self, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
+        """The arguments of one call of the module, on its device."""
+        args, kwargs = self._call.fill(self.flatten(inputs))
+        return args, kwargs
+
+    def example_call(self) -> Any:
+        """The inputs that the network was traced with."""
+        return Call(*self._call.fill(self.example))
+
+    def replay(self, inputs: Any, state: Mapping[str, Tensor] | None = None, edits: Edits | None = None) -> Any:
+        """The outputs of the graph, in the container that the module returns."""
+        tensors = self.flatten(inputs)
+        traced = self.traced(tensors)
+        return traced.output.fill(traced.graph.run(tensors, self.frozen_state() if state is None else state, edits))
+
+    def run_module(self, inputs: Any, module: nn.Module | None = None) -> Any:
+        """The outputs of the module itself, or another with the same call, in evaluation mode; it is left as it was."""
+        module = self.module if module is None else module
+        args, kwargs = self.call(inputs)
+        with untouched(module):
+            return module(*args, **kwargs)
+
+    def _check(self, traced: Traced, tensors: list[Tensor]) -> None:
+        """The batch axis must be free, and graph and module must agree at 1, 2 and 3 rows."""
+        name = type(self.module).__name__
+        for node in traced.graph.inputs:
+            value = node.meta["val"]
+            rows = batch_size(tensors, self.batch_axis)
+            example = tensors[traced.graph.inputs.index(node)]
+            if example.dim() > self.batch_axis and example.shape[self.batch_axis] == rows:
+                size = value.shape[self.batch_axis]
+                if not isinstance(size, torch.SymInt) or not _is_free(size):
+                    raise TraceError(
+                        f"{name} has its batch size baked in: axis {self.batch_axis} of input {node.name} cannot vary; "
+                        "look for int(x.size(0)), a literal batch size or an if on it in forward, or set batch_axis."
+                    )
+        state = self.frozen_state()
+        for rows in (1, 2, 3):
+            index = torch.arange(rows) % batch_size(tensors, self.batch_axis)
+            chosen = rows_of(tensors, self.batch_axis, index)
+            args, kwargs = self._call.fill(chosen)
+            with untouched(self.module):
+                expected, _ = take(self.module(*args, **kwargs), opaque=True)
+                found = traced.graph.run(chosen, state)
+            for ours, theirs in zip(found, expected, strict=True):
+                self._compare(ours, theirs, rows)
+
+    def _compare(self, found: Tensor, expected: Tensor, rows: int) -> None:
+        name = type(self.module).__name__
+        if found.shape != expected.shape:
+            raise TraceError(
+                f"The graph of {name} gives {tuple(found.shape)} at {rows} rows, the module {tuple(expected.shape)}: "
+                "its forward depends on the number of rows in a way that tracing cannot follow."
+            )
+        if not expected.is_floating_point():
+            return
+        difference = relative_difference(found, expected)
+        self.difference = max(self.difference, difference)
+        if not difference <= REFUSED_ABOVE:
+            raise TraceError(
+                f"The graph of {name} differs from the module by {difference:.1e} relative at {rows} rows: its forward "
+                "is random in evaluation mode, or depends on something that tracing cannot see."
+            )
+
+    def __str__(self) -> str:
+        width = max((len(group.name) for group in self.groups), default=0)
+        lines = [f"{type(self.module).__name__}: {len(self.groups)} groups, {sum(g.size for g in self.groups)} units"]
+        for group in self.groups:
+            readers = ", ".join(dict.fromkeys(site.module for site in group.consumers)) or "nothing"
+            lines.append(f"  {group.name:{width}}  {group.size:6,} {group.kind}s, read by {readers}")
+        lines += [f"  fixed: {module}: {why}" for module, why in self.fixed.items()]
+        return "\n".join(lines)
+
+    __repr__ = __str__
+
+
+def _is_free(size: torch.SymInt) -> bool:
+    bounds = size.node.shape_env.bound_sympy(size.node.expr)
+    return bool(bounds.lower <= 2 and bounds.upper > 2**31)
+
+
+def relative_difference(found: Tensor, expected: Tensor) -> float:
+    """max |found - expected| / max |expected|; 0 for two zeros or two empty tensors.
+
+    >>> relative_difference(torch.tensor([1.0, 2.2]), torch.tensor([1.0, 2.0]))  # doctest: +ELLIPSIS
+    0.1000...
+    """
+    if not expected.numel():
+        return 0.0
+    found, expected = found.detach().double(), expected.detach().double()
+    largest = expected.abs().max().item()
+    difference = (found - expected).abs().max().item()
+    if difference == 0:
+        return 0.0
+    return difference / largest if largest else float("inf")
+
+
+def trace(model: nn.Module, example_inputs: Any, *, batch_axis: int = 0) -> Network:
+    """Trace a model into a `Network`: its graph and its groups of units.
+
+    `example_inputs` is what the model is called with: a tensor, a tuple of positional arguments or a mapping of
+    keyword arguments; one row is enough. `batch_axis` is the axis of the inputs that counts the rows. The model is
+    left as it was: modes, buffers, hooks and gradients.
+
+    Raises `TraceError` where the model cannot be traced, with the line that prevents it.
+
+    Source: the design's "one idea", units as classes of labels on one traced graph.
+
+    >>> from torch import nn
+    >>> network = trace(nn.Sequential(nn.Linear(4, 8), nn.ReLU(), nn.Linear(8, 2)), torch.randn(1, 4))
+    >>> [(group.name, group.size) for group in network.groups]
+    [('0', 8)]
+    """
+    if not isinstance(model, nn.Module):
+        raise TraceError(f"deadhead traces torch.nn.Module objects, this is a {type(model).__name__}.")
+    return Network(model, example_inputs, batch_axis)

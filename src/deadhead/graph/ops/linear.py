@@ -1,0 +1,101 @@
+"""Contractions of matrices: linear layers, matrix products, einsum."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import fx
+
+from deadhead.graph.labels import Labels, Value, shape_of
+from deadhead.graph.ops.registry import (
+    argument,
+    broadcast,
+    contract,
+    give_up,
+    is_tensor,
+    listed,
+    op_name,
+    operand,
+    rule,
+    where,
+)
+
+
+def _add(labels: Labels, node: fx.Node, value: Value, other: Any) -> Value:
+    """`value` plus a bias or an input matrix that is broadcast against it."""
+    return broadcast(labels, node, [value, labels.values[other]]) if is_tensor(other) else value
+
+
+@rule("linear")
+def linear(labels: Labels, node: fx.Node) -> Any:
+    """y[..., o] = sum_i x[..., i] W[o, i] + b[o]."""
+    x, weight = operand(node, 0), operand(node, 1)
+    value, matrix = labels.values[x], labels.values[weight]
+    outer = [str(axis) for axis in range(len(value.shape) - 1)]
+    operands = [(0, x, value, [*outer, "i"]), (1, weight, matrix, ["o", "i"][2 - len(matrix.shape) :])]
+    result = [*outer, "o"] if len(matrix.shape) == 2 else outer
+    output, _ = contract(labels, node, operands, [*outer, "i", "o"], result)
+    return _add(labels, node, output, node.args[2] if len(node.args) > 2 else node.kwargs.get("bias"))
+
+
+def _product(labels: Labels, node: fx.Node, left: int, right: int) -> Value:
+    """A matrix product of two arguments, with broadcast batch axes."""
+    a, b = operand(node, left), operand(node, right)
+    first, second = labels.values[a], labels.values[b]
+    rank = max(len(first.shape), len(second.shape))
+    batch = [str(axis) for axis in range(max(rank - 2, 0))]
+
+    def names(value: Value, last: list[str]) -> list[str]:
+        return last if len(value.shape) < 2 else [*batch[len(batch) - (len(value.shape) - 2) :], *last]
+
+    left_names = names(first, ["m", "i"] if len(first.shape) > 1 else ["i"])
+    right_names = names(second, ["i", "n"] if len(second.shape) > 1 else ["i"])
+    result = [*batch, *(x for x in ("m", "n") if x in (*left_names, *right_names))]
+    operands = [(left, a, first, left_names), (right, b, second, right_names)]
+    return contract(labels, node, operands, [*batch, "m", "i", "n"], result)[0]
+
+
+@rule("matmul", "mm", "bmm", "mv", "dot", "linalg_matmul")
+def matmul(labels: Labels, node: fx.Node) -> Any:
+    """y[..., m, n] = sum_i a[..., m, i] b[..., i, n]."""
+    return _product(labels, node, 0, 1)
+
+
+@rule("addmm", "baddbmm", "addmv", "addbmm")
+def addmm(labels: Labels, node: fx.Node) -> Any:
+    """y = c + a b."""
+    if op_name(node) == "addbmm":
+        return give_up(labels, node, f"{where(node)} sums over a batch")
+    return _add(labels, node, _product(labels, node, 1, 2), node.args[0])
+
+
+@rule("einsum")
+def einsum(labels: Labels, node: fx.Node) -> Any:
+    """Any einsum without repeated letters in one operand."""
+    equation = str(argument(node, 0, "equation")).replace(" ", "")
+    args = listed(node, 1)
+    values = [labels.values[arg] for arg in args]
+    terms, _, result = equation.partition("->")
+    operands = terms.split(",")
+    if "->" not in equation:
+        joined = terms.replace(",", "").replace(".", "")
+        result = ("..." if "..." in terms else "") + "".join(sorted(c for c in set(joined) if joined.count(c) == 1))
+    longest = max((len(v.shape) - len(t.replace(".", ""))) for v, t in zip(values, operands, strict=True))
+    dots = [str(axis) for axis in range(longest)] if "..." in terms else []
+
+    def names(term: str, rank: int) -> list[str]:
+        before, found, after = term.partition("...")
+        middle = dots[len(dots) - (rank - len(before) - len(after)) :] if found else []
+        return [*before, *middle, *after]
+
+    letters = [names(term, len(value.shape)) for term, value in zip(operands, values, strict=True)]
+    if any(len(set(each)) < len(each) for each in letters):
+        return give_up(labels, node, f"{where(node)} takes a diagonal")
+    every = [*dots, *dict.fromkeys(c for term in operands for c in term if c != ".")]
+    outputs = names(result, len(shape_of(node)))
+    if len(values) == 1:
+        for axis, letter in enumerate(letters[0]):
+            if letter not in outputs:
+                values[0] = labels.fix_axis(values[0], axis, where(node))
+    packed = [(i, arg, v, n) for i, (arg, v, n) in enumerate(zip(args, values, letters, strict=True))]
+    return contract(labels, node, packed, every, outputs)[0]

@@ -1,0 +1,61 @@
+"""Normalisation: over the batch it goes along with the channels, over an axis it fixes it."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+from torch import fx
+
+from deadhead.graph.labels import Labels, Value
+from deadhead.graph.ops.registry import argument, is_tensor, operand, rule, where
+
+
+def _per_channel(labels: Labels, node: fx.Node, value: Value, positions: tuple[int, ...]) -> Value:
+    """Merge the labels of the channels, axis 1, with those of the vectors at the argument `positions`."""
+    names = [str(axis) for axis in range(len(value.shape))]
+    vectors = [arg for p in positions if len(node.args) > p and is_tensor(arg := node.args[p])]
+    operands = [(value, names), *((labels.values[v], ["1"]) for v in vectors)]
+    aligned = labels.align(operands, dict(zip(names, value.shape, strict=True)), (), where(node))
+    return labels.assemble(value.shape, names, aligned, where(node))
+
+
+@rule("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm", "native_batch_norm", "instance_norm")
+def batch_norm(labels: Labels, node: fx.Node) -> Any:
+    """Batch and instance norm: each channel by itself."""
+    value = labels.values[operand(node, 0)]
+    if "instance_norm" in str(node.target):
+        for axis in range(2, len(value.shape)):
+            value = labels.fix_axis(value, axis, f"{where(node)} mixes it")
+    result = _per_channel(labels, node, value, (1, 2, 3, 4))
+    return [result, None, None] if isinstance(node.meta["val"], (tuple, list)) else result
+
+
+@rule("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
+def layer_norm(labels: Labels, node: fx.Node) -> Any:
+    """LayerNorm and RMSNorm mix the last axes, so they fix them."""
+    value = labels.values[operand(node, 0)]
+    count = len(argument(node, 1, "normalized_shape"))
+    name = f"{where(node)} mixes it"
+    for axis in range(len(value.shape) - count, len(value.shape)):
+        value = labels.fix_axis(value, axis, name)
+    for arg in node.all_input_nodes[1:]:
+        if is_tensor(arg):
+            labels.fix_all(labels.values[arg], name)
+    return [value, None, None] if isinstance(node.meta["val"], (tuple, list)) else value
+
+
+@rule("group_norm", "native_group_norm")
+def group_norm(labels: Labels, node: fx.Node) -> Any:
+    """GroupNorm mixes the channels of a group: the group is the unit."""
+    value = labels.values[operand(node, 0)]
+    native = "native" in str(node.target)
+    groups = argument(node, 6 if native else 1, "num_groups")
+    name, shape = f"{where(node)} mixes it", value.shape
+    for axis in range(2, len(shape)):
+        value = labels.fix_axis(value, axis, name)
+    split = labels.reshape(value, (shape[0], groups, shape[1] // groups, math.prod(shape[2:])))
+    split = labels.fix_axis(split, 2, name)
+    merged = labels.reshape(split, shape)
+    result = _per_channel(labels, node, merged, (1, 2) if native else (2, 3))
+    return [result, None, None] if native else result

@@ -1,0 +1,187 @@
+"""The registry of op rules, and the loop that runs them over a graph."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+from typing_extensions import TypeIs
+
+from deadhead.graph.labels import Aligned, Contact, Labels, Rule, Value, hint, shape_of
+
+RULES: dict[str, Rule] = {}
+
+
+def rule(*names: str) -> Callable[[Rule], Rule]:
+    """Register a rule for ops by name, as in `aten::NAME`; all overloads and the in-place form are meant."""
+
+    def register(function: Rule) -> Rule:
+        for name in names:
+            if name in RULES:
+                raise ValueError(f"two rules for {name}")
+            RULES[name] = function
+        return function
+
+    return register
+
+
+def op_name(node: fx.Node) -> str:
+    """`relu` for aten.relu.default and aten.relu_.default, `getitem` for operator.getitem."""
+    target = node.target
+    if isinstance(target, torch._ops.OpOverload):
+        namespace, name = target._schema.name.split("::")
+        return (name.removesuffix("_") or name) if namespace == "aten" else f"{namespace}::{name}"
+    return getattr(target, "__name__", str(target))
+
+
+def where(node: fx.Node) -> str:
+    """The op and the module that a node comes from, for people: `softmax in encoder.attention`."""
+    stack = node.meta.get("nn_module_stack") or {}
+    path = next(reversed(stack.values()))[0] if stack else ""
+    path = path.removeprefix("module").removeprefix(".") if isinstance(path, str) else ""
+    return f"{op_name(node)} in {path}" if path else op_name(node)
+
+
+def is_tensor(value: Any) -> TypeIs[fx.Node]:
+    return isinstance(value, fx.Node) and isinstance(value.meta.get("val"), Tensor)
+
+
+def operand(node: fx.Node, index: int) -> fx.Node:
+    """A node's argument that is a node itself."""
+    found = node.args[index]
+    assert isinstance(found, fx.Node)
+    return found
+
+
+def listed(node: fx.Node, index: int) -> list[fx.Node]:
+    """A node's argument that is a list of nodes."""
+    found = node.args[index]
+    assert isinstance(found, (list, tuple))
+    return [each for each in found if isinstance(each, fx.Node)]
+
+
+def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
+    """A node's argument by position or name; symbolic integers as their hints."""
+    value = node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
+    return concrete(value)
+
+
+def concrete(value: Any) -> Any:
+    if isinstance(value, fx.Node) and not isinstance(value.meta.get("val"), Tensor):
+        found = value.meta.get("val")
+        return hint(found) if isinstance(found, torch.SymInt) else found
+    if isinstance(value, (list, tuple)):
+        return [concrete(item) for item in value]
+    return value
+
+
+def tensor_arguments(node: fx.Node) -> list[fx.Node]:
+    return [arg for arg in node.all_input_nodes if is_tensor(arg)]
+
+
+def plain_result(node: fx.Node, why: str) -> Any:
+    """Values without labels for whatever a node gives."""
+    value = node.meta.get("val")
+    if isinstance(value, Tensor):
+        return Labels.plain([hint(dim) for dim in value.shape], why)
+    if isinstance(value, (tuple, list)):
+        return [
+            Labels.plain([hint(dim) for dim in each.shape], why) if isinstance(each, Tensor) else None for each in value
+        ]
+    return None
+
+
+def give_up(labels: Labels, node: fx.Node, why: str) -> Any:
+    """Fix all that goes into a node, and give plain results."""
+    for arg in tensor_arguments(node):
+        value = labels.values.get(arg)
+        for each in value if isinstance(value, list) else [value]:
+            if isinstance(each, Value):
+                labels.fix_all(each, why)
+    return plain_result(node, why)
+
+
+def broadcast(labels: Labels, node: fx.Node, values: list[Value]) -> Value:
+    """Merge the labels of values that are broadcast against each other into the shape of the node's output."""
+    shape = shape_of(node)
+    if len(values) == 1 and values[0].shape == shape:
+        return values[0]
+    names = [str(axis) for axis in range(len(shape))]
+    sizes = dict(zip(names, shape, strict=True))
+    operands = [(value, names[len(shape) - len(value.shape) :]) for value in values]
+    aligned = labels.align(operands, sizes, (), where(node))
+    return labels.assemble(shape, names, aligned, where(node))
+
+
+def contract(
+    labels: Labels,
+    node: fx.Node,
+    operands: Sequence[tuple[int, fx.Node, Value, Sequence[str]]],
+    letters: Sequence[str],
+    result: Sequence[str],
+    record: bool = True,
+) -> tuple[Value, Aligned]:
+    """An einsum: `operands` are (argument position, node, value, letters), `letters` all letters in order, `result`
+    those of the output. Records who produces and who consumes labels, unless the caller does."""
+    sizes = dict.fromkeys(letters, 1)
+    for _, _, value, names in operands:
+        for axis, letter in enumerate(names):
+            sizes[letter] = max(sizes[letter], value.shape[axis])
+    contracted = [letter for letter in letters if letter not in result]
+    name = where(node)
+    aligned = labels.align([(value, names) for _, _, value, names in operands], sizes, contracted, name)
+    output = labels.assemble([sizes[letter] for letter in result], result, aligned, name)
+    if record:
+        _record(labels, node, operands, result, aligned)
+    return output, aligned
+
+
+def _record(
+    labels: Labels,
+    node: fx.Node,
+    operands: Sequence[tuple[int, fx.Node, Value, Sequence[str]]],
+    result: Sequence[str],
+    aligned: Aligned,
+) -> None:
+    """Consumers: activations along a contracted axis. Producers: parameters along an axis of the result."""
+    weights = {position: labels.weights.get(arg) for position, arg, _, _ in operands}
+    for position, arg, _, names in operands:
+        if arg in labels.live:
+            for axis, letter in enumerate(names):
+                if letter not in result and letter in aligned.blocks:
+                    other = [
+                        (weights[p], list(n).index(letter)) for p, _, _, n in operands if p != position and letter in n
+                    ]
+                    weight, place = next(((w, a) for w, a in other if w is not None), (None, None))
+                    axis_there = None if weight is None or place is None else weight[1][place]
+                    found = aligned.blocks[letter][1]
+                    labels.consumers.append(
+                        Contact(node, position, axis, found, None if weight is None else weight[0], axis_there)
+                    )
+        elif (weight := weights[position]) is not None:
+            for axis, letter in enumerate(names):
+                if letter in result and aligned.blocks.get(letter, ((), None))[0] == (letter,):
+                    found = aligned.blocks[letter][1]
+                    record = Contact(node, -1, list(result).index(letter), found, weight[0], weight[1][axis])
+                    labels.producers.append(record)
+
+
+def propagate(labels: Labels, node: fx.Node) -> None:
+    """Run the rule of one node and keep its value."""
+    name = op_name(node)
+    if any(arg in labels.live for arg in node.all_input_nodes):
+        labels.live.add(node)
+    function = RULES.get(name)
+    pointwise = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
+    if function is None and pointwise:
+        function = RULES["pointwise"]
+    if function is None:
+        inputs = tensor_arguments(node)
+        if inputs and isinstance(node.meta.get("val"), (Tensor, tuple, list)):
+            labels.values[node] = give_up(labels, node, f"{where(node)} has no rule")
+        else:
+            labels.values[node] = plain_result(node, f"{where(node)} makes it of a fixed size")
+        return
+    labels.values[node] = function(labels, node)

@@ -1,0 +1,148 @@
+"""Tracing a module with torch.export, leaving it as it was."""
+
+from __future__ import annotations
+
+import contextlib
+import traceback
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.export import Dim, ExportedProgram, export
+
+from deadhead.errors import TraceError
+from deadhead.graph.containers import Structure, as_call, take
+
+PREFIX = "module."
+
+
+class Positional(nn.Module):
+    """A module as a function from a tuple of tensors to a tuple of tensors; `record` gets the output's structure."""
+
+    def __init__(self, module: nn.Module, structure: Structure, record: Callable[[Structure], None]) -> None:
+        super().__init__()
+        self.module = module
+        self.structure = structure
+        self.record = record
+
+    def forward(self, *tensors: Tensor) -> tuple[Tensor, ...]:
+        args, kwargs = self.structure.fill(tensors)
+        outputs, structure = take(self.module(*args, **kwargs), opaque=True)
+        self.record(structure)
+        return tuple(outputs)
+
+
+@contextlib.contextmanager
+def untouched(module: nn.Module) -> Iterator[None]:
+    """Evaluation mode without gradients inside; modes, attributes, buffers and random numbers are put back after."""
+    modules = list(module.modules())
+    attributes = [dict(each.__dict__) for each in modules]
+    tables = [(dict(each._parameters), dict(each._buffers), dict(each._modules)) for each in modules]
+    buffers = [
+        (buffer, buffer.clone()) for buffer in module.buffers() if not isinstance(buffer, nn.UninitializedBuffer)
+    ]
+    fast = torch.backends.mha.get_fastpath_enabled()
+    try:
+        with torch.no_grad(), torch.random.fork_rng(devices=[], enabled=True):
+            torch.backends.mha.set_fastpath_enabled(False)
+            for each in modules:
+                each.training = False
+            yield
+    finally:
+        torch.backends.mha.set_fastpath_enabled(fast)
+        for each, before, (parameters, held, children) in zip(modules, attributes, tables, strict=True):
+            each.__dict__.clear()
+            each.__dict__.update(before)
+            for table, saved in ((each._parameters, parameters), (each._buffers, held), (each._modules, children)):
+                if table != saved if table is each._modules else _differ(table, saved):
+                    table.clear()
+                    table.update(saved)  # type: ignore[arg-type]
+        with torch.no_grad():
+            for buffer, copy in buffers:
+                if not torch.equal(buffer, copy):
+                    buffer.copy_(copy)
+
+
+def _differ(table: dict[str, Any], saved: dict[str, Any]) -> bool:
+    return list(table) != list(saved) or any(table[key] is not saved[key] for key in saved)
+
+
+def double(tensors: list[Tensor], axis: int) -> list[Tensor]:
+    """Example inputs with at least two rows: a batch of one row has no batch axis that export could see."""
+    rows = batch_size(tensors, axis)
+    if rows != 1:
+        return tensors
+    return [torch.cat([t, t], axis) if t.dim() > axis and t.shape[axis] == 1 else t for t in tensors]
+
+
+def batch_size(tensors: list[Tensor], axis: int) -> int:
+    """The size of the batch axis of the first tensor that has one."""
+    return next((t.shape[axis] for t in tensors if t.dim() > axis), 1)
+
+
+def rows_of(tensors: list[Tensor], axis: int, index: Tensor) -> list[Tensor]:
+    """The rows `index` of each tensor that has the batch axis."""
+    rows = batch_size(tensors, axis)
+    return [
+        t.index_select(axis, index.to(t.device)) if t.dim() > axis and t.shape[axis] == rows else t for t in tensors
+    ]
+
+
+def trace_program(
+    module: nn.Module, inputs: Any, batch_axis: int, dynamic: bool
+) -> tuple[ExportedProgram, Structure, list[Tensor]]:
+    """Export `module`; the program, the structure of its output, and the tensors it was traced with."""
+    tensors, structure = take(as_call(inputs))
+    if not tensors:
+        raise TraceError("The example inputs hold no tensor; give the inputs that the model is called with.")
+    _refuse(module)
+    tensors = double(tensors, batch_axis)
+    outputs: list[Structure] = []
+    wrapper = Positional(module, structure, outputs.append)
+    wrapper.train(module.training)
+    rows = batch_size(tensors, batch_axis)
+    shapes = None
+    if dynamic:
+        shapes = (
+            tuple(
+                {batch_axis: Dim.AUTO} if t.dim() > batch_axis and t.shape[batch_axis] == rows else {} for t in tensors
+            ),
+        )
+    with untouched(module):
+        wrapper.training = False
+        try:
+            program = export(wrapper, tuple(tensors), dynamic_shapes=shapes, strict=False)
+        except Exception as error:
+            raise TraceError(_explain(error, module)) from error
+    if not outputs or not outputs[-1].count:
+        raise TraceError(
+            f"{type(module).__name__} returns no tensor; deadhead needs a model whose output holds tensors."
+        )
+    return program, outputs[-1], tensors
+
+
+def _refuse(module: nn.Module) -> None:
+    if isinstance(module, torch.jit.ScriptModule):
+        raise TraceError(f"{type(module).__name__} is TorchScript, which cannot be traced; give the eager module.")
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
+            raise TraceError(f"{name} is lazy and has no shape yet; run the model once on real inputs first.")
+
+
+def _explain(error: BaseException, module: nn.Module) -> str:
+    """One sentence: what could not be traced, and the user's own line."""
+    place = ""
+    for frame in reversed(traceback.extract_tb(error.__traceback__)):
+        inside = any(
+            part in frame.filename for part in ("/torch/", "/deadhead/", "<frozen", "/contextlib.py", "<string>")
+        )
+        if not inside:
+            place = f' at {frame.filename}, line {frame.lineno}: "{frame.line}"'
+            break
+    message = str(error).strip().splitlines()
+    reason = message[0] if message else type(error).__name__
+    kind = type(error).__name__
+    if "DataDependent" in kind or "data-dependent" in reason.lower():
+        reason = "it decides by the values of a tensor (an if, a loop or an int() on one)"
+    return f"{type(module).__name__} cannot be traced{place}: {kind}: {reason}"

@@ -1,0 +1,229 @@
+"""Losses: a name, a torch.nn loss or a callable, as one number for each sample."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, nn
+
+from deadhead.calibration import Batch
+from deadhead.errors import LossError
+
+
+@dataclass(frozen=True)
+class Loss:
+    """`per_sample(outputs, batch)` gives a loss for each row, shape (rows,).
+
+    Where the model returns its own loss (`labels_to_model`), there is one number for the whole batch, repeated for
+    each row, and `is_per_sample` is False. `sampled(outputs, batch, generator)` is a loss per row against targets
+    drawn from the model's own predictive distribution: the mean of the outer products of its gradients is the
+    Gauss-Newton matrix of the loss. None where that distribution is not known.
+    """
+
+    name: str
+    function: Callable[[Any, Batch], Tensor]
+    is_per_sample: bool = True
+    labels_to_model: bool = False
+    sampled: Callable[[Any, Batch, torch.Generator], Tensor] | None = None
+
+    def per_sample(self, outputs: Any, batch: Batch) -> Tensor:
+        """The losses, shape (rows,), in the outputs' own precision."""
+        value = self.function(outputs, batch)
+        if not isinstance(value, Tensor):
+            raise LossError(
+                f"The loss {self.name} gave a {type(value).__name__}; it must give a tensor, a loss per sample."
+            )
+        if not self.is_per_sample:
+            return value.reshape(()).expand(batch.rows)
+        if value.dim() == 0 or value.shape[0] != batch.rows:
+            raise LossError(
+                f"The loss {self.name} gave shape {tuple(value.shape)} for {batch.rows} rows: it must give one loss "
+                'per sample; most losses do with reduction="none".'
+            )
+        return value.reshape(batch.rows, -1).mean(1)
+
+
+def logits_of(outputs: Any, name: str) -> Tensor:
+    """The tensor that a named loss reads: the output itself, its `logits`, or the first of several."""
+    if isinstance(outputs, Tensor):
+        return outputs
+    if isinstance(outputs, Mapping):
+        if "logits" in outputs:
+            return outputs["logits"]  # type: ignore[no-any-return]
+        outputs = tuple(outputs.values())
+    if isinstance(outputs, (tuple, list)) and outputs and isinstance(outputs[0], Tensor):
+        return outputs[0]
+    raise LossError(
+        f"The loss {name} reads a tensor, a mapping with logits or a tuple, this model returns a "
+        f"{type(outputs).__name__}; give a callable (outputs, batch) instead."
+    )
+
+
+def _targets(batch: Batch, name: str) -> Tensor:
+    if not isinstance(batch.targets, Tensor):
+        raise LossError(f"The loss {name} needs targets: batches of (inputs, targets), or mappings with labels.")
+    return batch.targets
+
+
+def _class_axis_second(logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
+    """Logits with their classes on axis 1, as torch's cross-entropy wants them; mappings carry them last."""
+    last = targets.shape == logits.shape[:-1]
+    second = logits.dim() > 1 and targets.shape == logits.shape[:1] + logits.shape[2:]
+    if last and logits.dim() > 2 and (not second or isinstance(batch.raw, Mapping)):
+        return logits.movedim(-1, 1)
+    return logits
+
+
+def _mean_over_counted(losses: Tensor, counted: Tensor | None) -> Tensor:
+    """The mean of each row over its targets that are not ignored."""
+    losses = losses.flatten(1) if losses.dim() > 1 else losses[:, None]
+    if counted is None:
+        return losses.mean(1)
+    counted = counted.reshape(losses.shape).to(losses.dtype)
+    return (losses * counted).sum(1) / counted.sum(1).clamp(min=1)
+
+
+def _entropy(outputs: Any, batch: Batch, module: nn.Module | None = None) -> Tensor:
+    name = "cross_entropy"
+    logits, targets = logits_of(outputs, name), _targets(batch, name)
+    logits = _class_axis_second(logits, targets, batch)
+    classes = not targets.is_floating_point()
+    ignored = getattr(module, "ignore_index", -100)
+    values = module(logits, targets) if module is not None else F.cross_entropy(logits, targets, reduction="none")
+    return _mean_over_counted(values, targets != ignored if classes else None)
+
+
+def _flat(outputs: Any, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
+    values, targets = logits_of(outputs, name), _targets(batch, name)
+    if values.shape != targets.shape and values.numel() == targets.numel():
+        targets = targets.reshape(values.shape)
+    if values.shape != targets.shape:
+        raise LossError(f"The loss {name} compares outputs {tuple(values.shape)} with targets {tuple(targets.shape)}.")
+    return values.reshape(batch.rows, -1), targets.reshape(batch.rows, -1).to(values.dtype)
+
+
+def _mean_squares(outputs: Any, batch: Batch) -> Tensor:
+    values, targets = _flat(outputs, batch, "mse")
+    return (values - targets).square().mean(1)
+
+
+def _half_squares(outputs: Any, batch: Batch) -> Tensor:
+    values, targets = _flat(outputs, batch, "squared_error")
+    return 0.5 * (values - targets).square().sum(1)
+
+
+def _binary(outputs: Any, batch: Batch) -> Tensor:
+    values, targets = _flat(outputs, batch, "binary_cross_entropy")
+    return F.binary_cross_entropy_with_logits(values, targets, reduction="none").sum(1)
+
+
+def _own(outputs: Any, batch: Batch) -> Tensor:
+    loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
+    if not isinstance(loss, Tensor):
+        raise LossError(
+            'loss="model" needs a model that returns its own loss; this one returned none: are labels in data?'
+        )
+    return loss
+
+
+def _sampled_entropy(outputs: Any, batch: Batch, generator: torch.Generator) -> Tensor:
+    logits, targets = logits_of(outputs, "cross_entropy"), _targets(batch, "cross_entropy")
+    logits = _class_axis_second(logits, targets, batch)
+    rows = logits.detach().movedim(1, -1)
+    drawn = torch.multinomial(rows.reshape(-1, rows.shape[-1]).double().softmax(-1).cpu(), 1, generator=generator)
+    drawn = drawn.to(logits.device).reshape(rows.shape[:-1])
+    values = F.cross_entropy(logits, drawn, reduction="none").reshape(batch.rows, -1)
+    counted = (targets != -100).reshape(batch.rows, -1) if not targets.is_floating_point() else torch.ones_like(values)
+    # Positions are independent draws, so their mean's gradients add up as those of a sum over them, scaled.
+    return (values * counted).sum(1) / counted.sum(1).clamp(min=1)
+
+
+def _sampled_squares(scale: Callable[[int], float]) -> Callable[[Any, Batch, torch.Generator], Tensor]:
+    def sampled(outputs: Any, batch: Batch, generator: torch.Generator) -> Tensor:
+        values = logits_of(outputs, "squared error").reshape(batch.rows, -1)
+        noise = torch.randn(values.shape, generator=generator).to(values)
+        return (values * noise).sum(1) * scale(values.shape[1])
+
+    return sampled
+
+
+def _sampled_binary(outputs: Any, batch: Batch, generator: torch.Generator) -> Tensor:
+    values = logits_of(outputs, "binary_cross_entropy").reshape(batch.rows, -1)
+    drawn = (torch.rand(values.shape, generator=generator).to(values) < values.detach().sigmoid()).to(values)
+    return F.binary_cross_entropy_with_logits(values, drawn, reduction="none").sum(1)
+
+
+SAMPLED: dict[str, Callable[[Any, Batch, torch.Generator], Tensor]] = {
+    "cross_entropy": _sampled_entropy,
+    "mse": _sampled_squares(lambda outputs: (2 / outputs) ** 0.5),
+    "squared_error": _sampled_squares(lambda outputs: 1.0),
+    "binary_cross_entropy": _sampled_binary,
+}
+
+
+NAMED: dict[str, Callable[[Any, Batch], Tensor]] = {
+    "cross_entropy": _entropy,
+    "mse": _mean_squares,
+    "squared_error": _half_squares,
+    "binary_cross_entropy": _binary,
+}
+
+
+def as_loss(loss: Any) -> Loss:
+    """A loss by name, by `torch.nn` module, or by a callable (outputs, batch) to a loss per sample.
+
+    Per sample n, with o the outputs and t the targets: `cross_entropy` is the mean over n's targets that are not
+    ignored; `mse` the mean over outputs of (o - t)^2; `squared_error` is 1/2 sum (o - t)^2, as 002 has it;
+    `binary_cross_entropy` sums over the outputs, which are logits; `model` takes the loss that the model returns.
+
+    Raises `LossError` for anything else.
+
+    >>> as_loss("mse").name
+    'mse'
+    """
+    if isinstance(loss, Loss):
+        return loss
+    if loss == "model":
+        return Loss("model", _own, is_per_sample=False, labels_to_model=True)
+    if isinstance(loss, str):
+        if loss not in NAMED:
+            raise LossError(
+                f"There is no loss {loss!r}; the names are {', '.join([*NAMED, 'model'])}, or give a callable."
+            )
+        return Loss(loss, NAMED[loss], sampled=SAMPLED.get(loss))
+    if isinstance(loss, nn.modules.loss._Loss):
+        module = copy.copy(loss)
+        module.reduction = "none"
+        name = type(loss).__name__
+        if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
+            plain = isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None and not loss.label_smoothing
+            return Loss(
+                name,
+                lambda outputs, batch: _entropy(outputs, batch, module),
+                sampled=_sampled_entropy if plain else None,
+            )
+        return Loss(name, lambda outputs, batch: module(logits_of(outputs, name), _targets(batch, name)))
+    if callable(loss):
+        name = getattr(loss, "__name__", type(loss).__name__)
+        return Loss(name, lambda outputs, batch: loss(outputs, batch.raw))
+    raise LossError(f"loss must be a name, a torch.nn loss or a callable, not a {type(loss).__name__}.")
+
+
+def accuracy(outputs: Any, batch: Batch) -> Tensor | None:
+    """For each row the fraction of targets whose class has the largest logit, shape (rows,); None without classes."""
+    try:
+        logits, targets = logits_of(outputs, "accuracy"), _targets(batch, "accuracy")
+    except LossError:
+        return None
+    if targets.is_floating_point() or logits.dim() < 2 or targets.dtype == torch.bool:
+        return None
+    logits = _class_axis_second(logits, targets, batch)
+    if logits.shape[:1] + logits.shape[2:] != targets.shape:
+        return None
+    counted = targets != -100
+    return _mean_over_counted((logits.argmax(1) == targets).to(torch.float32), counted)

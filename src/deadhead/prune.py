@@ -1,0 +1,319 @@
+"""The path of a prune: trace, units, score, select, compensate, cut, verify, report."""
+
+from __future__ import annotations
+
+import datetime
+import json
+import os
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import safetensors
+import safetensors.torch
+import torch
+from torch import nn
+
+from deadhead.calibration import calibrate, count, read
+from deadhead.errors import CutError, DataError, LoadError
+from deadhead.graph.network import Network
+from deadhead.losses import as_loss
+from deadhead.progress import Progress
+from deadhead.record import GroupRecord, Report
+from deadhead.remove.compensate import METHODS
+from deadhead.remove.compensate import compensate as take_over
+from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
+from deadhead.remove.measure import measure, weights_of
+from deadhead.remove.predict import predict
+from deadhead.remove.surgery import Surgery, copy_of, operate
+from deadhead.remove.verify import Gated, tolerance_of, verify
+from deadhead.scores.criterion import Question, as_network, ask, find
+from deadhead.select.budget import budget_of
+from deadhead.select.plan import Plan, Sizes
+from deadhead.select.ranking import overall, per_group
+
+FORMAT = 1
+WEIGHTS, RECIPE, REPORT = "weights.safetensors", "surgery.json", "report.json"
+
+
+@dataclass(frozen=True)
+class Pruned:
+    """What `prune` gives: the smaller `model`, the `plan` that was carried out, the `report` of what it did, and the
+    `surgery` that makes an intact model of the same class as small."""
+
+    model: nn.Module
+    plan: Plan
+    report: Report
+    surgery: Surgery
+
+    def save(self, folder: str | os.PathLike[str]) -> Path:
+        """Write weights (safetensors), surgery and report (JSON) to a folder, each beside and renamed.
+
+        `deadhead.load(folder, model)` reads them back; loading runs no code.
+        """
+        path = Path(folder)
+        path.mkdir(parents=True, exist_ok=True)
+        recipe = {"format": FORMAT, "model": type(self.model).__qualname__, "surgery": self.surgery.to_json()}
+        _replace(path / WEIGHTS, safetensors.torch.save(weights_of(self.model)))
+        _replace(path / REPORT, json.dumps(self.report.to_dict(), indent=1).encode())
+        _replace(path / RECIPE, json.dumps(recipe).encode())
+        return path
+
+
+def _replace(path: Path, content: bytes) -> None:
+    beside = path.with_name(path.name + ".part")
+    try:
+        beside.write_bytes(content)
+        os.replace(beside, path)
+    finally:
+        beside.unlink(missing_ok=True)
+
+
+def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
+    """The pruned model saved in `folder`, made from an intact instance of its class, which is left as it is.
+
+    The instance's weights do not matter, and it may lie on the meta device. Nothing in the folder is run.
+
+    Raises `LoadError` where files are missing or damaged, or belong to another model.
+
+    >>> import tempfile
+    >>> def intact(): return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+    >>> data = [(torch.randn(32, 2), torch.randint(2, (32,)))]
+    >>> with tempfile.TemporaryDirectory() as folder:
+    ...     _ = prune(intact(), data, loss="cross_entropy", units=0.5).save(folder)
+    ...     load(folder, intact())[0]
+    Linear(in_features=2, out_features=4, bias=True)
+    """
+    path = Path(folder)
+    try:
+        recipe = json.loads((path / RECIPE).read_text())
+        weights = safetensors.torch.load_file(path / WEIGHTS)
+        if recipe["format"] != FORMAT:
+            raise LoadError(f"{path} has format {recipe['format']}, this version of deadhead reads {FORMAT}.")
+        surgery = Surgery.from_json(recipe["surgery"])
+    except FileNotFoundError as error:
+        raise LoadError(f"{path} holds no pruned model: {error.filename} is missing.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise LoadError(f"{path} is damaged: {error}; save the result again.") from error
+    smaller = copy_of(model)
+    try:
+        operate(smaller, surgery)
+    except (CutError, AttributeError) as error:
+        raise LoadError(
+            f"{path} was made from a {recipe['model']}, which does not fit this {type(model).__name__}: {error}"
+        ) from error
+    own: dict[str, torch.Tensor] = {**dict(smaller.named_parameters()), **dict(smaller.named_buffers())}
+    wrong = [n for n in {*own, *weights} if n not in own or n not in weights or own[n].shape != weights[n].shape]
+    if wrong:
+        raise LoadError(
+            f"{path} was made from a {recipe['model']}, which does not fit this {type(model).__name__}: "
+            f"{min(wrong)} differs."
+        )
+    for name, tensor in weights.items():
+        owner = smaller.get_submodule(name.rpartition(".")[0])
+        leaf = name.rpartition(".")[2]
+        target = own[name]
+        if target.is_meta:
+            _materialise(smaller, target, tensor)
+        else:
+            with torch.no_grad():
+                getattr(owner, leaf).copy_(tensor)
+    return smaller
+
+
+def _materialise(module: nn.Module, target: torch.Tensor, tensor: torch.Tensor) -> None:
+    """Put `tensor` wherever the meta tensor `target` stands, tied places included."""
+    new = nn.Parameter(tensor, target.requires_grad) if isinstance(target, nn.Parameter) else tensor
+    for owner in module.modules():
+        for table in (owner._parameters, owner._buffers):
+            for leaf, held in table.items():
+                if held is target:
+                    table[leaf] = new  # type: ignore[assignment]
+
+
+def prune(
+    model_or_network: nn.Module | Network,
+    data: Iterable[Any],
+    *,
+    loss: Any,
+    units: float | int | None = None,
+    params: float | int | None = None,
+    criterion: str = "mrs",
+    compensate: str = "least_squares",
+    exclude: Sequence[str] = (),
+    only: Sequence[str] = (),
+    round_to: int = 1,
+    min_units: int = 1,
+    inplace: bool = False,
+    test: Iterable[Any] | None = None,
+    samples: int = 4096,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Pruned:
+    """Make a trained network smaller: the user's own class, a copy of it unless `inplace`.
+
+    Exactly one budget says what is *left*: `units=0.5` keeps `max(1, round(K / 2))` of every group of K units, an
+    integer keeps that many of each; `params=` is a share of all parameters (float) or a count (int), spent over all
+    groups by one ranking. The units with the least saliency by `criterion` go, and `compensate` (least_squares, mean,
+    zero) lets the others take over. `only` and `exclude` are patterns of module names; `round_to` keeps multiples,
+    `min_units` at least so many.
+
+    `data` is any iterable of batches, read once, up to `samples` rows; a fifth of them is held out. `test` is a
+    separate set that no decision sees, on which the report measures; without it, the held-out rows are used. `loss`
+    is a name, a torch.nn loss or a callable (outputs, batch) to a loss per sample.
+
+    Raises `BudgetError`, `DataError`, `LossError`, `TraceError` or `CutError`, and leaves the model as it was.
+
+    Source: the design's path of a prune; 000 section 3 (biases by the mean), 003 chapter 4.
+
+    >>> model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+    >>> data = [(torch.randn(64, 2), torch.randint(2, (64,)))]
+    >>> pruned = prune(model, data, loss="cross_entropy", units=0.25)
+    >>> pruned.model[0].out_features, model[0].out_features
+    (4, 16)
+    """
+    budget = budget_of(units=units, params=params)
+    chosen = find(criterion)
+    if compensate not in METHODS:
+        raise DataError(f"There is no compensation {compensate!r}; the methods are {', '.join(METHODS)}.")
+    if round_to < 1 or min_units < 1:
+        raise DataError(f"round_to={round_to} and min_units={min_units} must be at least 1.")
+    asked = as_loss(loss)
+    clock = _Clock()
+
+    axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
+    with clock("data"):
+        batches = read(data, samples=samples, labels_to_model=asked.labels_to_model, batch_axis=axis)
+        calibration = calibrate(batches, seed=seed, labels_to_model=asked.labels_to_model, batch_axis=axis)
+        unseen = calibration.held_out if test is None else read(
+            test, samples=None, labels_to_model=asked.labels_to_model, batch_axis=axis
+        )  # fmt: skip
+    with clock("trace"):
+        network = as_network(model_or_network, batches)
+    with clock("units"):
+        candidates = network.select(_patterns(only), _patterns(exclude))
+        groups, left = cuttable(network, candidates, progress)
+        if not groups:
+            raise CutError(_nothing(network, left))
+    with clock("score"):
+        question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress)
+        saliencies = ask(question, criterion)
+    with clock("select"):
+        if budget.kind == "units":
+            plan = per_group(groups, saliencies, budget, round_to, min_units)
+        else:
+            sizes = Sizes(network, groups)
+            plan = overall(groups, saliencies, budget, sizes, chosen.comparable, round_to, min_units)
+    with clock("compensate"):
+        compensation = take_over(network, groups, plan, calibration, compensate, progress)
+    with clock("cut"):
+        smaller = cut(network, plan, compensation)
+    with clock("verify"):
+        difference = verify(Gated(network, plan, compensation), smaller, batches, progress)
+        tolerance = tolerance_of(network.module)
+        if not difference <= tolerance:
+            raise CutError(
+                f"The pruned {type(network.module).__name__} differs from its gated original by {difference:.1e} "
+                f"relative, more than {tolerance:.0e}; the model was left as it was. Exclude groups one "
+                "by one to find which."
+            )
+    with clock("measure"):
+        increase = predict(network, groups, plan, compensation, asked, calibration.fit, seed, progress)
+        total = sum(group.size for group in network.groups)
+        before = measure(network, network.module, total, asked, unseen, progress)
+        after = measure(network, smaller, total - plan.count, asked, unseen, progress)
+    surgery = surgery_of(network, plan, compensation)
+    model = smaller
+    if inplace:
+        model = network.module
+        carry_out(model, surgery, compensation)
+    report = Report(
+        model=type(network.module).__name__,
+        budget=str(budget),
+        criterion=criterion,
+        compensation=compensate,
+        loss_name=asked.name,
+        evaluated_on="held-out" if test is None else "test",
+        rows=count(unseen),
+        calibration_rows=calibration.rows,
+        before=before,
+        after=after,
+        predicted_loss=None if increase is None else before.loss + increase,
+        difference=difference,
+        tolerance=tolerance,
+        groups=[
+            GroupRecord(
+                name=group.name,
+                kind=group.kind,
+                units=group.size,
+                removed=plan.removed[group.name].tolist() if group.name in plan.removed else [],
+                saliency=saliencies[group.name].tolist(),
+                consumers=list(dict.fromkeys(site.module for site in group.consumers)),
+            )
+            for group in groups
+        ],
+        left_alone=_left_alone(network, groups, left),
+        notes=_notes(network, compensation.left, compensation.biases),
+        seconds=clock.seconds,
+        settings={"round_to": round_to, "min_units": min_units, "samples": samples, "seed": seed},
+        environment=_environment(network),
+    )
+    return Pruned(model, plan, report, surgery)
+
+
+class _Clock:
+    """Seconds of each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = time.perf_counter() - start
+
+
+def _patterns(given: Sequence[str] | str) -> Sequence[str]:
+    return [given] if isinstance(given, str) else given
+
+
+def _nothing(network: Network, left: dict[str, str]) -> str:
+    name = type(network.module).__name__
+    reasons = left or network.fixed
+    if not reasons:
+        return f"{name} has no group of units that could be pruned."
+    listed = "; ".join(f"{group}: {why}" for group, why in list(reasons.items())[:5])
+    return f"Nothing in {name} can be cut: {listed}."
+
+
+def _left_alone(network: Network, groups: Sequence[Any], left: dict[str, str]) -> list[tuple[str, str]]:
+    pruned = {group.name for group in groups}
+    listed = [
+        (group.name, left.get(group.name, "excluded by the caller"))
+        for group in network.groups
+        if group.name not in pruned
+    ]
+    return listed + [(module, why) for module, why in network.fixed.items() if module not in pruned]
+
+
+def _notes(network: Network, left: dict[str, str], biases: dict[str, Any]) -> list[str]:
+    notes = [f"{weight} was not compensated: {why}" for weight, why in left.items()]
+    notes += [f"{name} is a new bias: the constant that removed units gave needs a place" for name in biases]
+    if network.difference:
+        notes.append(f"the traced graph differs from the module by {network.difference:.1e} relative")
+    return notes
+
+
+def _environment(network: Network) -> dict[str, str]:
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": str(network.device()),
+        "date": datetime.date.today().isoformat(),
+    }

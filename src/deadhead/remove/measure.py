@@ -1,0 +1,89 @@
+"""Measuring a network: size, multiply-adds, latency, loss and accuracy."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import safetensors.torch
+import torch
+from torch import Tensor, nn
+from torch.utils.benchmark import Timer
+from torch.utils.flop_counter import FlopCounterMode
+
+from deadhead.calibration import Batch, choose, count
+from deadhead.graph.network import Network
+from deadhead.graph.trace import untouched
+from deadhead.losses import Loss, accuracy
+from deadhead.progress import Progress, track
+from deadhead.record import Measures
+
+LATENCY_SECONDS = 0.3
+LATENCY_ROWS = 64
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a module's state, tied ones once, contiguous, on the CPU."""
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            state[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    return state
+
+
+def multiply_adds(network: Network, module: nn.Module, batch: Batch) -> int:
+    """Multiply-adds of one row, as torch's own counter sees them."""
+    first = choose(batch, torch.zeros(1, dtype=torch.long), batch_axis=network.batch_axis)
+    with FlopCounterMode(display=False) as counter:
+        network.run_module(first.inputs, module)
+    return int(counter.get_total_flops()) // 2
+
+
+def latency(network: Network, module: nn.Module, batch: Batch) -> tuple[float, int]:
+    """Median seconds of a forward pass in evaluation mode without gradients, and the rows of it."""
+    rows = min(batch.rows, LATENCY_ROWS)
+    chosen = choose(batch, torch.arange(rows), batch_axis=network.batch_axis)
+    args, kwargs = network.call(chosen.inputs)
+    with untouched(module):
+        timer = Timer("module(*args, **kwargs)", globals={"module": module, "args": args, "kwargs": kwargs})
+        return float(timer.blocked_autorange(min_run_time=LATENCY_SECONDS).median), rows
+
+
+def quality(
+    network: Network, module: nn.Module, loss: Loss, batches: Sequence[Batch], progress: Progress | None = None
+) -> tuple[float, float | None]:
+    """Mean loss and accuracy over the rows."""
+    total, right, counted = 0.0, 0.0, True
+    for batch in track(progress, "measuring", batches):
+        moved = batch.to(network.device())
+        outputs = network.run_module(moved.inputs, module)
+        total += loss.per_sample(outputs, moved).double().sum().item()
+        hits = accuracy(outputs, moved)
+        counted = counted and hits is not None
+        right += 0.0 if hits is None else hits.sum().item()
+    rows = count(batches)
+    return total / rows, right / rows if counted else None
+
+
+def measure(
+    network: Network,
+    module: nn.Module,
+    units: int,
+    loss: Loss,
+    batches: Sequence[Batch],
+    progress: Progress | None = None,
+) -> Measures:
+    """All measures of one module on the rows given."""
+    mean_loss, right = quality(network, module, loss, batches, progress)
+    seconds, rows = latency(network, module, batches[0])
+    return Measures(
+        units=units,
+        parameters=sum(parameter.numel() for parameter in module.parameters()),
+        macs=multiply_adds(network, module, batches[0]),
+        bytes=len(safetensors.torch.save(weights_of(module))),
+        latency=seconds,
+        latency_rows=rows,
+        loss=mean_loss,
+        accuracy=right,
+    )

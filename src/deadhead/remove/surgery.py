@@ -1,0 +1,178 @@
+"""Surgery on a module as plain data: which entries of which tensors stay, and what else changes."""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deadhead.errors import CutError
+from deadhead.graph.units import Group
+
+KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
+    nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},
+    nn.Bilinear: {"out_features": ("weight", 0), "in1_features": ("weight", 1), "in2_features": ("weight", 2)},
+    nn.Embedding: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
+    nn.modules.batchnorm._NormBase: {"num_features": ("running_mean", 0)},
+    nn.PReLU: {"num_parameters": ("weight", 0)},
+}
+"""Attributes of torch's own modules that say how large a tensor of theirs is: (tensor, axis)."""
+
+
+@dataclass
+class Surgery:
+    """`keep[tensor][axis]` lists the entries that stay; `settings` are (module, attribute, value) that change;
+    `biases` are parameters that are new, by name with their length. All of it is JSON."""
+
+    keep: dict[str, dict[int, list[int]]] = field(default_factory=dict)
+    settings: list[tuple[str, str, Any]] = field(default_factory=list)
+    biases: dict[str, int] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+    @staticmethod
+    def from_json(data: Mapping[str, Any]) -> Surgery:
+        keep = {
+            name: {int(axis): list(map(int, kept)) for axis, kept in axes.items()}
+            for name, axes in data["keep"].items()
+        }
+        settings = [(str(m), str(a), tuple(v) if isinstance(v, list) else v) for m, a, v in data["settings"]]
+        return Surgery(keep, settings, {str(name): int(size) for name, size in data["biases"].items()})
+
+
+def surgery_for(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Tensor]) -> Surgery:
+    """The surgery that takes the units `removed[group]` off: their slices of every tensor, and the attributes of
+    torch's own modules that follow from them."""
+    tensors = {
+        **dict(module.named_parameters(remove_duplicate=False)),
+        **dict(module.named_buffers(remove_duplicate=False)),
+    }
+    stays: dict[str, dict[int, Tensor]] = {}
+    for group in groups:
+        gone = removed.get(group.name)
+        if gone is None or not len(gone):
+            continue
+        dead = torch.zeros(group.size + 1, dtype=torch.bool).index_fill_(0, gone, True)
+        for part in group.slices:
+            axes = stays.setdefault(part.parameter, {})
+            mask = axes.setdefault(part.axis, torch.ones(tensors[part.parameter].shape[part.axis], dtype=torch.bool))
+            mask &= ~dead[part.units]
+    keep = {
+        name: {axis: mask.nonzero()[:, 0].tolist() for axis, mask in axes.items() if not mask.all()}
+        for name, axes in stays.items()
+    }
+    keep = {name: axes for name, axes in keep.items() if axes}
+    return Surgery(keep, _settings(module, keep))
+
+
+def _settings(module: nn.Module, keep: Mapping[str, Mapping[int, Sequence[int]]]) -> list[tuple[str, str, Any]]:
+    """The attributes of torch's own modules that say how large their tensors are, as they will be."""
+    settings: list[tuple[str, str, Any]] = []
+    for path, owner in module.named_modules(remove_duplicate=False):
+        prefix = f"{path}." if path else ""
+
+        def length(tensor: str, axis: int, prefix: str = prefix) -> int | None:
+            kept = keep.get(prefix + tensor, {}).get(axis)
+            return None if kept is None else len(kept)
+
+        for kind, attributes in KNOWN.items():
+            if isinstance(owner, kind):
+                for attribute, (tensor, axis) in attributes.items():
+                    new = length(tensor, axis)
+                    if new is None and kind is nn.modules.batchnorm._NormBase:
+                        new = length("weight", axis)
+                    if new is not None and getattr(owner, attribute, new) != new:
+                        settings.append((path, attribute, new))
+        if isinstance(owner, nn.modules.conv._ConvNd):
+            settings += _convolution(path, owner, length("weight", 0), length("weight", 1))
+        if isinstance(owner, (nn.LayerNorm, nn.RMSNorm)) and len(owner.normalized_shape) == 1:
+            new = length("weight", 0)
+            if new is not None:
+                settings.append((path, "normalized_shape", (new,)))
+        if isinstance(owner, nn.GroupNorm) and (new := length("weight", 0)) is not None:
+            settings.append((path, "num_channels", new))
+            settings.append((path, "num_groups", new * owner.num_groups // owner.num_channels))
+    return settings
+
+
+def _convolution(
+    path: str, owner: nn.modules.conv._ConvNd, first: int | None, second: int | None
+) -> list[tuple[str, str, Any]]:
+    """Channels and groups of a convolution whose weight keeps `first` and `second` entries of its two channel axes.
+
+    A convolution with one input channel to each group loses groups; any other keeps its number of groups.
+    """
+    if first is None and second is None:
+        return []
+    outer, inner = owner.weight.shape[:2]
+    first, second = (outer if first is None else first), (inner if second is None else second)
+    depthwise = owner.groups > 1 and owner.in_channels == owner.groups
+    if owner.transposed:
+        groups = first if depthwise else owner.groups
+        new = {"in_channels": first, "out_channels": second * groups, "groups": groups}
+    else:
+        groups = first * owner.groups // outer if depthwise else owner.groups
+        new = {"in_channels": second * groups, "out_channels": first, "groups": groups}
+    return [(path, attribute, value) for attribute, value in new.items() if getattr(owner, attribute) != value]
+
+
+def owner_of(module: nn.Module, name: str) -> tuple[nn.Module, str]:
+    """The submodule that holds the tensor `name`, and its name there."""
+    path, _, leaf = name.rpartition(".")
+    return module.get_submodule(path), leaf
+
+
+def operate(module: nn.Module, surgery: Surgery) -> None:
+    """Carry the surgery out, on `module` itself. Tensors that are shared stay shared; parameters keep `requires_grad`
+    and lose the entries that go from their gradients too; a parameter remains the same object."""
+    done: set[int] = set()
+    for name, axes in surgery.keep.items():
+        owner, leaf = owner_of(module, name)
+        tensor: Tensor | None = owner._parameters.get(leaf)
+        if tensor is None:
+            tensor = owner._buffers.get(leaf)
+        if tensor is None:
+            raise CutError(
+                f"{name} is no parameter or buffer of {type(module).__name__}: the result belongs to another model."
+            )
+        if id(tensor) in done:
+            continue
+        done.add(id(tensor))
+        for axis, kept in axes.items():
+            if tensor.dim() <= axis or max(kept, default=-1) >= tensor.shape[axis]:
+                raise CutError(
+                    f"{name} has shape {tuple(tensor.shape)}, too small for this result: it belongs to another model."
+                )
+        gradient = tensor.grad if tensor.is_leaf else None
+        tensor.grad = None
+        tensor.data = pick(tensor.data, axes)
+        if gradient is not None:
+            tensor.grad = pick(gradient, axes)
+    for path, attribute, value in surgery.settings:
+        setattr(module.get_submodule(path), attribute, value)
+    for name, size in surgery.biases.items():
+        owner, leaf = owner_of(module, name)
+        like = next(owner.parameters(recurse=False))
+        setattr(owner, leaf, nn.Parameter(torch.zeros(size, dtype=like.dtype, device=like.device), like.requires_grad))
+
+
+def pick(tensor: Tensor, axes: Mapping[int, Sequence[int]]) -> Tensor:
+    """The entries `axes[axis]` of each axis."""
+    for axis, kept in axes.items():
+        tensor = tensor.index_select(axis, torch.tensor(kept, device=tensor.device, dtype=torch.long))
+    return tensor.contiguous()
+
+
+def copy_of(module: nn.Module) -> nn.Module:
+    """A deep copy, also of modules that hold tensors with a history, which are copied without it."""
+    memo: dict[int, Any] = {}
+    for each in module.modules():
+        for value in each.__dict__.values():
+            if isinstance(value, Tensor) and not value.is_leaf:
+                memo[id(value)] = value.detach().clone()
+    return copy.deepcopy(module, memo)

@@ -1,0 +1,156 @@
+"""The interactive figures of the page: their data as JSON, and the script that draws them with Plotly."""
+
+from __future__ import annotations
+
+import html
+import importlib
+import json
+import math
+import re
+from typing import Any
+
+from deadhead.record import GroupRecord, Report
+from deadhead.report.facts import costs, ranked, shorten
+
+
+def chart_data(report: Report) -> str:
+    """The numbers behind the figures as JSON that may stand inside a `<script>` element.
+
+    Labels are escaped, because Plotly takes tags in them for markup; saliencies are rounded to five digits, and null
+    where they are not finite.
+
+    >>> from deadhead.record import GroupRecord, Measures, Report
+    >>> measures = Measures(2, 100, 400, 400, 1e-3, 32, 0.1, 0.99)
+    >>> group = GroupRecord("</script>", "channel", 2, [0], [0.0, 2.0], [])
+    >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, measures, measures,
+    ...                 None, 0.0, 1e-4, [group])
+    >>> "<" in chart_data(report), json.loads(chart_data(report))["groups"][0]["label"]
+    (False, '&lt;/script&gt;')
+    """
+    left = costs(report.before, report.after)
+    data = {
+        "criterion": _label(report.criterion),
+        "costs": {"names": [name for name, _ in left], "fractions": [fraction for _, fraction in left]},
+        "groups": [_group(group) for group in report.groups],
+    }
+    # Whatever a label holds, nothing in here may end the script element.
+    text = json.dumps(data, allow_nan=False, separators=(",", ":"))
+    return text.replace("<", "\\u003c").replace(">", "\\u003e").replace("&", "\\u0026")
+
+
+def _group(group: GroupRecord) -> dict[str, Any]:
+    entries = ranked(group)
+    return {
+        "name": _label(group.name),
+        "label": _label(shorten(group.name, 34)),
+        "kept": group.kept,
+        "removed": len(group.removed),
+        "units": [entry.unit for entry in entries],
+        "saliency": [float(f"{entry.saliency:.5g}") if math.isfinite(entry.saliency) else None for entry in entries],
+        "gone": [int(entry.removed) for entry in entries],
+    }
+
+
+def _label(text: str) -> str:
+    """`text` so that Plotly shows it as it is; quotation marks it would show as entities."""
+    return html.escape(text, quote=False)
+
+
+def plotly_script() -> str:
+    """Plotly's own JavaScript, to be inlined.
+
+    Its logo and its maps, none of which the page shows, carry links to their makers; these are made to lead nowhere,
+    so that nothing on the page leads away from it.
+    """
+    source: str = importlib.import_module("plotly.offline").get_plotlyjs()
+    return re.sub(r"""((?:href|src)=["'])(?=http)""", r"\1#", source)
+
+
+SCRIPT = """
+"use strict";
+(() => {
+  const data = JSON.parse(document.getElementById("chart-data").textContent);
+  // The buttons are listed, because Plotly's own choice has one that offers to upload the chart.
+  const config = {responsive: true, displaylogo: false, plotlyServerURL: "", typesetMath: false,
+                  modeBarButtons: [["toImage", "zoom2d", "pan2d", "zoomIn2d", "zoomOut2d", "resetScale2d"]]};
+  const still = {...config, displayModeBar: false};
+  const color = name => getComputedStyle(document.documentElement).getPropertyValue("--" + name).trim();
+  const narrow = () => window.innerWidth < 640;
+  const axis = extra => ({gridcolor: color("line"), zerolinecolor: color("line"), linecolor: color("line"),
+                          automargin: true, ...extra});
+  const layout = extra => ({
+    paper_bgcolor: "rgba(0,0,0,0)", plot_bgcolor: "rgba(0,0,0,0)",
+    font: {color: color("ink"), size: 13, family: "system-ui, -apple-system, 'Segoe UI', Roboto, sans-serif"},
+    margin: {l: 8, r: 16, t: 34, b: 40}, bargap: 0.3,
+    hoverlabel: {bgcolor: color("card"), bordercolor: color("line"), font: {color: color("ink")}, align: "left"},
+    modebar: {bgcolor: "rgba(0,0,0,0)", color: color("soft"), activecolor: color("ink")},
+    legend: {orientation: "h", x: 0, xanchor: "left", y: 1, yanchor: "bottom", traceorder: "normal"}, ...extra});
+
+  function drawCosts() {
+    const {names, fractions} = data.costs;
+    const trace = {type: "bar", orientation: "h", y: names, x: fractions, marker: {color: color("kept")},
+                   text: fractions.map(f => (100 * f).toPrecision(3) + " %"), textposition: "auto",
+                   insidetextfont: {color: color("card")}, hovertemplate: "%{y}: %{text} left<extra></extra>"};
+    Plotly.react("costs", [trace], layout({
+      height: 60 + 38 * names.length, margin: {l: 8, r: 16, t: 8, b: 34}, showlegend: false,
+      shapes: [{type: "line", x0: 1, x1: 1, y0: 0, y1: 1, yref: "paper",
+                line: {color: color("soft"), width: 1, dash: "dot"}}],
+      xaxis: axis({tickformat: ".0%", fixedrange: true, range: [0, 1.05 * Math.max(1, ...fractions)], nticks: 6}),
+      yaxis: axis({autorange: "reversed", ticksuffix: "  ", fixedrange: true})}), still);
+  }
+
+  function drawUnits() {
+    const places = data.groups.map((_, place) => place);
+    const bar = (key, name) => ({
+      type: "bar", orientation: "h", name: name, y: places, x: data.groups.map(group => group[key]),
+      customdata: data.groups.map(group => group.name), marker: {color: color(key)},
+      hovertemplate: "%{customdata}<br>%{x:,} " + name + "<extra></extra>"});
+    const clip = text => narrow() && text.length > 16 ? text.slice(0, 7) + "\\u2026" + text.slice(-8) : text;
+    const labels = data.groups.map(group => group.label.includes("&") ? group.label : clip(group.label));
+    Plotly.react("units", [bar("kept", "kept"), bar("removed", "removed")], layout({
+      barmode: "stack", height: 110 + 22 * Math.max(places.length, 2),
+      xaxis: axis({tickformat: ",d", fixedrange: true, rangemode: "tozero", nticks: narrow() ? 4 : 9}),
+      yaxis: axis({tickvals: places, ticktext: labels, range: [places.length - 0.4, -0.6], ticksuffix: "  ",
+                   showgrid: false, zeroline: false, fixedrange: true})}), still);
+  }
+
+  const select = document.getElementById("group"), log = document.getElementById("log");
+  function drawSaliency() {
+    const group = data.groups[select.value];
+    const rank = group.units.map((_, place) => place + 1);
+    const bar = (key, gone, name) => {
+      const chosen = rank.map((_, place) => place).filter(place => group.gone[place] === gone);
+      return {type: "bar", name: name, x: chosen.map(place => rank[place]),
+              y: chosen.map(place => group.saliency[place]), width: 1, customdata: chosen.map(p => group.units[p]),
+              marker: {color: color(key), line: {width: 0}},
+              hovertemplate: "unit %{customdata}, " + name + "<br>rank %{x}<br>saliency %{y:.4g}<extra></extra>"};
+    };
+    const strip = {type: "heatmap", x: rank, y: [0], z: [group.gone], yaxis: "y2", zmin: 0, zmax: 1,
+                   showscale: false, hoverinfo: "skip", colorscale: [[0, color("kept")], [1, color("removed")]]};
+    Plotly.react("saliency", [bar("kept", 0, "kept"), bar("removed", 1, "removed"), strip], layout({
+      height: 400, bargap: 0, barmode: "overlay",
+      xaxis: axis({title: {text: "units by rising saliency"}, anchor: "y2",
+                   range: [0.5, rank.length + 0.5], showgrid: false}),
+      yaxis: axis({title: {text: "saliency (" + data.criterion + ")"}, type: log.checked ? "log" : "linear",
+                   domain: [0.1, 1], exponentformat: "power", nticks: 7}),
+      yaxis2: axis({domain: [0, 0.06], showticklabels: false, showgrid: false, zeroline: false, ticks: "",
+                    fixedrange: true})}), config);
+  }
+
+  function draw() {
+    if (data.costs.names.length) drawCosts();
+    if (data.groups.length) { drawUnits(); drawSaliency(); }
+  }
+  draw();
+  if (data.groups.length) {
+    select.addEventListener("change", drawSaliency);
+    log.addEventListener("change", drawSaliency);
+    document.getElementById("units").on("plotly_click", event => {
+      select.value = event.points[0].pointIndex;
+      drawSaliency();
+    });
+  }
+  window.matchMedia("(prefers-color-scheme: dark)").addEventListener("change", draw);
+})();
+"""
+"""Draws the figures, and draws them again when the reader switches between light and dark."""

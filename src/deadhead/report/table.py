@@ -1,0 +1,81 @@
+"""A report as tables on the terminal."""
+
+from __future__ import annotations
+
+import math
+
+from rich import box
+from rich.console import Console
+from rich.table import Table
+from rich.text import Text
+
+from deadhead.record import GroupRecord, Report, rows
+from deadhead.report.facts import costs, prediction, reasons, verdict
+
+
+def print_report(report: Report, console: Console | None = None) -> None:
+    """Print `report` on `console` (standard output by default): what stays and what goes first, then the tables.
+
+    Names are printed as they are: square brackets in them are not taken for markup.
+
+    >>> from deadhead.record import GroupRecord, Measures, Report
+    >>> before = Measures(4, 100, 400, 400, 1e-3, 32, 0.1, 0.99)
+    >>> after = Measures(2, 50, 200, 200, 5e-4, 32, 0.11, 0.98)
+    >>> group = GroupRecord("conv1", "channel", 4, [0, 2], [0.0, 2.0, 0.1, 3.0], ["conv2"])
+    >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, before, after,
+    ...                 0.105, 1e-7, 1e-4, [group])
+    >>> print_report(report, Console(width=100))  # doctest: +ELLIPSIS
+    net keeps 50 % of the units: removes 2 of 4 in 1 group
+    ...
+    """
+    console = console or Console()
+
+    def say(*parts: str | Text) -> None:
+        console.print(Text.assemble(*parts), highlight=False)
+
+    say(Text(report.model, "bold"), " ", report.headline)
+    console.print(_measures(report))
+    console.print(_groups(report.groups, console.width))
+    say(Text("loss    ", "bold"), prediction(report))
+    passed, sentence = verdict(report)
+    say(Text("verify  ", "bold"), Text(sentence, "green" if passed else "bold red"))
+    for reason, names in reasons(report):
+        say(Text("left alone  ", "bold"), ", ".join(names), ": ", reason)
+    for note in report.notes:
+        say(Text("note  ", "bold"), note)
+
+
+def _measures(report: Report) -> Table:
+    left = dict(costs(report.before, report.after))
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), title_justify="left")
+    table.add_column("")
+    for heading in ("before", "after", "left"):
+        table.add_column(heading, justify="right")
+    for name, before, after in rows(report.before, report.after):
+        table.add_row(name, before, after, f"{100 * left[name]:.3g} %" if name in left else "")
+    return table
+
+
+def _groups(groups: list[GroupRecord], width: int) -> Table:
+    """One row a group, with the largest saliency removed; who reads it is said where there is room for it."""
+    roomy = width >= 100
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
+    table.add_column("group", overflow="fold")
+    table.add_column("kind", overflow="fold")
+    for heading in ("kept", "removed", "removed up to"):
+        table.add_column(heading, justify="right", no_wrap=True)
+    if roomy:
+        table.add_column("read by", overflow="fold")
+    for group in groups:
+        worths = [group.saliency[unit] for unit in group.removed if math.isfinite(group.saliency[unit])]
+        cells: list[str | Text] = [
+            Text(group.name),
+            Text(group.kind),
+            f"{group.kept:,} of {group.units:,}",
+            f"{len(group.removed):,}",
+            f"{max(worths):.2g}" if worths else "-",
+        ]
+        if roomy:
+            cells.append(Text(", ".join(group.consumers)))
+        table.add_row(*cells)
+    return table

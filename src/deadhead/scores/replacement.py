@@ -1,0 +1,80 @@
+"""Mean replacement: what it costs, or would cost to first order, to replace a unit by its mean."""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor
+
+from deadhead.gates import by_row, by_unit, columns_sum
+from deadhead.graph.units import Group
+from deadhead.progress import track
+from deadhead.scores.criterion import Question, criterion
+from deadhead.scores.oracle import changes
+
+
+@criterion("mrp", comparable=True, needs_sample_losses=True, reference="mean")
+def mrp(question: Question) -> dict[str, Tensor]:
+    """`sum_n abs(L_n(alpha_k = 0) - L_n(1))`, r the mean over the data: the mean replacement penalty, shape (K,).
+
+    A unit is dead when every term is about 0. Source: 003 definition 3.1.1.
+    """
+    return changes(question, "mrp", torch.abs)
+
+
+@criterion("mrs", comparable=True, needs_sample_losses=True, reference="mean")
+def mrs(question: Question) -> dict[str, Tensor]:
+    """`sum_n abs(dL_n/dalpha_k)` at alpha = 1, r the mean over the data: mean replacement saliency, shape (K,).
+
+    With s the positions and j the columns of the unit, `dL_n/dalpha_k = sum_s,j (a - r_j) dL_n/da`. One forward and
+    one backward pass: `P = sum_s,j a dL/da` and `Q_j = sum_s dL/da` are kept for each sample, and
+    `abs(P - sum_j r_j Q_j)` is taken once the mean is known. Source: 003 definition 3.1.2, eq. 3.3.
+    """
+    gates = question.gates_without_references()
+    store = {group.name: _Store(group) for group in question.groups}
+    for batch in track(question.progress, "mrs", question.batches):
+        rows = batch.rows
+
+        def visit(group: Group, index: int, value: Tensor, gradient: Tensor, rows: int = rows) -> None:
+            if group.name in store:
+                store[group.name].add(index, value, gradient, rows)
+
+        for each in store.values():
+            each.open(rows)
+        gates.sensitivities(batch, visit)
+    return {name: each.result() for name, each in store.items()}
+
+
+class _Store:
+    """P, Q and the sums of one group, for as many samples as were seen."""
+
+    def __init__(self, group: Group) -> None:
+        self.group = group
+        self.products: list[Tensor] = []
+        self.gradients: list[list[Tensor | None]] = []
+        self.sums: list[Tensor | None] = [None] * len(group.consumers)
+        self.counts = [0] * len(group.consumers)
+
+    def open(self, rows: int) -> None:
+        self.products.append(torch.zeros(rows, self.group.size))
+        self.gradients.append([None] * len(self.group.consumers))
+
+    def add(self, index: int, value: Tensor, gradient: Tensor, rows: int) -> None:
+        site = self.group.consumers[index]
+        product = by_unit(by_row(value * gradient, site, rows), site, self.group.size)
+        self.products[-1] = self.products[-1].to(product) + product
+        self.gradients[-1][index] = by_row(gradient, site, rows)
+        total = columns_sum(value, site)
+        have = self.sums[index]
+        self.sums[index] = total if have is None else have + total
+        self.counts[index] += value.numel() // value.shape[site.axis]
+
+    def result(self) -> Tensor:
+        total = torch.zeros(self.group.size, dtype=torch.float64)
+        means = [None if s is None else s / n for s, n in zip(self.sums, self.counts, strict=True)]
+        for product, gradients in zip(self.products, self.gradients, strict=True):
+            change = product.double()
+            for site, gradient, mean in zip(self.group.consumers, gradients, means, strict=True):
+                if gradient is not None and mean is not None:
+                    change = change - by_unit(gradient.double() * mean, site, self.group.size)
+            total += change.abs().sum(0).cpu()
+        return total

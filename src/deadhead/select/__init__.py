@@ -1,0 +1,1 @@
+"""Selection: which units go, and in which order. Imports scores and below."""

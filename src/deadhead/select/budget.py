@@ -1,0 +1,52 @@
+"""Budgets: what is to be left, checked before anything is computed."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from deadhead.errors import BudgetError
+
+
+@dataclass(frozen=True)
+class Budget:
+    """One limit: `kind` (units, params), and `value`, a fraction of the intact network (float) or a count (int)."""
+
+    kind: str
+    value: float | int
+
+    @property
+    def is_fraction(self) -> bool:
+        return isinstance(self.value, float)
+
+    def of(self, total: int) -> int:
+        """The count that is to be left of `total`."""
+        return round(self.value * total) if self.is_fraction else int(self.value)
+
+    def __str__(self) -> str:
+        return f"{self.kind}={self.value}"
+
+
+def budget_of(**limits: float | int | None) -> Budget:
+    """The one budget that was given.
+
+    A float is a fraction of what is left, in (0, 1]; an integer an absolute count, at least 1.
+
+    Raises `BudgetError` for none, several, or values out of range.
+
+    >>> str(budget_of(units=0.5, params=None))
+    'units=0.5'
+    """
+    given = {name: value for name, value in limits.items() if value is not None}
+    if len(given) != 1:
+        names = ", ".join(f"{name}=" for name in limits)
+        found = ", ".join(given) or "none"
+        raise BudgetError(f"Give exactly one budget of {names}; got {found}.")
+    ((kind, value),) = given.items()
+    if isinstance(value, bool) or not isinstance(value, (int, float)):
+        raise BudgetError(f"{kind}={value!r} is not a number.")
+    if isinstance(value, float) and not 0 < value <= 1:
+        hint = f" For a count, give an integer: {kind}={int(value)}." if value > 1 and value.is_integer() else ""
+        raise BudgetError(f"{kind}={value} is out of range: a float is the fraction that is left, in (0, 1].{hint}")
+    if isinstance(value, int) and value < 1:
+        raise BudgetError(f"{kind}={value} is out of range: an integer is the count that is left, at least 1.")
+    return Budget(kind, value)

@@ -1,0 +1,84 @@
+from __future__ import annotations
+
+import io
+import re
+import sys
+import warnings
+from collections.abc import Callable
+
+import pytest
+from matplotlib.colors import to_rgba
+from matplotlib.patches import Rectangle
+
+from deadhead.record import Report
+from deadhead.report import figure
+from deadhead.report.figures import KEPT, REMOVED
+
+
+def bars(axes: object, color: str) -> list[Rectangle]:
+    patches = axes.patches  # type: ignore[attr-defined]
+    return [p for p in patches if isinstance(p, Rectangle) and p.get_facecolor() == to_rgba(color)]
+
+
+@pytest.mark.parametrize("groups", [0, 1, 4, 60])
+def test_figure_draws_without_a_warning(report_of: Callable[..., Report], groups: int) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = figure(report_of(groups))
+        stream = io.BytesIO()
+        drawn.savefig(stream, dpi=20)
+    assert stream.getvalue().startswith(b"\x89PNG")
+    panels = [axes for axes in drawn.axes if axes.axison]
+    assert len(panels) == 2 + groups
+
+
+def test_names_are_drawn_as_they_are_or_with_question_marks(hostile: Report) -> None:
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        drawn = figure(hostile)
+        drawn.savefig(io.BytesIO(), dpi=20)
+    title = drawn.axes[2].get_title(loc="left")
+    assert "$x^$" in title
+    assert title.endswith("?")
+
+
+def test_cost_bars_have_the_fractions_left(report_of: Callable[..., Report]) -> None:
+    axes = figure(report_of()).axes[0]
+    assert [label.get_text() for label in axes.get_yticklabels()][:2] == ["units", "parameters"]
+    assert [bar.get_width() for bar in bars(axes, KEPT)] == pytest.approx([10 / 16, 8000 / 20522, 0.4, 32 / 82, 0.5])
+
+
+def test_unit_bars_stack_kept_and_removed(report_of: Callable[..., Report]) -> None:
+    axes = figure(report_of(3)).axes[1]
+    assert [bar.get_width() for bar in bars(axes, KEPT)] == [5, 5, 5]
+    assert [(bar.get_x(), bar.get_width()) for bar in bars(axes, REMOVED)] == [(5, 3)] * 3
+
+
+def test_saliencies_are_sorted_and_the_removed_coloured(report_of: Callable[..., Report]) -> None:
+    axes = figure(report_of(1)).axes[2]
+    tint, kept, removed = axes.patches
+    assert kept.get_facecolor() == to_rgba(KEPT)
+    assert removed.get_facecolor() == to_rgba(REMOVED)
+    assert kept.get_data().values.tolist() == [0, 0, 0, 0.3, 0.4, 0.7, 0.8, 0.9]  # type: ignore[attr-defined]
+    assert removed.get_data().values.tolist() == [0.05, 0.1, 0.2, 0, 0, 0, 0, 0]  # type: ignore[attr-defined]
+    assert tint.get_data().values.tolist() == [0.9] * 3 + [0] * 5  # type: ignore[attr-defined]
+
+
+def test_group_names_are_told_apart_when_shortened(report_of: Callable[..., Report]) -> None:
+    report = report_of(2)
+    prefix = "transformer.encoder.layers.feed_forward.intermediate.dense.projection."
+    for number, group in enumerate(report.groups):
+        object.__setattr__(group, "name", f"{prefix}{number}")
+    labels = [label.get_text() for label in figure(report).axes[1].get_yticklabels()]
+    assert all(len(label) <= 40 and re.search("…", label) for label in labels)
+    assert len(set(labels)) == 2
+
+
+def test_figure_leaves_pyplot_and_its_settings_alone(report_of: Callable[..., Report]) -> None:
+    import matplotlib
+
+    before = dict(matplotlib.rcParams)
+    figure(report_of())
+    assert dict(matplotlib.rcParams) == before
+    if "matplotlib.pyplot" in sys.modules:
+        assert sys.modules["matplotlib.pyplot"].get_fignums() == []

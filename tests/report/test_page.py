@@ -1,0 +1,135 @@
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Callable
+from html.parser import HTMLParser
+
+import pytest
+
+from deadhead.record import Report
+from deadhead.report.page import render_page
+
+
+class Reader(HTMLParser):
+    """What a browser sees: elements, and the text outside of scripts and styles."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.elements: list[tuple[str, dict[str, str | None]]] = []
+        self.inside: list[str] = []
+        self.texts: list[str] = []
+        self.scripts: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        self.elements.append((tag, dict(attrs)))
+        if tag in ("script", "style"):
+            self.inside.append(tag)
+
+    def handle_endtag(self, tag: str) -> None:
+        if tag in ("script", "style"):
+            self.inside.pop()
+
+    def handle_data(self, data: str) -> None:
+        if not self.inside:
+            self.texts.append(data)
+        elif self.inside[-1] == "script":
+            self.scripts.append(data)
+
+    @property
+    def text(self) -> str:
+        return " ".join(" ".join(self.texts).split())
+
+
+def read(page: str) -> Reader:
+    reader = Reader()
+    reader.feed(page)
+    return reader
+
+
+def data(reader: Reader) -> dict[str, object]:
+    found: dict[str, object] = json.loads(next(text for text in reader.scripts if text.startswith('{"criterion"')))
+    return found
+
+
+def test_page_says_headline_table_prediction_reasons_notes_and_settings(report_of: Callable[..., Report]) -> None:
+    report = report_of()
+    text = read(render_page(report)).text
+    assert f"net {report.headline}" in text
+    assert "parameters 20,522 8,000 39 %" in text
+    assert "0.0277 predicted, 0.0291 measured on 360 test rows, from 0.0184 intact" in text
+    assert "fc2, head an output of the model" in text
+    assert "odd unknown op" in text
+    assert "230 rows were held out" in text
+    assert "trace 0.5 s" in text
+    assert "total 2 s" in text
+    assert 'exclude ["fc2"]' in text
+    assert "torch 2.13.0" in text
+
+
+@pytest.mark.parametrize(
+    ("difference", "word"), [(2.5e-7, "Passed"), (1e-4, "Passed"), (0.03, "FAILED"), (float("nan"), "FAILED")]
+)
+def test_verification_is_told_in_words(report_of: Callable[..., Report], difference: float, word: str) -> None:
+    text = read(render_page(report_of(difference=difference))).text
+    other = {"Passed": "FAILED", "FAILED": "Passed"}[word]
+    assert f"{word}: the pruned network and its gated original differ by at most {difference:.2g}" in text
+    assert other not in text
+
+
+def test_page_loads_nothing_from_elsewhere(report_of: Callable[..., Report], hostile: Report) -> None:
+    page = render_page(report_of())
+    assert not re.search(r'(src|href)\s*=\s*["\']?http', page)
+    for reader in (read(page), read(render_page(hostile))):
+        loading = [
+            name for _, attributes in reader.elements for name in attributes if name in ("src", "href", "action")
+        ]
+        assert loading == []
+        assert not {tag for tag, _ in reader.elements} & {"link", "img", "iframe", "a", "object", "embed", "base"}
+        policy = next(attributes for tag, attributes in reader.elements if "http-equiv" in attributes)
+        assert str(policy["content"]).startswith("default-src 'none'")
+
+
+def test_no_name_becomes_markup(report_of: Callable[..., Report], hostile: Report) -> None:
+    plain, tried = read(render_page(report_of(1))), read(render_page(hostile))
+    kinds = {tag for tag, _ in plain.elements}
+    assert {tag for tag, _ in tried.elements} <= kinds
+    assert sum(tag == "script" for tag, _ in tried.elements) == 3
+    assert all(not name.startswith("on") for _, attributes in tried.elements for name in attributes)
+    # The text itself is still there to be read: model, group, reader, kind and the rest.
+    assert tried.text.count("</script><script>document.title='x'</script>") >= 12
+
+
+def test_chart_data_survives_hostile_names_and_values(hostile: Report) -> None:
+    reader = read(render_page(hostile))
+    group = data(reader)["groups"][0]  # type: ignore[index]
+    assert group["units"] == [2, 0, 1]
+    assert group["saliency"] == [-1.0, None, None]
+    assert group["gone"] == [0, 1, 0]
+    # Plotly reads tags in labels as markup, so they reach it escaped.
+    assert "<" not in group["name"]
+    assert "&lt;/script&gt;" in group["name"]
+
+
+def test_chart_data_holds_sorted_saliencies_and_what_was_removed(report_of: Callable[..., Report]) -> None:
+    found = data(read(render_page(report_of(60))))
+    groups = found["groups"]
+    assert len(groups) == 60  # type: ignore[arg-type]
+    first = groups[0]  # type: ignore[index]
+    assert first["units"] == [2, 1, 5, 6, 3, 7, 0, 4]
+    assert first["gone"] == [1, 1, 1, 0, 0, 0, 0, 0]
+    assert (first["kept"], first["removed"]) == (5, 3)
+    assert found["costs"]["fractions"][0] == 0.625  # type: ignore[index]
+
+
+def test_every_group_has_a_row_and_an_option(report_of: Callable[..., Report]) -> None:
+    reader = read(render_page(report_of(60)))
+    assert [attributes["value"] for tag, attributes in reader.elements if tag == "option"] == list(map(str, range(60)))
+    assert "conv59 channel 5 3 8 conv60" in reader.text
+
+
+def test_page_without_groups_or_prediction_still_stands(report_of: Callable[..., Report]) -> None:
+    text = read(render_page(report_of(groups=[], predicted_loss=None, left_alone=[], seconds={}))).text
+    assert "No loss was predicted; 0.0291 measured" in text
+    assert "Nothing: every unit could have been pruned." in text
+    assert "Saliency of each unit" not in text

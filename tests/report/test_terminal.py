@@ -1,0 +1,101 @@
+from __future__ import annotations
+
+import io
+import sys
+from collections.abc import Callable
+
+import pytest
+from rich.console import Console
+
+from deadhead.record import Report
+from deadhead.report import print_report, progress_bars
+
+
+def printed(report: Report, width: int = 120) -> str:
+    stream = io.StringIO()
+    print_report(report, Console(file=stream, width=width))
+    return stream.getvalue()
+
+
+def words(text: str) -> str:
+    return " ".join(text.split())
+
+
+def test_headline_is_the_first_line(report_of: Callable[..., Report]) -> None:
+    report = report_of()
+    assert printed(report).splitlines()[0] == f"net {report.headline}"
+
+
+def test_tables_say_what_was_measured_and_what_went(report_of: Callable[..., Report]) -> None:
+    text = words(printed(report_of()))
+    assert "parameters 20,522 8,000 39 %" in text
+    assert "accuracy 99.72 % 99.17 %" in text
+    assert "conv1 channel 5 of 8 3 0.2 conv2" in text
+    assert "0.0277 predicted, 0.0291 measured on 360 test rows" in text
+    assert "Passed: the pruned network and its gated original differ by at most 2.5e-07" in text
+    assert "left alone fc2, head: an output of the model" in text
+    assert "left alone odd: unknown op" in text
+    assert "note 230 rows were held out" in text
+
+
+def test_failed_verification_is_printed_as_failed(report_of: Callable[..., Report]) -> None:
+    text = printed(report_of(difference=0.5))
+    assert "FAILED: the pruned network" in text
+    assert "Passed" not in text
+
+
+def test_square_brackets_in_names_are_no_markup(hostile: Report) -> None:
+    assert printed(hostile, width=400).count("[bold]$x^$") >= 8
+
+
+@pytest.mark.parametrize("width", [40, 80, 200])
+def test_no_line_is_wider_than_the_terminal(report_of: Callable[..., Report], width: int) -> None:
+    assert max(map(len, printed(report_of(60), width).splitlines())) <= width
+
+
+class Terminal(io.StringIO):
+    def isatty(self) -> bool:
+        return True
+
+
+def test_bars_show_each_step_on_standard_error(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    monkeypatch.setenv("TERM", "xterm-256color")
+    monkeypatch.setenv("COLUMNS", "120")
+    with progress_bars() as progress:
+        for step, total in (("score [conv1]", 3), ("unknown length", 0), ("score [conv1]", 5)):
+            for done in range(total + 1):
+                progress(step, done, total)
+        progress("started in the middle", 2, 4)
+    last = terminal.getvalue()
+    assert "score [conv1]" in last
+    assert "5/5" in last
+    assert "0/?" in last
+    assert "2/4" in last
+    assert capsys.readouterr().out == ""
+
+
+def test_bars_are_silent_where_there_is_no_terminal(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for name in ("FORCE_COLOR", "TTY_COMPATIBLE", "TTY_INTERACTIVE"):
+        monkeypatch.delenv(name, raising=False)
+    with progress_bars() as progress:
+        progress("score", 1, 2)
+    captured = capsys.readouterr()
+    assert (captured.out, captured.err) == ("", "")
+
+
+def test_an_error_inside_the_bars_passes_through(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(sys, "stderr", Terminal())
+
+    def work() -> None:
+        with progress_bars() as progress:
+            progress("score", 1, 2)
+            raise KeyError("mine")
+
+    with pytest.raises(KeyError, match="mine"):
+        work()
