@@ -22,6 +22,7 @@ References = Mapping[str, Sequence[Tensor | None]]
 """For each group, the reference at each of its consumers: a vector along the consumer's axis, or None for zero."""
 
 Visit = Callable[[Group, int, Tensor, Tensor], None]
+Look = Callable[[Group, int, Tensor], None]
 
 
 def along(vector: Tensor, dim: int, axis: int) -> Tensor:
@@ -53,7 +54,8 @@ class Gates:
 
     `references` gives r for each group (zero where it is missing). The network, its parameters and gradients are not
     touched: replays run on detached state, which `state` may replace (weights of another network of the same shape).
-    `added` gives constants to add to what the consumers of a weight, by its name, make.
+    `added` gives constants to add to what the consumers of a weight, by its name, make. `closed` gives gates,
+    {group: (K,)}, that stand before all others, with reference zero: units that are gone already.
     """
 
     def __init__(
@@ -63,21 +65,26 @@ class Gates:
         references: References | None = None,
         state: Mapping[str, Tensor] | None = None,
         added: Mapping[str, Tensor] | None = None,
+        closed: Mapping[str, Tensor] | None = None,
     ) -> None:
         self.network = network
         self.loss_function = loss
         self.references = references or {}
         self.state = network.frozen_state() if state is None else state
         self.added = added or {}
+        self.closed = closed or {}
 
     def edits(self, traced: Traced, alpha: Mapping[str, Tensor]) -> Edits:
         """The edits that put gates at alpha[group], shape (K,), on the consumers of each group named."""
         edits = Edits()
+        for name, value in self.closed.items():
+            for site in traced.group(name).consumers:
+                edits.on_read(site.node, site.position, _gate_edit(value, None, site))
         for name, value in alpha.items():
             group = traced.group(name)
             references = self.references.get(name) or [None] * len(group.consumers)
             for site, reference in zip(group.consumers, references, strict=True):
-                _chain(edits.read.setdefault(site.node, {}), site.position, _gate_edit(value, reference, site))
+                edits.on_read(site.node, site.position, _gate_edit(value, reference, site))
         if self.added:
             for site in (site for group in traced.units.groups for site in group.consumers):
                 if site.weight in self.added:
@@ -86,9 +93,27 @@ class Gates:
 
     def outputs(self, alpha: Mapping[str, Tensor], batch: Batch) -> object:
         """The network's outputs, in its own container, with the gates at `alpha`."""
-        tensors = self.network.flatten(batch.inputs)
-        traced = self.network.traced(tensors)
+        tensors, traced = self.traced(batch)
         return traced.output.fill(traced.graph.run(tensors, self.state, self.edits(traced, alpha)))
+
+    def traced(self, batch: Batch) -> tuple[list[Tensor], Traced]:
+        """The tensors of a batch, and the graph that takes them."""
+        tensors = self.network.flatten(batch.inputs)
+        return tensors, self.network.traced(tensors)
+
+    def observe(self, batch: Batch, look: Look, weight: str | None = None) -> None:
+        """One forward pass without gradients: `look(group, consumer index, activation)` for each consumer, or those of
+        one weight, and then no further than needed."""
+        tensors, traced = self.traced(batch)
+        edits = self.edits(traced, {})
+        nodes = set()
+        for group in traced.units.groups:
+            for index, site in enumerate(group.consumers):
+                if weight is None or site.weight == weight:
+                    edits.on_read(site.node, site.position, _look_edit(look, group, index))
+                    nodes.add(site.node)
+        with torch.no_grad():
+            traced.graph.run(tensors, self.state, edits, until=None if weight is None else nodes)
 
     def loss(self, alpha: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """`L_n(alpha)` for each row of the batch, shape (rows,); differentiable in alpha."""
@@ -108,9 +133,8 @@ class Gates:
         the activation's shape. Row n's part of g is `dL_n/da_n`, as samples do not see each other. Returns `L_n`.
         """
         batch = batch.to(self.network.device())
-        tensors = self.network.flatten(batch.inputs)
-        traced = self.network.traced(tensors)
-        edits, leaves = Edits(), []
+        tensors, traced = self.traced(batch)
+        edits, leaves = self.edits(traced, {}), []
         for group in traced.units.groups:
             for index, site in enumerate(group.consumers):
 
@@ -124,7 +148,7 @@ class Gates:
                     edge.register_hook(lambda gradient: visit(group, index, held, gradient))  # type: ignore[no-untyped-call]
                     return edge
 
-                _chain(edits.read.setdefault(site.node, {}), site.position, tap)
+                edits.on_read(site.node, site.position, tap)
         with torch.enable_grad():
             outputs = traced.output.fill(traced.graph.run(tensors, self.state, edits))
             losses = self.loss_function.per_sample(outputs, batch)
@@ -137,10 +161,12 @@ class Gates:
         return losses.detach()
 
 
-def _chain(edits: dict[int, Edit], position: int, edit: Edit) -> None:
-    """Put `edit` behind what stands at the same argument already."""
-    before = edits.get(position)
-    edits[position] = edit if before is None else (lambda value: edit(before(value)))
+def _look_edit(look: Look, group: Group, index: int) -> Edit:
+    def edit(value: Tensor) -> Tensor:
+        look(group, index, value)
+        return value
+
+    return edit
 
 
 def _gate_edit(alpha: Tensor, reference: Tensor | None, site: Site) -> Edit:

@@ -1,8 +1,8 @@
-"""Streamed statistics of activations at the consumers: moments of each column, and matrices of products."""
+"""Streamed statistics of activations at the consumers: moments of each column, and sums for regressions on them."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -10,10 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from deadhead.calibration import Batch
-from deadhead.graph.graph import Edits
-from deadhead.graph.network import Network
+from deadhead.gates import Gates
 from deadhead.graph.ops.registry import argument, op_name
-from deadhead.graph.units import Group, Site
+from deadhead.graph.units import Group
 from deadhead.progress import Progress, track
 
 
@@ -36,26 +35,46 @@ class Moments:
         return (self.squares / self.count - self.mean.square()).clamp(min=0).sqrt()
 
 
+@dataclass
+class Regression:
+    """Sums over rows and positions at the consumers of one weight, float64, for g groups of o outputs and n columns.
+
+    With a~ = [a; 1] the columns that are read and y the outputs that are wanted: `gram` is sum a~ a~^T, shape
+    (g, n + 1, n + 1), `cross` sum y a~^T, shape (g, o, n + 1), `energy` sum y^2, `count` the number of terms.
+    """
+
+    gram: Tensor
+    cross: Tensor
+    energy: float
+    count: int
+
+    def error(self, weights: Tensor) -> float:
+        """`E |W a~ - y|^2 / E |y|^2` for W of shape (g, o, n + 1)."""
+        gram, cross = self.gram.to(weights), self.cross.to(weights)
+        squares = torch.einsum("goi,gij,goj->", weights, gram, weights) - 2 * (weights * cross).sum()
+        return max((squares.item() + self.energy) / max(self.energy, 1e-300), 0.0)
+
+
 def columns_of(value: Tensor, axis: int) -> Tensor:
     """The activation as a matrix: one row for each sample and position, one column for each index along `axis`."""
     return value.movedim(axis, -1).reshape(-1, value.shape[axis])
 
 
 def moments(
-    network: Network, groups: Sequence[Group], batches: Sequence[Batch], progress: Progress | None = None
+    gates: Gates, groups: Sequence[Group], batches: Sequence[Batch], progress: Progress | None = None
 ) -> dict[str, list[Moments]]:
     """The moments at each consumer of each group, in one forward pass over the data."""
-    found: dict[str, list[Moments | None]] = {group.name: [None] * len(group.consumers) for group in groups}
-    names = set(found)
+    found: dict[str, dict[int, Moments]] = {group.name: {} for group in groups}
 
-    def add(name: str, index: int, value: Tensor, axis: int) -> None:
-        columns = columns_of(value, axis)
-        wide = columns.double()
-        total, squares = wide.sum(0), wide.square().sum(0)
-        least, greatest = wide.amin(0), wide.amax(0)
-        have = found[name][index]
+    def look(group: Group, index: int, value: Tensor) -> None:
+        if group.name not in found:
+            return
+        columns = columns_of(value, group.consumers[index].axis).double()
+        total, squares = columns.sum(0), columns.square().sum(0)
+        least, greatest = columns.amin(0), columns.amax(0)
+        have = found[group.name].get(index)
         if have is None:
-            found[name][index] = Moments(len(columns), total, squares, least, greatest)
+            found[group.name][index] = Moments(len(columns), total, squares, least, greatest)
         else:
             have.count += len(columns)
             have.total += total
@@ -63,43 +82,9 @@ def moments(
             have.least = torch.minimum(have.least, least)
             have.greatest = torch.maximum(have.greatest, greatest)
 
-    state = network.frozen_state()
     for batch in track(progress, "activations", batches):
-        tensors = network.flatten(batch.inputs)
-        traced = network.traced(tensors)
-        edits = Edits()
-        for group in traced.units.groups:
-            if group.name in names:
-                for index, site in enumerate(group.consumers):
-                    _observe(edits, site, lambda v, n=group.name, i=index, a=site.axis: add(n, i, v, a))
-        with torch.no_grad():
-            traced.graph.run(tensors, state, edits)
-    return {name: [each for each in values if each is not None] for name, values in found.items()}
-
-
-def _observe(edits: Edits, site: Site, look: object) -> None:
-    at = edits.read.setdefault(site.node, {})
-    before = at.get(site.position)
-
-    def edit(value: Tensor) -> Tensor:
-        value = value if before is None else before(value)
-        look(value)  # type: ignore[operator]
-        return value
-
-    at[site.position] = edit
-
-
-@dataclass
-class Products:
-    """`G = sum a~ a~^T` over rows and positions at the consumers of one weight, a~ = [a; 1] their columns and a one.
-
-    `matrix` has shape (groups, n + 1, n + 1): one matrix for each group of a grouped convolution, n the columns that
-    one output reads (channels times taps). With `only_sums` just its last row is kept, shape (groups, 1, n + 1).
-    float64; `count` is the number of rows and positions.
-    """
-
-    matrix: Tensor
-    count: int
+        gates.observe(batch, look)
+    return {name: [values[index] for index in sorted(values)] for name, values in found.items()}
 
 
 def patches(node: fx.Node, value: Tensor, weight_shape: Sequence[int]) -> Tensor | None:
@@ -136,44 +121,84 @@ def patches(node: fx.Node, value: Tensor, weight_shape: Sequence[int]) -> Tensor
     return value.movedim(1, 0)
 
 
-def products(
-    network: Network,
-    weights: Sequence[str],
-    batches: Sequence[Batch],
-    only_sums: bool = False,
-    progress: Progress | None = None,
-) -> dict[str, Products]:
-    """`Products` at the consumers of each weight named, in one forward pass over the data.
+def patch_means(
+    gates: Gates, weights: Sequence[str], batches: Sequence[Batch], progress: Progress | None = None
+) -> dict[str, Tensor]:
+    """The mean of each column that the consumers of each weight read, shape (groups, n), float64, in one forward pass.
 
-    Products of a batch are in its own precision, sums over batches in float64; a weight that is used more than once
-    sums over its uses. Weights whose consumers are not linear or convolutional are missing from the result.
+    For a convolution the columns are channels times taps, and count zero padding. Weights whose consumers are neither
+    linear nor convolutional are missing from the result.
     """
-    found: dict[str, Products] = {}
-    state = network.frozen_state()
+    sums: dict[str, Tensor] = {}
+    counts: dict[str, int] = {}
+    seen: set[tuple[fx.Node, int]] = set()
 
-    def add(name: str, node: fx.Node, value: Tensor) -> None:
-        columns = patches(node, value.detach(), state[name].shape)
-        if columns is None:
+    def look(group: Group, index: int, value: Tensor) -> None:
+        site = group.consumers[index]
+        if site.weight is None or site.weight not in weights or (site.node, site.position) in seen:
             return
-        columns = torch.cat([columns, columns.new_ones((*columns.shape[:-1], 1))], -1)
-        matrix = (columns.sum(-2, keepdim=True) if only_sums else columns.transpose(-1, -2) @ columns).double()
-        have = found.get(name)
-        if have is None:
-            found[name] = Products(matrix, columns.shape[1])
-        else:
-            have.matrix += matrix
-            have.count += columns.shape[1]
+        seen.add((site.node, site.position))
+        columns = patches(site.node, value, gates.state[site.weight].shape)
+        if columns is not None:
+            total = columns.sum(1, dtype=torch.float64)
+            sums[site.weight] = sums[site.weight] + total if site.weight in sums else total
+            counts[site.weight] = counts.get(site.weight, 0) + columns.shape[1]
 
-    wanted = set(weights)
     for batch in track(progress, "statistics", batches):
-        tensors = network.flatten(batch.inputs)
-        traced = network.traced(tensors)
-        edits, seen = Edits(), set()
-        for group in traced.units.groups:
-            for site in group.consumers:
-                if site.weight in wanted and (site.node, site.position) not in seen:
-                    seen.add((site.node, site.position))
-                    _observe(edits, site, lambda v, w=site.weight, n=site.node: add(w, n, v))
-        with torch.no_grad():
-            traced.graph.run(tensors, state, edits)
-    return found
+        seen.clear()
+        gates.observe(batch, look)
+    return {name: total / counts[name] for name, total in sums.items()}
+
+
+def outputs_of(node: fx.Node, value: Tensor, groups: int) -> Tensor:
+    """What a linear or convolutional node gives, as (groups, rows and positions, outputs), rows as in `patches`."""
+    if "conv" in op_name(node):
+        value = value.movedim(1, -1)
+    value = value.reshape(-1, groups, value.shape[-1] // groups)
+    return value.movedim(1, 0)
+
+
+def regression(
+    intact: Gates, gates: Gates, weight: str, matrix: Callable[[Tensor], Tensor], batches: Sequence[Batch]
+) -> Regression | None:
+    """The sums of a regression of what the consumers of `weight` give in the intact network, without their bias, on
+    what they read behind `gates`. `matrix` lays the weight out as (groups, outputs, columns).
+
+    One pass over the data up to the last of the consumers, for each of the two networks. Products of a batch are in
+    its own precision, sums over batches in float64; a weight that is used more than once sums over its uses. None
+    where a consumer is neither linear nor convolutional.
+    """
+    total: Regression | None = None
+    laid_out = matrix(gates.state[weight])
+    for batch in batches:
+        before = _columns(intact, weight, batch)
+        after = _columns(gates, weight, batch)
+        if before is None or after is None:
+            return None
+        for old, new in zip(before, after, strict=True):
+            wanted = old @ laid_out.transpose(-1, -2)
+            wide = torch.cat([new, new.new_ones((*new.shape[:-1], 1))], -1)
+            gram = (wide.transpose(-1, -2) @ wide).double()
+            cross = (wanted.transpose(-1, -2) @ wide).double()
+            energy = wanted.square().sum(dtype=torch.float64).item()
+            if total is None:
+                total = Regression(gram, cross, energy, wide.shape[1])
+            else:
+                total.gram += gram
+                total.cross += cross
+                total.energy += energy
+                total.count += wide.shape[1]
+    return total
+
+
+def _columns(gates: Gates, weight: str, batch: Batch) -> list[Tensor] | None:
+    """The columns that each consumer of `weight` reads on one batch."""
+    found: dict[tuple[fx.Node, int], Tensor | None] = {}
+
+    def look(group: Group, index: int, value: Tensor) -> None:
+        site = group.consumers[index]
+        found[site.node, site.position] = patches(site.node, value, gates.state[weight].shape)
+
+    gates.observe(batch, look, weight)
+    columns = [each for each in found.values() if each is not None]
+    return columns if len(columns) == len(found) and columns else None

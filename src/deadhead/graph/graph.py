@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -43,6 +43,12 @@ class Edits:
     read: dict[fx.Node, dict[int, Edit]] = field(default_factory=dict)
     made: dict[fx.Node, Edit] = field(default_factory=dict)
     around: dict[fx.Node, Around] = field(default_factory=dict)
+
+    def on_read(self, node: fx.Node, position: int, edit: Edit) -> None:
+        """Put `edit` on an argument, behind what stands there already."""
+        at = self.read.setdefault(node, {})
+        before = at.get(position)
+        at[position] = edit if before is None else (lambda value: edit(before(value)))
 
 
 class Graph:
@@ -86,16 +92,28 @@ class Graph:
             seen.add(node)
         return last
 
-    def run(self, inputs: Sequence[Tensor], state: Mapping[str, Tensor], edits: Edits | None = None) -> list[Any]:
-        """The outputs for `inputs`, with parameters and buffers by name from `state`."""
+    def run(
+        self,
+        inputs: Sequence[Tensor],
+        state: Mapping[str, Tensor],
+        edits: Edits | None = None,
+        until: Collection[fx.Node] | None = None,
+    ) -> list[Any]:
+        """The outputs for `inputs`, with parameters and buffers by name from `state`; none where the replay ends as
+        soon as the nodes `until` have run."""
         edits = edits or Edits()
         values: dict[fx.Node, Any] = dict(zip(self.inputs, inputs, strict=True))
         values.update(self.constants)
         values.update((node, state[name]) for node, name in self.state.items())
+        left = None if until is None else set(until)
         for node in self.calls:
             values[node] = self._step(node, values, edits)
             for dead in self._last_use[node]:
                 values.pop(dead, None)
+            if left is not None:
+                left.discard(node)
+                if not left:
+                    return []
         return [values[out] if isinstance(out, fx.Node) else out for out in self.outputs]
 
     def _step(self, node: fx.Node, values: dict[fx.Node, Any], edits: Edits) -> Any:

@@ -32,12 +32,10 @@ class Gated:
         self, network: Network, plan: Plan, compensation: Compensation | None = None, loss: Loss | None = None
     ) -> None:
         compensation = compensation or Compensation()
-        state = {**network.frozen_state(), **compensation.state}
-        same = network.state()
-        for name, tensor in compensation.state.items():
-            state.update({other: tensor for other, held in same.items() if held is same[name]})
         self.network = network
-        self.gates = Gates(network, loss or as_loss("mse"), state=state, added=compensation.added)
+        self.gates = Gates(
+            network, loss or as_loss("mse"), state=compensation.full_state(network), added=compensation.added
+        )
         self.alpha = plan.alpha(network.groups)
 
     def outputs(self, batch: Batch) -> object:

@@ -17,7 +17,7 @@ def activation_std(question: Question) -> dict[str, Tensor]:
     For a unit of one column read by one consumer it is the standard deviation of the activation over samples and
     positions. Source: 000 section 3, 001 ("nodes with the smallest standard deviation").
     """
-    found = moments(question.network, question.groups, question.batches, question.progress)
+    found = moments(question.gates_without_references(), question.groups, question.batches, question.progress)
     result = {}
     for group in question.groups:
         variances = [

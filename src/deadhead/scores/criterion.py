@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -23,7 +23,10 @@ REFERENCES = ("zero", "mean", "min", "max")
 
 @dataclass(frozen=True)
 class Question:
-    """What a criterion is asked: the worth of each unit of `groups`, judged by `loss` on `batches`."""
+    """What a criterion is asked: the worth of each unit of `groups`, judged by `loss` on `batches`.
+
+    `state`, `added` and `closed` describe a network of which units are gone already, as `Gates` takes them.
+    """
 
     network: Network
     groups: tuple[Group, ...]
@@ -32,22 +35,25 @@ class Question:
     reference: str = "zero"
     seed: int = 0
     progress: Progress | None = None
+    state: Mapping[str, Tensor] | None = None
+    added: Mapping[str, Tensor] | None = None
+    closed: Mapping[str, Tensor] | None = None
 
     def references(self) -> References:
         """The reference of each column at each consumer, as asked."""
         if self.reference == "zero":
             return {}
-        found = moments(self.network, self.groups, self.batches, self.progress)
+        found = moments(self.gates_without_references(), self.groups, self.batches, self.progress)
         part = {"mean": "mean", "min": "least", "max": "greatest"}[self.reference]
         return {name: [getattr(each, part) for each in values] for name, values in found.items()}
 
     def gates(self) -> Gates:
         """Gates at the question's reference."""
-        return Gates(self.network, self.loss, self.references())
+        return Gates(self.network, self.loss, self.references(), self.state, self.added, self.closed)
 
     def gates_without_references(self) -> Gates:
         """Gates for a criterion that finds its reference on the way."""
-        return Gates(self.network, self.loss)
+        return Gates(self.network, self.loss, None, self.state, self.added, self.closed)
 
 
 @dataclass(frozen=True)
@@ -100,10 +106,7 @@ def ask(question: Question, name: str, absolute: bool = False) -> dict[str, Tens
     if question.reference not in REFERENCES:
         raise DataError(f"There is no reference {question.reference!r}; the references are {', '.join(REFERENCES)}.")
     if chosen.reference is not None and chosen.reference != question.reference:
-        question = Question(
-            question.network, question.groups, question.batches, question.loss, chosen.reference, question.seed,
-            question.progress,
-        )  # fmt: skip
+        question = replace(question, reference=chosen.reference)
     found = chosen.function(question)
     result = {}
     for group in question.groups:

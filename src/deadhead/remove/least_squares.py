@@ -1,0 +1,78 @@
+"""Least squares: the weights with which the columns that stay give what the consumer gave with all of them."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from deadhead.statistics import Regression
+
+DAMPING = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+"""Candidates for lambda; each consumer takes the one with the least error on the held-out rows."""
+
+
+def solve(cross: Tensor, gram: Tensor, kept: Tensor, damping: float, reference: Tensor) -> Tensor:
+    """The W on the columns S = `kept` that minimises `E |W a~ - y|^2 + tr((W - W_ref) D (W - W_ref)^T)`.
+
+    `W_S = (C + W_ref D)[:, S] ((G + D)[S, S])^-1` with `G = E[a~ a~^T]` = `gram`, shape (n + 1, n + 1), the last column
+    a one, `C = E[y a~^T]` = `cross` and `W_ref` = `reference`, shape (o, n + 1), `D` = `damping` times the mean diagonal
+    of G on the columns and 0 on the constant. With `C = W G` and W_ref = W it is `W G_l[:, S] (G_l[S, S])^-1`. Shape
+    (o, S).
+
+    >>> gram = torch.tensor([[2.0, 2.0, 1.0], [2.0, 2.0, 1.0], [1.0, 1.0, 1.0]]).double()
+    >>> weight = torch.tensor([[1.0, 3.0, 0.0]]).double()
+    >>> solve(weight @ gram, gram, torch.tensor([0, 2]), 0.0, weight).round(decimals=9).abs()  # two equal columns
+    tensor([[4., 0.]], dtype=torch.float64)
+    """
+    diagonal = gram.diagonal()[:-1]
+    extra = torch.zeros_like(gram.diagonal())
+    extra[:-1] = damping * diagonal.mean() if len(diagonal) else 0.0
+    inner = (gram + torch.diag(extra))[kept][:, kept]
+    right = (cross + reference * extra)[:, kept].T
+    scale = inner.diagonal().clamp(min=1e-300).rsqrt()
+    inner = inner * scale[:, None] * scale
+    factor, failed = torch.linalg.cholesky_ex(inner)
+    if failed.any():
+        solution: Tensor = torch.linalg.lstsq(inner, scale[:, None] * right, driver="gelsd" if inner.is_cpu else None)[
+            0
+        ]
+    else:
+        solution = torch.cholesky_solve(scale[:, None] * right, factor)
+    result: Tensor = (scale[:, None] * solution).T
+    return result
+
+
+@dataclass(frozen=True)
+class Fit:
+    """`weights` (g, o, n + 1), zero where a column goes; the damping that was chosen, and the error on the rows that
+    it was fitted to and on the held-out rows."""
+
+    weights: Tensor
+    damping: float
+    error: float
+    held_out_error: float
+
+
+def fit(matrix: Tensor, dead: Tensor, known: Regression, held_out: Regression, has_constant: bool) -> Fit:
+    """Weights for the columns that stay, with the damping that has the least error on the held-out rows.
+
+    `matrix` (g, o, n) are the weights so far, `dead` (g, n) says which columns go; without `has_constant` the last
+    column stays 0.
+    """
+    reference = torch.cat([matrix, matrix.new_zeros((*matrix.shape[:-1], 1))], -1)
+    gram, cross = (known.gram / known.count).to(matrix), (known.cross / known.count).to(matrix)
+    constant = torch.tensor([has_constant], device=dead.device)
+    best: Fit | None = None
+    for damping in DAMPING:
+        weights = torch.zeros_like(reference)
+        for index in range(len(matrix)):
+            kept = torch.cat([~dead[index], constant]).nonzero()[:, 0]
+            weights[index][:, kept] = solve(cross[index], gram[index], kept, damping, reference[index])
+        error = held_out.error(weights)
+        if torch.isfinite(weights).all() and (best is None or error < best.held_out_error):
+            best = Fit(weights, damping, known.error(weights), error)
+    if best is None:
+        return Fit(reference * ~torch.cat([dead, ~constant.expand(len(dead), 1)], 1)[:, None], 0.0, 1.0, 1.0)
+    return best
