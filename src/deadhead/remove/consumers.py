@@ -53,7 +53,7 @@ class Consumer:
 
 
 def consumers_of(network: Network, groups: Sequence[Group], plan: Plan) -> tuple[list[Consumer], dict[str, str]]:
-    """The weights that read what the plan removes, front to back, and those that cannot be compensated, with the reason."""
+    """The weights that read what the plan removes, front to back, and why others cannot be compensated."""
     graph = network.static.graph
     sites: dict[str, list[tuple[Group, Site]]] = {}
     for group in groups:

@@ -16,10 +16,10 @@ DAMPING = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 def solve(cross: Tensor, gram: Tensor, kept: Tensor, damping: float, reference: Tensor) -> Tensor:
     """The W on the columns S = `kept` that minimises `E |W a~ - y|^2 + tr((W - W_ref) D (W - W_ref)^T)`.
 
-    `W_S = (C + W_ref D)[:, S] ((G + D)[S, S])^-1` with `G = E[a~ a~^T]` = `gram`, shape (n + 1, n + 1), the last column
-    a one, `C = E[y a~^T]` = `cross` and `W_ref` = `reference`, shape (o, n + 1), `D` = `damping` times the mean diagonal
-    of G on the columns and 0 on the constant. With `C = W G` and W_ref = W it is `W G_l[:, S] (G_l[S, S])^-1`. Shape
-    (o, S).
+    `W_S = (C + W_ref D)[:, S] ((G + D)[S, S])^-1`, shape (o, S), with `G = E[a~ a~^T]` = `gram`, shape (n + 1, n + 1),
+    the last column a one, `C = E[y a~^T]` = `cross` and `W_ref` = `reference`, shape (o, n + 1), `D` = `damping` times
+    the mean diagonal of G on the columns and 0 on the constant. With `C = W G` and W_ref = W it is
+    `W G_l[:, S] (G_l[S, S])^-1`.
 
     >>> gram = torch.tensor([[2.0, 2.0, 1.0], [2.0, 2.0, 1.0], [1.0, 1.0, 1.0]]).double()
     >>> weight = torch.tensor([[1.0, 3.0, 0.0]]).double()
