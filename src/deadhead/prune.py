@@ -7,19 +7,20 @@ import json
 import os
 import platform
 import time
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
 import safetensors
 import safetensors.torch
 import torch
-from torch import nn
+from torch import Tensor, nn
+from torch.optim import Optimizer
 
 from deadhead.calibration import calibrate, count, read
-from deadhead.errors import CutError, DataError, LoadError
+from deadhead.errors import BudgetError, CutError, DataError, LoadError
 from deadhead.graph.network import Network
 from deadhead.losses import as_loss
 from deadhead.progress import Progress
@@ -28,13 +29,15 @@ from deadhead.remove.compensate import METHODS
 from deadhead.remove.compensate import compensate as take_over
 from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
 from deadhead.remove.measure import measure, weights_of
+from deadhead.remove.optimizer import adopt, check_optimizer, cut_in_place, follow
 from deadhead.remove.predict import predict
 from deadhead.remove.surgery import Surgery, copy_of, operate
 from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.scores.criterion import Question, as_network, ask, find
-from deadhead.select.budget import budget_of
+from deadhead.select.budget import Budget, budget_of, budgets_of
 from deadhead.select.plan import Plan, Sizes
-from deadhead.select.ranking import overall, per_group
+from deadhead.select.ranking import Rules, overall, per_group
+from deadhead.select.schedule import in_rounds
 
 FORMAT = 1
 WEIGHTS, RECIPE, REPORT = "weights.safetensors", "surgery.json", "report.json"
@@ -42,13 +45,14 @@ WEIGHTS, RECIPE, REPORT = "weights.safetensors", "surgery.json", "report.json"
 
 @dataclass(frozen=True)
 class Pruned:
-    """What `prune` gives: the smaller `model`, the `plan` that was carried out, the `report` of what it did, and the
-    `surgery` that makes an intact model of the same class as small."""
+    """What `prune` gives: the smaller `model`, the `plan` that was carried out, the `report` of what it did, the
+    `surgery` that makes an intact model of the same class as small, and the `optimizer` that was cut along."""
 
     model: nn.Module
     plan: Plan
     report: Report
     surgery: Surgery
+    optimizer: Optimizer | None = None
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write weights (safetensors), surgery and report (JSON) to a folder, each beside and renamed.
@@ -106,7 +110,7 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         raise LoadError(
             f"{path} was made from a {recipe['model']}, which does not fit this {type(model).__name__}: {error}"
         ) from error
-    own: dict[str, torch.Tensor] = {**dict(smaller.named_parameters()), **dict(smaller.named_buffers())}
+    own: dict[str, Tensor] = {**dict(smaller.named_parameters()), **dict(smaller.named_buffers())}
     wrong = [n for n in {*own, *weights} if n not in own or n not in weights or own[n].shape != weights[n].shape]
     if wrong:
         raise LoadError(
@@ -125,7 +129,7 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     return smaller
 
 
-def _materialise(module: nn.Module, target: torch.Tensor, tensor: torch.Tensor) -> None:
+def _materialise(module: nn.Module, target: Tensor, tensor: Tensor) -> None:
     """Put `tensor` wherever the meta tensor `target` stands, tied places included."""
     new = nn.Parameter(tensor, target.requires_grad) if isinstance(target, nn.Parameter) else tensor
     for owner in module.modules():
@@ -140,15 +144,18 @@ def prune(
     data: Iterable[Any],
     *,
     loss: Any,
-    units: float | int | None = None,
+    units: float | int | Mapping[str, float | int] | None = None,
     params: float | int | None = None,
     criterion: str = "mrs",
     compensate: str = "least_squares",
+    scope: str = "group",
+    rounds: int = 1,
     exclude: Sequence[str] = (),
     only: Sequence[str] = (),
     round_to: int = 1,
     min_units: int = 1,
     inplace: bool = False,
+    optimizer: Optimizer | None = None,
     test: Iterable[Any] | None = None,
     samples: int = 4096,
     seed: int = 0,
@@ -157,14 +164,17 @@ def prune(
     """Make a trained network smaller: the user's own class, a copy of it unless `inplace`.
 
     Exactly one budget says what is *left*: `units=0.5` keeps `max(1, round(K / 2))` of every group of K units, an
-    integer keeps that many of each; `params=` is a share of all parameters (float) or a count (int), spent over all
-    groups by one ranking. The units with the least saliency by `criterion` go, and `compensate` (least_squares, mean,
-    zero) lets the others take over. `only` and `exclude` are patterns of module names; `round_to` keeps multiples,
-    `min_units` at least so many.
+    integer keeps that many of each, a mapping {pattern of module names: fraction or count} a share of its own of
+    each group; with `scope="all"` it is a share of all units, in one ranking over the groups. `params=` is a share of
+    all parameters (float) or a count (int), spent over all groups by one ranking. `rounds` ranks what is left anew,
+    compensated, so many times on the way. The units with the least saliency by `criterion` go, and `compensate`
+    (least_squares, mean, zero) lets the others take over. `only` and `exclude` are patterns of module names;
+    `round_to` keeps multiples, `min_units` at least so many.
 
     `data` is any iterable of batches, read once, up to `samples` rows; a fifth of them is held out. `test` is a
     separate set that no decision sees, on which the report measures; without it, the held-out rows are used. `loss`
-    is a name, a torch.nn loss or a callable (outputs, batch) to a loss per sample.
+    is a name, a torch.nn loss or a callable (outputs, batch) to a loss per sample. `optimizer` (SGD, Adam, AdamW and
+    others that keep tensors of a parameter's shape) is cut along: `Pruned.optimizer` goes on training the result.
 
     Raises `BudgetError`, `DataError`, `LossError`, `TraceError` or `CutError`, and leaves the model as it was.
 
@@ -176,12 +186,13 @@ def prune(
     >>> pruned.model[0].out_features, model[0].out_features
     (4, 16)
     """
-    budget = budget_of(units=units, params=params)
+    per_module = isinstance(units, Mapping)
+    if isinstance(units, Mapping) and not units:
+        raise BudgetError("units={} names no group; give a fraction, a count, or {pattern: fraction}.")
+    budget = budget_of(units=min(units.values()) if isinstance(units, Mapping) else units, params=params)
     chosen = find(criterion)
-    if compensate not in METHODS:
-        raise DataError(f"There is no compensation {compensate!r}; the methods are {', '.join(METHODS)}.")
-    if round_to < 1 or min_units < 1:
-        raise DataError(f"round_to={round_to} and min_units={min_units} must be at least 1.")
+    rules = Rules(chosen.comparable, round_to, min_units)
+    _check_options(compensate, scope, rounds, rules, per_module)
     asked = as_loss(loss)
     clock = _Clock()
 
@@ -195,19 +206,42 @@ def prune(
     with clock("trace"):
         network = as_network(model_or_network, batches)
     with clock("units"):
+        if optimizer is not None:
+            check_optimizer(optimizer, network.module)
         candidates = network.select(_patterns(only), _patterns(exclude))
         groups, left = cuttable(network, candidates, progress)
         if not groups:
             raise CutError(_nothing(network, left))
-    with clock("score"):
-        question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress)
-        saliencies = ask(question, criterion)
-    with clock("select"):
-        if budget.kind == "units":
-            plan = per_group(groups, saliencies, budget, round_to, min_units)
-        else:
-            sizes = Sizes(network, groups)
-            plan = overall(groups, saliencies, budget, sizes, chosen.comparable, round_to, min_units)
+    question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress)
+    sizes = Sizes(network, groups)
+
+    def ask_again(plan: Plan | None) -> dict[str, Tensor]:
+        if plan is None:
+            return ask(question, criterion)
+        so_far = take_over(network, groups, plan, calibration, compensate, progress)
+        state, closed = so_far.full_state(network), plan.alpha(groups)
+        return ask(replace(question, state=state, added=so_far.added, closed=closed), criterion)
+
+    def choose(saliencies: Mapping[str, Tensor], share: float) -> Plan:
+        if budget.kind == "params":
+            return overall(groups, saliencies, budget, sizes.parameters, rules, share)
+        if scope == "all":
+            return overall(groups, saliencies, budget, sizes.units, rules, share)
+        shares = (
+            budgets_of(units, groups, lambda pattern: network.select([pattern]))
+            if isinstance(units, Mapping)
+            else {group.name: budget for group in groups}
+        )
+        return per_group(groups, saliencies, shares, rules, share)
+
+    with clock("score and select"):
+        plan = in_rounds(rounds, ask_again, choose)
+        saliencies = plan.saliencies
+        if not plan.count:
+            total = sum(group.size for group in groups)
+            raise BudgetError(
+                f"The budget {_told(units, budget)} would remove none of the {total:,} units; choose a smaller one."
+            )
     with clock("compensate"):
         compensation = take_over(network, groups, plan, calibration, compensate, progress)
     with clock("cut"):
@@ -227,13 +261,19 @@ def prune(
         before = measure(network, network.module, total, asked, unseen, progress)
         after = measure(network, smaller, total - plan.count, asked, unseen, progress)
     surgery = surgery_of(network, plan, compensation)
-    model = smaller
+    model, trainer = smaller, None
     if inplace:
-        model = network.module
+        model, trainer = network.module, optimizer
+        if optimizer is not None:
+            cut_in_place(optimizer, model, surgery)
         carry_out(model, surgery, compensation)
+        if optimizer is not None:
+            adopt(optimizer, model, surgery)
+    elif optimizer is not None:
+        trainer = follow(optimizer, network.module, smaller, surgery)
     report = Report(
         model=type(network.module).__name__,
-        budget=str(budget),
+        budget=_told(units, budget),
         criterion=criterion,
         compensation=compensate,
         loss_name=asked.name,
@@ -259,10 +299,32 @@ def prune(
         left_alone=_left_alone(network, groups, left),
         notes=_notes(network, compensation.left, compensation.biases),
         seconds=clock.seconds,
-        settings={"round_to": round_to, "min_units": min_units, "samples": samples, "seed": seed},
+        settings={
+            "scope": scope,
+            "rounds": rounds,
+            "round_to": round_to,
+            "min_units": min_units,
+            "samples": samples,
+            "seed": seed,
+        },
         environment=_environment(network),
     )
-    return Pruned(model, plan, report, surgery)
+    return Pruned(model, plan, report, surgery, trainer)
+
+
+def _told(units: Any, budget: Budget) -> str:
+    return f"units={dict(units)}" if isinstance(units, Mapping) else str(budget)
+
+
+def _check_options(compensate: str, scope: str, rounds: int, rules: Rules, per_module: bool) -> None:
+    if compensate not in METHODS:
+        raise DataError(f"There is no compensation {compensate!r}; the methods are {', '.join(METHODS)}.")
+    if scope not in ("group", "all"):
+        raise DataError(f"There is no scope {scope!r}; the scopes are group and all.")
+    if scope == "all" and per_module:
+        raise BudgetError('scope="all" ranks all groups together, and units names shares of single groups; choose one.')
+    if rounds < 1 or rules.round_to < 1 or rules.min_units < 1:
+        raise DataError("rounds, round_to and min_units must be at least 1.")
 
 
 class _Clock:

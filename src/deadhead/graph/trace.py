@@ -100,7 +100,6 @@ def trace_program(
     tensors = double(tensors, batch_axis)
     outputs: list[Structure] = []
     wrapper = Positional(module, structure, outputs.append)
-    wrapper.train(module.training)
     rows = batch_size(tensors, batch_axis)
     shapes = None
     if dynamic:

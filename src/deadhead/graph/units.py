@@ -61,10 +61,13 @@ class Group:
 
 @dataclass(frozen=True)
 class Units:
-    """What labels found in a graph: the groups, in forward order, and why other axes are fixed."""
+    """What labels found in a graph: the groups, in forward order, why other axes are fixed, and the labels themselves;
+    `roots[group][k]` is the label of unit k."""
 
     groups: tuple[Group, ...]
     fixed: dict[str, str]
+    labels: Labels
+    roots: dict[str, Array]
 
 
 def label(graph: Graph, shapes: Mapping[str, Tensor]) -> Labels:
@@ -105,11 +108,13 @@ def find_units(graph: Graph, tensors: Mapping[str, Tensor]) -> Units:
         value = labels.values[node]
         axes += [(name, block.axes[0], labels.find(block.labels)) for block in value.blocks]
     members = _members(labels, axes)
-    groups = [_group(labels, axes, roots) for roots in members]
+    found = [(_group(labels, axes, roots), roots) for roots in members]
     order = {node: rank for rank, node in enumerate(graph.nodes)}
-    groups = [group for group in groups if group.size > 1 and group.producers]
-    groups.sort(key=lambda group: min(order[site.node] for site in group.producers))
-    return Units(tuple(_unique_names(groups)), _fixed_axes(labels))
+    found = [(group, roots) for group, roots in found if group.size > 1 and group.producers]
+    found.sort(key=lambda pair: min(order[site.node] for site in pair[0].producers))
+    groups = _unique_names([group for group, _ in found])
+    roots = {group.name: held for group, (_, held) in zip(groups, found, strict=True)}
+    return Units(tuple(groups), _fixed_axes(labels), labels, roots)
 
 
 def _members(labels: Labels, axes: list[tuple[str, int, Array]]) -> list[Array]:

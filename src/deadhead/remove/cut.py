@@ -14,6 +14,7 @@ from deadhead.graph.trace import batch_size
 from deadhead.graph.units import Group
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation
+from deadhead.remove.program import rewrites
 from deadhead.remove.surgery import Surgery, copy_of, operate, owner_of, pick, surgery_for
 from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.select.plan import Plan, plan_of
@@ -68,6 +69,7 @@ def cut(network: Network, plan: Plan, compensation: Compensation | None = None) 
 def surgery_of(network: Network, plan: Plan, compensation: Compensation | None = None) -> Surgery:
     """The surgery of a plan, with the biases that the compensation adds."""
     surgery = surgery_for(network.module, network.groups, plan.removed)
+    surgery.rewrites = rewrites(network.module, network.static, plan.removed)
     if compensation is not None:
         for name, value in compensation.biases.items():
             rows = surgery.keep.get(weight_beside(name), {}).get(0)

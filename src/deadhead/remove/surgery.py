@@ -12,6 +12,7 @@ from torch import Tensor, nn
 
 from deadhead.errors import CutError
 from deadhead.graph.units import Group
+from deadhead.remove.program import apply
 
 KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
     nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},
@@ -26,11 +27,13 @@ KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
 @dataclass
 class Surgery:
     """`keep[tensor][axis]` lists the entries that stay; `settings` are (module, attribute, value) that change;
-    `biases` are parameters that are new, by name with their length. All of it is JSON."""
+    `biases` are parameters that are new, by name with their length; `rewrites` change arguments in the graph of a
+    traced program. All of it is JSON."""
 
     keep: dict[str, dict[int, list[int]]] = field(default_factory=dict)
     settings: list[tuple[str, str, Any]] = field(default_factory=list)
     biases: dict[str, int] = field(default_factory=dict)
+    rewrites: list[tuple[str, int, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
         return asdict(self)
@@ -42,7 +45,8 @@ class Surgery:
             for name, axes in data["keep"].items()
         }
         settings = [(str(m), str(a), tuple(v) if isinstance(v, list) else v) for m, a, v in data["settings"]]
-        return Surgery(keep, settings, {str(name): int(size) for name, size in data["biases"].items()})
+        biases = {str(name): int(size) for name, size in data["biases"].items()}
+        return Surgery(keep, settings, biases, [(str(node), int(at), value) for node, at, value in data["rewrites"]])
 
 
 def surgery_for(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Tensor]) -> Surgery:
@@ -159,6 +163,7 @@ def operate(module: nn.Module, surgery: Surgery) -> None:
         owner, leaf = owner_of(module, name)
         like = next(owner.parameters(recurse=False))
         setattr(owner, leaf, nn.Parameter(torch.zeros(size, dtype=like.dtype, device=like.device), like.requires_grad))
+    apply(module, surgery.rewrites)
 
 
 def pick(tensor: Tensor, axes: Mapping[int, Sequence[int]]) -> Tensor:

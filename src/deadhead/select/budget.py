@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deadhead.errors import BudgetError
+from deadhead.graph.units import Group
 
 
 @dataclass(frozen=True)
@@ -24,6 +26,21 @@ class Budget:
 
     def __str__(self) -> str:
         return f"{self.kind}={self.value}"
+
+
+def budgets_of(
+    units: Mapping[str, float | int], groups: Sequence[Group], select: Callable[[str], Sequence[Group]]
+) -> dict[str, Budget]:
+    """A budget for each group out of {pattern of module names: fraction or count}; the first pattern that matches
+    counts, groups that none matches have no budget and stay whole."""
+    budgets: dict[str, Budget] = {}
+    wanted = {group.name for group in groups}
+    for pattern, value in units.items():
+        budget = budget_of(units=value)
+        for group in select(pattern):
+            if group.name in wanted:
+                budgets.setdefault(group.name, budget)
+    return budgets
 
 
 def budget_of(**limits: float | int | None) -> Budget:

@@ -46,10 +46,11 @@ def plan_of(order: Sequence[tuple[str, int]], saliencies: Mapping[str, Tensor] |
 
 
 class Sizes:
-    """Counts parameters for any number of units removed from each group, by the groups' slices."""
+    """Counts units and parameters for any number of units removed from each group, by the groups' slices."""
 
     def __init__(self, network: Network, groups: Sequence[Group]) -> None:
         parameters = dict(network.module.named_parameters(remove_duplicate=True))
+        self._units = sum(group.size for group in groups)
         self._shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
         self._uses = [
             (part.parameter, part.axis, group.name, int((part.units >= 0).sum()) // group.size)
@@ -57,6 +58,10 @@ class Sizes:
             for part in group.slices
             if part.parameter in self._shapes
         ]
+
+    def units(self, removed: Mapping[str, int]) -> int:
+        """The number of units that are left."""
+        return self._units - sum(removed.values())
 
     def parameters(self, removed: Mapping[str, int]) -> int:
         """The number of parameters that are left after removing `removed[group]` units of each group."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -10,7 +11,7 @@ from torch import Tensor
 from deadhead.errors import BudgetError
 from deadhead.graph.units import Group
 from deadhead.select.budget import Budget
-from deadhead.select.plan import Plan, Sizes, plan_of
+from deadhead.select.plan import Plan, plan_of
 
 
 def kept_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
@@ -25,77 +26,88 @@ def kept_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
     return min(kept, size)
 
 
+@dataclass(frozen=True)
+class Rules:
+    """How a selection is made: multiples of `round_to` and at least `min_units` of each group stay; `comparable` says
+    whether saliencies of different groups can be ranked together as they are."""
+
+    comparable: bool = True
+    round_to: int = 1
+    min_units: int = 1
+
+    def kept(self, size: int, wanted: int) -> int:
+        return kept_of(size, wanted, self.round_to, self.min_units)
+
+
 def per_group(
-    groups: Sequence[Group], saliencies: Mapping[str, Tensor], budget: Budget, round_to: int = 1, min_units: int = 1
+    groups: Sequence[Group],
+    saliencies: Mapping[str, Tensor],
+    budgets: Mapping[str, Budget],
+    rules: Rules,
+    share: float = 1,
 ) -> Plan:
-    """Remove the least salient units of every group until the budget's share of it is left: a fraction `f` keeps
-    `max(1, round(f K))` of K units, a count keeps that many."""
-    order: list[tuple[float, str, int]] = []
+    """Remove the least salient units of each group until its budget is left: a fraction `f` keeps
+    `max(1, round(f K))` of K units, a count keeps that many; groups without a budget stay whole.
+
+    `share` asks for part of the way: that fraction of the units which are to go.
+    """
+    entries: list[tuple[float, str, int]] = []
     for group in groups:
-        kept = kept_of(group.size, budget.of(group.size), round_to, min_units)
-        ranks = torch.argsort(saliencies[group.name], stable=True)
-        order += [(saliencies[group.name][u].item(), group.name, int(u)) for u in ranks[: group.size - kept]]
-    plan = plan_of([(name, unit) for _, name, unit in sorted(order, key=lambda entry: entry[0])], saliencies)
-    return _refuse_empty(plan, groups, budget)
+        if group.name in budgets:
+            gone = group.size - rules.kept(group.size, budgets[group.name].of(group.size))
+            ranks = torch.argsort(saliencies[group.name], stable=True)[: round(share * gone)]
+            entries += [(saliencies[group.name][u].item(), group.name, int(u)) for u in ranks]
+    return plan_of([(name, unit) for _, name, unit in sorted(entries, key=lambda entry: entry[0])], saliencies)
 
 
 def overall(
     groups: Sequence[Group],
     saliencies: Mapping[str, Tensor],
     budget: Budget,
-    sizes: Sizes,
-    comparable: bool,
-    round_to: int = 1,
-    min_units: int = 1,
+    left: Callable[[Mapping[str, int]], int],
+    rules: Rules,
+    share: float = 1,
 ) -> Plan:
-    """One ranking over all groups: remove the least salient unit of all until the budget of parameters is met.
+    """One ranking over all groups: remove the least salient unit of all until `left(removed units of each group)` is
+    within the budget.
 
-    Saliencies that are not `comparable` between groups are divided by their group's mean first. Source: 002
-    Algorithm 1, single overall ranking.
+    Saliencies that are not comparable between groups are divided by their group's mean first. `share` asks for part
+    of the way: that fraction of the difference to the budget. Source: 002 Algorithm 1, single overall ranking.
+
+    Raises `BudgetError` where the budget cannot be reached.
     """
     entries = []
     for group in groups:
-        scale = 1.0 if comparable else max(saliencies[group.name].abs().mean().item(), 1e-300)
+        finite = saliencies[group.name][torch.isfinite(saliencies[group.name])].abs()
+        scale = 1.0 if rules.comparable or not len(finite) else max(finite.mean().item(), 1e-300)
         ranks = torch.argsort(saliencies[group.name], stable=True)
-        most = group.size - kept_of(group.size, 0, round_to, min_units)
+        most = group.size - rules.kept(group.size, 0)
         entries += [(saliencies[group.name][u].item() / scale, group.name, int(u)) for u in ranks[:most]]
     entries.sort(key=lambda entry: entry[0])
-    order = [(name, unit) for _, name, unit in entries]
-    by_name = {group.name: group for group in groups}
+    sizes = {group.name: group.size for group in groups}
 
-    def left(steps: int) -> tuple[int, dict[str, int]]:
-        removed: dict[str, int] = {}
-        for name, _ in order[:steps]:
-            removed[name] = removed.get(name, 0) + 1
-        removed = {
-            name: by_name[name].size - kept_of(by_name[name].size, by_name[name].size - gone, round_to, min_units)
-            for name, gone in removed.items()
-        }
-        return sizes.parameters(removed), removed
+    def removed(steps: int) -> dict[str, int]:
+        counts: dict[str, int] = {}
+        for _, name, _ in entries[:steps]:
+            counts[name] = counts.get(name, 0) + 1
+        return {name: sizes[name] - rules.kept(sizes[name], sizes[name] - gone) for name, gone in counts.items()}
 
-    target = budget.of(sizes.parameters({}))
-    fewest, _ = left(len(order))
+    total = left({})
+    fewest = left(removed(len(entries)))
+    target = budget.of(total)
     if fewest > target:
         raise BudgetError(
-            f"The budget {budget} asks for {target:,} parameters, but with every group down to its smallest, "
+            f"The budget {budget} asks for {target:,} of {total:,}, but with every group down to its smallest, "
             f"{fewest:,} are left; raise the budget, or lower min_units or round_to."
         )
-    low, high = 0, len(order)
+    target = total - round(share * (total - target))
+    low, high = 0, len(entries)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if left(middle)[0] <= target else (middle + 1, high)
-    _, removed = left(low)
-    taken: dict[str, int] = {}
-    chosen = []
-    for name, unit in order[:low]:
-        taken[name] = taken.get(name, 0) + 1
-        if taken[name] <= removed.get(name, 0):
+        low, high = (low, middle) if left(removed(middle)) <= target else (middle + 1, high)
+    counts, taken, chosen = removed(low), dict.fromkeys(sizes, 0), []
+    for _, name, unit in entries[:low]:
+        taken[name] += 1
+        if taken[name] <= counts[name]:
             chosen.append((name, unit))
-    return _refuse_empty(plan_of(chosen, saliencies), groups, budget)
-
-
-def _refuse_empty(plan: Plan, groups: Sequence[Group], budget: Budget) -> Plan:
-    if not plan.count:
-        total = sum(group.size for group in groups)
-        raise BudgetError(f"The budget {budget} would remove none of the {total:,} units; choose a smaller one.")
-    return plan
+    return plan_of(chosen, saliencies)

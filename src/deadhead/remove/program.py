@@ -1,0 +1,131 @@
+"""Cutting a traced program: the sizes that its ops were given as numbers are rewritten along with its tensors.
+
+A module of a user's class works its sizes out anew in its forward, or cannot be cut there; the graph module of an
+exported program has them written down, and labels say what each becomes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx, nn
+
+from deadhead.errors import CutError
+from deadhead.graph.labels import Array, Labels, Value
+from deadhead.graph.network import Traced
+from deadhead.graph.ops.registry import argument, op_name
+
+Rewrite = tuple[str, int, Any]
+"""(node, argument position, new value): entries of a list that stay are None."""
+
+SIZES = {"view": 1, "reshape": 1, "_unsafe_view": 1, "expand": 1, "new_zeros": 1, "new_ones": 1, "broadcast_to": 1}
+GROUPS = {f"conv{kind}{rank}d": 6 for kind in ("", "_transpose") for rank in (1, 2, 3)} | {"group_norm": 1}
+_SKIPPED = ("_assert", "sym_constrain", "_guards_fn", "lift_fresh", "detach", "sym_")
+
+
+def rewrites(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -> list[Rewrite]:
+    """What changes in the arguments of a graph module's nodes when the units `removed[group]` go."""
+    if not isinstance(module, fx.GraphModule):
+        return []
+    labels = traced.units.labels
+    dead = np.zeros(0, dtype=np.int64)
+    for name, units in removed.items():
+        dead = np.concatenate([dead, labels.find(traced.units.roots[name])[units.numpy()]])
+    ours = [node for node in module.graph.nodes if _counts(node)]
+    theirs = [node for node in traced.graph.calls if _counts(node)]
+    if [op_name(node) for node in ours] != [op_name(node) for node in theirs]:
+        raise CutError("The program's graph changes when it is traced again, so its sizes cannot be rewritten.")
+    changes: list[Rewrite] = []
+    for own, node in zip(ours, theirs, strict=True):
+        changes += [(own.name, position, value) for position, value in _changes(labels, node, dead)]
+    return changes
+
+
+def _counts(node: fx.Node) -> bool:
+    """Whether a node works on tensors: arithmetic on sizes is there in one trace and not in another."""
+    if node.op != "call_function" or any(part in op_name(node) for part in _SKIPPED):
+        return False
+    return isinstance(node.target, torch._ops.OpOverload) or op_name(node) == "getitem"
+
+
+def _changes(labels: Labels, node: fx.Node, dead: Array) -> list[tuple[int, Any]]:
+    name = op_name(node)
+    value = labels.values.get(node)
+    if name in SIZES and isinstance(value, Value):
+        sizes = node.args[SIZES[name]]
+        new = [_left(labels, value, axis, dead) for axis in range(len(value.shape))]
+        if isinstance(sizes, (list, tuple)):
+            lead = len(value.shape) - len(sizes)
+            changed = [
+                new[lead + i] if size == value.shape[lead + i] and size != new[lead + i] else None
+                for i, size in enumerate(sizes)
+            ]
+            return [(SIZES[name], changed)] if any(each is not None for each in changed) else []
+    if name == "unflatten" and isinstance(value, Value):
+        axis = argument(node, 1, "dim") % (len(value.shape) - len(argument(node, 2, "sizes")) + 1)
+        sizes = argument(node, 2, "sizes")
+        new = [_left(labels, value, axis + i, dead) for i in range(len(sizes))]
+        return [(2, [n if s not in (n, -1) else None for s, n in zip(sizes, new, strict=True)])]
+    source = node.args[0] if node.args else None
+    given = labels.values.get(source) if isinstance(source, fx.Node) else None
+    if not isinstance(given, Value):
+        return []
+    if name in ("split", "split_with_sizes", "chunk") and isinstance(value, list):
+        axis = argument(node, 2, "dim", 0) % len(given.shape)
+        unchanged = _left(labels, given, axis, dead) == given.shape[axis]
+        return [] if unchanged else [(1, [_left(labels, part, axis, dead) for part in value])]
+    if name == "slice":
+        axis = (argument(node, 1, "dim", 0) or 0) % len(given.shape)
+        kept = _kept(labels, given, axis, dead)
+        if kept.all():
+            return []
+        ends = [argument(node, position, key, None) for position, key in ((2, "start"), (3, "end"))]
+        places = [None if end is None else int(kept[: slice(None, end).indices(len(kept))[1]].sum()) for end in ends]
+        return [(position, place) for position, place in zip((2, 3), places, strict=True) if place is not None]
+    place = GROUPS.get(name)
+    count = 1 if place is None else argument(node, place, "groups", 1)
+    if place is not None and count > 1 and (name == "group_norm" or given.shape[1] == count):
+        left = _left(labels, given, 1, dead) * count // given.shape[1]
+        return [(place, left)] if left != count else []
+    return []
+
+
+def _kept(labels: Labels, value: Value, axis: int, dead: Array) -> Any:
+    """Which entries along an axis stay."""
+    block = value.block_of(axis)
+    if block is None:
+        return np.ones(value.shape[axis], dtype=np.bool_)
+    stays = ~np.isin(labels.find(block.labels), dead)
+    others = tuple(i for i in range(len(block.axes)) if block.axes[i] != axis)
+    return stays.any(axis=others)
+
+
+def _left(labels: Labels, value: Value, axis: int, dead: Array) -> int:
+    return int(_kept(labels, value, axis, dead).sum()) if value.shape[axis] > 0 else value.shape[axis]
+
+
+def apply(module: nn.Module, changes: list[Rewrite]) -> None:
+    """Carry the rewrites out on the graph of a graph module."""
+    if not changes:
+        return
+    if not isinstance(module, fx.GraphModule):
+        raise CutError(f"This result was made from an exported program, {type(module).__name__} is a class.")
+    nodes = {node.name: node for node in module.graph.nodes}
+    for name, position, value in changes:
+        if name not in nodes:
+            raise CutError(f"The program has no node {name}: the result belongs to another program.")
+        node = nodes[name]
+        if position >= len(node.args):
+            key = node.target._schema.arguments[position].name
+            node.kwargs = {**node.kwargs, key: value}
+            continue
+        old = node.args[position]
+        if isinstance(value, list) and isinstance(old, (list, tuple)):
+            value = [own if new is None else new for own, new in zip(old, value, strict=True)]
+        elif isinstance(value, list):
+            node.target = torch.ops.aten.split_with_sizes.default
+        node.update_arg(position, value)
+    module.recompile()
