@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime
+import io
 import json
 import os
 import platform
@@ -22,6 +23,7 @@ from torch.optim import Optimizer
 from deadhead.calibration import calibrate, count, read
 from deadhead.errors import BudgetError, CutError, DataError, LoadError
 from deadhead.graph.network import Network
+from deadhead.graph.trace import export_as_is
 from deadhead.losses import as_loss
 from deadhead.progress import Progress
 from deadhead.record import GroupRecord, Report
@@ -53,6 +55,18 @@ class Pruned:
     report: Report
     surgery: Surgery
     optimizer: Optimizer | None = None
+    example: Any = None
+    batch_axis: int = 0
+
+    def export(self, path: str | os.PathLike[str]) -> Path:
+        """Write the pruned model as a program of torch.export (`.pt2`), which runs without its class.
+
+        Raises `TraceError` where the model cannot be exported under its own signature.
+        """
+        content = io.BytesIO()
+        torch.export.save(export_as_is(self.model, self.example, self.batch_axis), content)
+        _replace(Path(path), content.getvalue())
+        return Path(path)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Write weights (safetensors), surgery and report (JSON) to a folder, each beside and renamed.
@@ -309,7 +323,7 @@ def prune(
         },
         environment=_environment(network),
     )
-    return Pruned(model, plan, report, surgery, trainer)
+    return Pruned(model, plan, report, surgery, trainer, network.example_call(), network.batch_axis)
 
 
 def _told(units: Any, budget: Budget) -> str:

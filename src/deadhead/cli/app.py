@@ -17,7 +17,8 @@ app = typer.Typer(
 
 MODEL_HELP = (
     "The model: package.module:factory, a function without arguments (or a module object) that gives a trained "
-    "torch.nn.Module. The current folder is searched first."
+    "torch.nn.Module, the current folder searched first; or a .pt2 file written by torch.export.save, whose graph "
+    "needs no class. Reading a .pt2 can run code that it holds, so it needs --trust."
 )
 DATA_HELP = (
     "The calibration data: package.module:factory, a function without arguments that gives an iterable of batches "
@@ -34,6 +35,7 @@ Criterion = Annotated[
     str, typer.Option(help="What a unit is judged by: magnitude, random, activation_std, taylor1, mrs, mrp, oracle.")
 ]
 Samples = Annotated[int, typer.Option(help="Rows of the calibration data to read; a fifth of them is held out.")]
+Trust = Annotated[bool, typer.Option("--trust", help="Read a .pt2 file although that can run code that it holds.")]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn.")]
 
 
@@ -64,11 +66,12 @@ def inspect(
     shape: Annotated[
         str | None, typer.Option(help="Shape of one example input instead of data, as in 1,3,224,224.")
     ] = None,
+    trust: Trust = False,
 ) -> None:
     """List the groups of units of a model, who reads them, and why other axes are fixed."""
     from deadhead.cli.commands import show_units
 
-    show_units(model, data, shape)
+    show_units(model, data, shape, trust)
 
 
 @app.command()
@@ -81,11 +84,12 @@ def score(
     out: Annotated[Path | None, typer.Option(help="Write the saliencies of every unit to this JSON file.")] = None,
     samples: Samples = 4096,
     seed: Seed = 0,
+    trust: Trust = False,
 ) -> None:
     """Say what each unit of a model is worth."""
     from deadhead.cli.commands import show_scores
 
-    show_scores(model, data, loss, criterion, absolute, out, samples, seed)
+    show_scores(model, data, loss, criterion, absolute, out, samples, seed, trust)
 
 
 @app.command()
@@ -110,6 +114,10 @@ def prune(
     exclude: Annotated[
         list[str] | None, typer.Option(help="Leave groups whose module name matches (repeatable).")
     ] = None,
+    scope: Annotated[
+        str, typer.Option(help="Spend --units in each group (group), or over all groups in one ranking (all).")
+    ] = "group",
+    rounds: Annotated[int, typer.Option(help="Rank anew, compensated, so many times on the way.")] = 1,
     round_to: Annotated[int, typer.Option(help="Keep multiples of this many units.")] = 1,
     min_units: Annotated[int, typer.Option(help="Keep at least this many units of each group.")] = 1,
     test: Annotated[
@@ -117,12 +125,16 @@ def prune(
     ] = None,
     samples: Samples = 4096,
     seed: Seed = 0,
+    trust: Trust = False,
 ) -> None:
-    """Prune a model. A budget says what is LEFT; `deadhead.load(OUT, model)` reads the result back."""
+    """Prune a model. A budget says what is LEFT; `deadhead.load(OUT, model)` reads the result back.
+
+    OUT also gets model.pt2, a program that runs without the class: torch.export.load(...).module().
+    """
     from deadhead.cli.commands import prune_model
 
     prune_model(
         model, data, out, units=units, params=params, loss=loss, criterion=criterion, compensate=compensate,
-        only=only or [], exclude=exclude or [], round_to=round_to, min_units=min_units, test=test, samples=samples,
-        seed=seed,
+        scope=scope, rounds=rounds, only=only or [], exclude=exclude or [], round_to=round_to, min_units=min_units,
+        test=test, samples=samples, seed=seed, trust=trust,
     )  # fmt: skip

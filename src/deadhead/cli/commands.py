@@ -18,11 +18,11 @@ from deadhead.graph.network import Network
 from deadhead.report import print_report, progress_bars, write
 
 
-def show_units(model: str, data: str | None, shape: str | None) -> None:
+def show_units(model: str, data: str | None, shape: str | None, trust: bool) -> None:
     """`inspect`: the groups of units and the axes that are fixed."""
     if (data is None) == (shape is None):
         raise DataError("Give either --data or --shape, so that the model can be run once.")
-    module = model_of(model)
+    module = model_of(model, trust)
     example: Any = example_of(shape) if shape is not None else as_batch(next(iter(data_of(data or "")))).inputs
     print_units(dh.trace(module, example))
 
@@ -46,12 +46,20 @@ def print_units(network: Network) -> None:
 
 
 def show_scores(
-    model: str, data: str, loss: str, criterion: str, absolute: bool, out: Path | None, samples: int, seed: int
+    model: str,
+    data: str,
+    loss: str,
+    criterion: str,
+    absolute: bool,
+    out: Path | None,
+    samples: int,
+    seed: int,
+    trust: bool,
 ) -> None:
     """`score`: the saliencies of each group, and of every unit as JSON."""
     with progress_bars() as progress:
         found = dh.score(
-            model_of(model), data_of(data, progress=progress), loss=loss_of(loss), criterion=criterion,
+            model_of(model, trust), data_of(data, progress=progress), loss=loss_of(loss), criterion=criterion,
             absolute=absolute, samples=samples, seed=seed, progress=progress,
         )  # fmt: skip
     table = Table(title=f"saliency by {criterion}", title_justify="left")
@@ -76,6 +84,7 @@ def prune_model(
     loss: str,
     units: str | None,
     params: str | None,
+    trust: bool,
     **options: Any,
 ) -> None:
     """`prune`: the whole path, the folder and the report."""
@@ -85,13 +94,18 @@ def prune_model(
         batches = iter(data_of(data, progress=progress))
         first = next(batches, None)
         pruned = dh.prune(
-            model_of(model), [] if first is None else chain([first], batches), loss=loss_of(loss),
+            model_of(model, trust), [] if first is None else chain([first], batches), loss=loss_of(loss),
             test=None if test is None else data_of(test, "test"), progress=progress, **budget, **options,
         )  # fmt: skip
     pruned.save(folder)
+    try:
+        pruned.export(folder / "model.pt2")
+        program = f"{folder / 'model.pt2'} runs without the class"
+    except dh.TraceError as error:
+        program = f"no {folder / 'model.pt2'}: {error}"
     page, _ = write(pruned.report, folder)
     print_report(pruned.report)
-    Console().print(f"wrote {folder}: deadhead.load({str(folder)!r}, model) reads it back; look at {page}")
+    Console().print(f"wrote {folder}: deadhead.load({str(folder)!r}, model) reads it back; look at {page}; {program}")
 
 
 def _plain(text: str) -> Any:

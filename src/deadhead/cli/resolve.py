@@ -39,8 +39,10 @@ def named_object(name: str, what: str) -> Any:
     return found
 
 
-def model_of(name: str) -> nn.Module:
-    """The model that MODEL names."""
+def model_of(name: str, trust: bool = False) -> nn.Module:
+    """The model that MODEL names: a factory's, or the program in a .pt2 file where the caller trusts it."""
+    if name.endswith(".pt2"):
+        return _program(Path(name), trust)
     if name.endswith((".pt", ".pth", ".bin")):
         raise DeadheadError(
             f"MODEL {name!r} holds weights without a class; give package.module:factory that builds and loads it."
@@ -50,6 +52,21 @@ def model_of(name: str) -> nn.Module:
     if not isinstance(model, nn.Module):
         raise DeadheadError(f"MODEL {name!r} gave a {type(model).__name__}, not a torch.nn.Module.")
     return model
+
+
+def _program(path: Path, trust: bool) -> nn.Module:
+    if not path.is_file():
+        raise DeadheadError(f"MODEL {str(path)!r} is not there.")
+    if not trust:
+        raise DeadheadError(
+            f"MODEL {str(path)!r} is read by torch.export.load, which can run code that the file holds; if you trust "
+            "where it comes from, say --trust."
+        )
+    try:
+        return torch.export.load(path).module()
+    except Exception as error:
+        reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise DeadheadError(f"MODEL {str(path)!r} is no program that torch.export can load: {reason}.") from error
 
 
 def data_of(name: str, part: str = "train", progress: Progress | None = None) -> Iterable[Any]:

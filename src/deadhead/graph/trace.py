@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import inspect
 import traceback
+import warnings
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -111,7 +113,7 @@ def trace_program(
     with untouched(module):
         wrapper.training = False
         try:
-            program = export(wrapper, tuple(tensors), dynamic_shapes=shapes, strict=False)
+            program = _export(wrapper, tuple(tensors), {}, shapes)
         except Exception as error:
             raise TraceError(_explain(error, module)) from error
     if not outputs or not outputs[-1].count:
@@ -119,6 +121,35 @@ def trace_program(
             f"{type(module).__name__} returns no tensor; deadhead needs a model whose output holds tensors."
         )
     return program, outputs[-1], tensors
+
+
+def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> ExportedProgram:
+    """torch.export without the warnings that it gives about its own insides."""
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        warnings.simplefilter("ignore", DeprecationWarning)
+        return export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
+
+
+def export_as_is(module: nn.Module, inputs: Any, batch_axis: int) -> ExportedProgram:
+    """The program of a module with its own signature, its batch axis free: it runs without the class."""
+    args, kwargs = as_call(inputs)
+    tensors, structure = take((args, kwargs))
+    tensors = double(tensors, batch_axis)
+    rows = batch_size(tensors, batch_axis)
+    free = [{batch_axis: Dim.AUTO} if t.dim() > batch_axis and t.shape[batch_axis] == rows else {} for t in tensors]
+    args, kwargs = structure.fill(tensors)
+    shapes_of_args, shapes_of_kwargs = structure.fill(free)  # type: ignore[arg-type]
+    signature = inspect.signature(module.forward)
+    try:
+        shapes: Any = dict(signature.bind(*shapes_of_args, **shapes_of_kwargs).arguments)
+    except (TypeError, ValueError):
+        shapes = (*shapes_of_args, *shapes_of_kwargs.values())
+    with untouched(module):
+        try:
+            return _export(module, args, kwargs, shapes)
+        except Exception as error:
+            raise TraceError(_explain(error, module)) from error
 
 
 def _refuse(module: nn.Module) -> None:
