@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Graph
-from deadhead.graph.labels import Array, Contact, Labels, Value
+from deadhead.graph.labels import Array, Labels, Value
 from deadhead.graph.ops import propagate
 from deadhead.graph.ops.registry import plain_result, where
 
@@ -99,90 +99,90 @@ def label(graph: Graph, shapes: Mapping[str, Tensor]) -> Labels:
 def find_units(graph: Graph, tensors: Mapping[str, Tensor]) -> Units:
     """The groups of units of a graph."""
     labels = label(graph, tensors)
-    first_name: dict[int, str] = {}
+    seen: set[int] = set()
     axes: list[tuple[str, int, Array]] = []
     for node, name in graph.state.items():
-        if id(tensors[name]) in first_name:
-            continue
-        first_name[id(tensors[name])] = name
-        value = labels.values[node]
-        axes += [(name, block.axes[0], labels.find(block.labels)) for block in value.blocks]
-    members = _members(labels, axes)
-    found = [(_group(labels, axes, roots), roots) for roots in members]
+        if id(tensors[name]) not in seen:
+            seen.add(id(tensors[name]))
+            axes += [(name, block.axes[0], labels.find(block.labels)) for block in labels.values[node].blocks]
+    members = _Members(labels, axes)
+    slices: list[list[Slice]] = [[] for _ in members.roots]
+    producers: list[list[Site]] = [[] for _ in members.roots]
+    consumers: list[list[Site]] = [[] for _ in members.roots]
+    for name, axis, found in axes:
+        for group, units in members.units(found):
+            slices[group].append(Slice(name, axis, units))
+    for contacts, sites in ((labels.producers, producers), (labels.consumers, consumers)):
+        for contact in contacts:
+            if contact.labels.ndim == 1 and contact.position >= -1:
+                for group, units in members.units(labels.find(contact.labels)):
+                    sites[group].append(
+                        Site(contact.node, contact.position, contact.axis, units, contact.weight, contact.weight_axis)
+                    )
     order = {node: rank for rank, node in enumerate(graph.nodes)}
-    found = [(group, roots) for group, roots in found if group.size > 1 and group.producers]
-    found.sort(key=lambda pair: min(order[site.node] for site in pair[0].producers))
-    groups = _unique_names([group for group, _ in found])
-    roots = {group.name: held for group, (_, held) in zip(groups, found, strict=True)}
+    places = [i for i, roots in enumerate(members.roots) if len(roots) > 1 and producers[i]]
+    places.sort(key=lambda i: min(order[site.node] for site in producers[i]))
+    groups, seen_names = [], {"": 0}
+    for i in places:
+        name = next((site.module for site in producers[i] if site.weight), "") or slices[i][0].parameter
+        seen_names[name] = seen_names.get(name, 0) + 1
+        unique = name if seen_names[name] == 1 else f"{name}#{seen_names[name]}"
+        size = len(members.roots[i])
+        kind = _kind(producers[i], consumers[i], size)
+        groups.append(Group(unique, kind, size, tuple(slices[i]), tuple(producers[i]), tuple(consumers[i])))
+    roots = {group.name: members.roots[i] for group, i in zip(groups, places, strict=True)}
     return Units(tuple(groups), _fixed_axes(labels), labels, roots)
 
 
-def _members(labels: Labels, axes: list[tuple[str, int, Array]]) -> list[Array]:
-    """The roots of each group: units that own equally many entries of the same axes are of one kind."""
-    if not axes:
-        return []
-    roots = np.concatenate([found for _, _, found in axes])
-    owner = np.concatenate([np.full(len(found), i) for i, (_, _, found) in enumerate(axes)])
-    free = ~labels.fixed(roots)
-    roots, owner = roots[free], owner[free]
-    if not len(roots):
-        return []
-    pairs, counts = np.unique(np.stack([roots, owner]), axis=1, return_counts=True)
-    first = {int(root): place for place, root in reversed(list(enumerate(roots)))}
-    kinds: dict[int, list[tuple[int, int]]] = {}
-    for (root, place), count in zip(pairs.T.tolist(), counts.tolist(), strict=True):
-        kinds.setdefault(root, []).append((place, count))
-    together: dict[tuple[tuple[int, int], ...], list[int]] = {}
-    for root in sorted(kinds, key=first.__getitem__):
-        together.setdefault(tuple(kinds[root]), []).append(root)
-    return [np.array(each) for each in together.values()]
+class _Members:
+    """Which group, and which unit of it, each label belongs to.
+
+    Units that own equally many entries of the same axes are of one kind: a group. `roots[g][k]` is the label of unit k
+    of group g, units in the order in which they first appear.
+    """
+
+    def __init__(self, labels: Labels, axes: list[tuple[str, int, Array]]) -> None:
+        self.roots: list[Array] = []
+        everything = [found for _, _, found in axes] or [np.zeros(0, dtype=np.int64)]
+        roots = np.concatenate(everything)
+        owner = np.repeat(np.arange(len(everything)), [len(found) for found in everything])
+        free = ~labels.fixed(roots)
+        roots, owner = roots[free], owner[free]
+        top = int(roots.max(initial=0)) + 1
+        self._group = np.full(top, -1, dtype=np.int64)
+        self._unit = np.full(top, -1, dtype=np.int64)
+        pairs, counts = np.unique(roots * len(everything) + owner, return_counts=True)
+        names, starts = np.unique(pairs // len(everything), return_index=True)
+        kinds: dict[bytes, list[int]] = {}
+        signature = np.stack([pairs % len(everything), counts], axis=1)
+        ends = np.append(starts[1:], len(pairs))
+        first = np.full(top, len(roots), dtype=np.int64)
+        np.minimum.at(first, roots, np.arange(len(roots)))
+        for place in np.argsort(first[names], kind="stable"):
+            kinds.setdefault(signature[starts[place] : ends[place]].tobytes(), []).append(int(names[place]))
+        for group, members in enumerate(kinds.values()):
+            self.roots.append(np.array(members))
+            self._group[members] = group
+            self._unit[members] = np.arange(len(members))
+
+    def units(self, roots: Array) -> list[tuple[int, Tensor]]:
+        """For each group that `roots` touch: (group, the unit of each entry, or -1)."""
+        inside = roots < len(self._group)
+        groups = np.where(inside, self._group[np.where(inside, roots, 0)], -1)
+        units = np.where(inside, self._unit[np.where(inside, roots, 0)], -1)
+        return [
+            (int(group), torch.from_numpy(np.where(groups == group, units, -1)))
+            for group in np.unique(groups)
+            if group >= 0
+        ]
 
 
-def _group(labels: Labels, axes: list[tuple[str, int, Array]], roots: Array) -> Group:
-    ranks = np.argsort(roots)
-    ordered = roots[ranks]
-
-    def units(found: Array) -> Tensor | None:
-        found = labels.find(found)
-        place = np.searchsorted(ordered, found).clip(max=len(ordered) - 1)
-        here = ordered[place] == found
-        return torch.from_numpy(np.where(here, ranks[place], -1)) if here.any() else None
-
-    slices = tuple(Slice(name, axis, index) for name, axis, found in axes if (index := units(found)) is not None)
-    producers = _sites(labels.producers, units)
-    consumers = _sites(labels.consumers, units)
-    name = next((site.module for site in producers if site.weight), slices[0].parameter)
-    return Group(
-        name or slices[0].parameter, _kind(producers, consumers, len(roots)), len(roots), slices, producers, consumers
-    )
-
-
-def _sites(contacts: list[Contact], units: object) -> tuple[Site, ...]:
-    sites = []
-    for contact in contacts:
-        index = units(contact.labels) if contact.labels.ndim == 1 else None  # type: ignore[operator]
-        if index is not None and contact.position >= -1:
-            sites.append(Site(contact.node, contact.position, contact.axis, index, contact.weight, contact.weight_axis))
-    return tuple(sites)
-
-
-def _kind(producers: tuple[Site, ...], consumers: tuple[Site, ...], size: int) -> str:
+def _kind(producers: Sequence[Site], consumers: Sequence[Site], size: int) -> str:
     """What people call such a unit: a channel, a head (several columns of a linear layer in one), or just a unit."""
     if any("conv" in str(site.node.target) for site in producers):
         wide = max(int((site.units >= 0).sum()) for site in producers) > size
         return "channel group" if wide else "channel"
     return "head" if any(int((site.units >= 0).sum()) > size for site in consumers) else "unit"
-
-
-def _unique_names(groups: list[Group]) -> list[Group]:
-    seen: dict[str, int] = {}
-    result = []
-    for group in groups:
-        count = seen.get(group.name, 0)
-        seen[group.name] = count + 1
-        name = group.name if not count else f"{group.name}#{count + 1}"
-        result.append(Group(name, group.kind, group.size, group.slices, group.producers, group.consumers))
-    return result
 
 
 def _fixed_axes(labels: Labels) -> dict[str, str]:

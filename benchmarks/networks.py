@@ -1,0 +1,112 @@
+"""Networks of well-known shapes as plain modules, for the benchmarks."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+
+class Block(nn.Module):
+    """A residual block: basic (two 3x3) or bottleneck (1x1, 3x3, 1x1)."""
+
+    def __init__(self, inputs: int, width: int, stride: int, bottleneck: bool) -> None:
+        super().__init__()
+        outputs = 4 * width if bottleneck else width
+        if bottleneck:
+            shapes = [(inputs, width, 1, 1), (width, width, 3, stride), (width, outputs, 1, 1)]
+        else:
+            shapes = [(inputs, width, 3, stride), (width, outputs, 3, 1)]
+        layers: list[nn.Module] = []
+        for i, o, kernel, step in shapes:
+            layers += [nn.Conv2d(i, o, kernel, step, kernel // 2, bias=False), nn.BatchNorm2d(o), nn.ReLU(inplace=True)]
+        self.body = nn.Sequential(*layers[:-1])
+        self.relu = nn.ReLU(inplace=True)
+        self.shortcut: nn.Module = nn.Identity()
+        if stride != 1 or inputs != outputs:
+            self.shortcut = nn.Sequential(nn.Conv2d(inputs, outputs, 1, stride, bias=False), nn.BatchNorm2d(outputs))
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.body(x)
+        y += self.shortcut(x)
+        return self.relu(y)
+
+
+class ResNet(nn.Module):
+    """ResNet-18 or -50; with `small`, the stem is one 3x3 convolution, for images of 32x32."""
+
+    def __init__(self, counts: Sequence[int], bottleneck: bool, classes: int = 1000, small: bool = False) -> None:
+        super().__init__()
+        stem: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False) if small else nn.Conv2d(3, 64, 7, 2, 3, bias=False)]
+        stem += [nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+        if not small:
+            stem.append(nn.MaxPool2d(3, 2, 1))
+        self.stem = nn.Sequential(*stem)
+        stages: list[nn.Module] = []
+        inputs = 64
+        for stage, count in enumerate(counts):
+            for block in range(count):
+                stages.append(Block(inputs, 64 << stage, 2 if stage and not block else 1, bottleneck))
+                inputs = (64 << stage) * (4 if bottleneck else 1)
+        self.stages = nn.Sequential(*stages)
+        self.pool = nn.AdaptiveAvgPool2d(1)
+        self.fc = nn.Linear(inputs, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.fc(torch.flatten(self.pool(self.stages(self.stem(x))), 1))
+
+
+def resnet18(classes: int = 1000, small: bool = False) -> ResNet:
+    return ResNet((2, 2, 2, 2), bottleneck=False, classes=classes, small=small)
+
+
+def resnet50(classes: int = 1000) -> ResNet:
+    return ResNet((3, 4, 6, 3), bottleneck=True, classes=classes)
+
+
+class DenseLayer(nn.Module):
+    def __init__(self, inputs: int, growth: int) -> None:
+        super().__init__()
+        self.norm1, self.norm2 = nn.BatchNorm2d(inputs), nn.BatchNorm2d(4 * growth)
+        self.conv1 = nn.Conv2d(inputs, 4 * growth, 1, bias=False)
+        self.conv2 = nn.Conv2d(4 * growth, growth, 3, padding=1, bias=False)
+
+    def forward(self, features: list[Tensor]) -> Tensor:
+        x = torch.cat(features, 1)
+        return self.conv2(torch.relu(self.norm2(self.conv1(torch.relu(self.norm1(x))))))
+
+
+class DenseBlock(nn.Module):
+    def __init__(self, inputs: int, growth: int, count: int) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(DenseLayer(inputs + i * growth, growth) for i in range(count))
+
+    def forward(self, x: Tensor) -> Tensor:
+        features = [x]
+        for layer in self.layers:
+            features.append(layer(features))
+        return torch.cat(features, 1)
+
+
+class DenseNet(nn.Module):
+    """DenseNet; the default counts are those of DenseNet-201."""
+
+    def __init__(self, counts: Sequence[int] = (6, 12, 48, 32), growth: int = 32, classes: int = 1000) -> None:
+        super().__init__()
+        width = 2 * growth
+        layers: list[nn.Module] = [
+            nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
+        ]  # fmt: skip
+        for place, count in enumerate(counts):
+            layers.append(DenseBlock(width, growth, count))
+            width += count * growth
+            layers += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
+            if place < len(counts) - 1:
+                layers += [nn.Conv2d(width, width // 2, 1, bias=False), nn.AvgPool2d(2)]
+                width //= 2
+        self.features = nn.Sequential(*layers)
+        self.classifier = nn.Linear(width, classes)
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.classifier(self.features(x).mean((2, 3)))
