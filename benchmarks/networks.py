@@ -38,7 +38,9 @@ class ResNet(nn.Module):
 
     def __init__(self, counts: Sequence[int], bottleneck: bool, classes: int = 1000, small: bool = False) -> None:
         super().__init__()
-        stem: list[nn.Module] = [nn.Conv2d(3, 64, 3, 1, 1, bias=False) if small else nn.Conv2d(3, 64, 7, 2, 3, bias=False)]
+        stem: list[nn.Module] = [
+            nn.Conv2d(3, 64, 3, 1, 1, bias=False) if small else nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+        ]
         stem += [nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
         if not small:
             stem.append(nn.MaxPool2d(3, 2, 1))
@@ -96,8 +98,11 @@ class DenseNet(nn.Module):
         super().__init__()
         width = 2 * growth
         layers: list[nn.Module] = [
-            nn.Conv2d(3, width, 7, 2, 3, bias=False), nn.BatchNorm2d(width), nn.ReLU(inplace=True), nn.MaxPool2d(3, 2, 1)
-        ]  # fmt: skip
+            nn.Conv2d(3, width, 7, 2, 3, bias=False),
+            nn.BatchNorm2d(width),
+            nn.ReLU(inplace=True),
+            nn.MaxPool2d(3, 2, 1),
+        ]
         for place, count in enumerate(counts):
             layers.append(DenseBlock(width, growth, count))
             width += count * growth

@@ -21,7 +21,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deadhead.calibration import calibrate, count, read
-from deadhead.errors import BudgetError, CutError, DataError, LoadError
+from deadhead.errors import BudgetError, CutError, DataError, DeadheadError, LoadError
 from deadhead.graph.network import Network
 from deadhead.graph.trace import export_as_is
 from deadhead.losses import as_loss
@@ -182,8 +182,8 @@ def prune(
     each group; with `scope="all"` it is a share of all units, in one ranking over the groups. `params=` is a share of
     all parameters (float) or a count (int), spent over all groups by one ranking. `rounds` ranks what is left anew,
     compensated, so many times on the way. The units with the least saliency by `criterion` go, and `compensate`
-    (least_squares, mean, zero) lets the others take over. `only` and `exclude` are patterns of module names;
-    `round_to` keeps multiples, `min_units` at least so many.
+    (least_squares, least_squares_one_pass, mean, zero) lets the others take over. `only` and `exclude` are patterns
+    of module names; `round_to` keeps multiples, `min_units` at least so many.
 
     `data` is any iterable of batches, read once, up to `samples` rows; a fifth of them is held out. `test` is a
     separate set that no decision sees, on which the report measures; without it, the held-out rows are used. `loss`
@@ -261,7 +261,12 @@ def prune(
     with clock("cut"):
         smaller = cut(network, plan, compensation)
     with clock("verify"):
-        difference = verify(Gated(network, plan, compensation), smaller, batches, progress)
+        try:
+            difference = verify(Gated(network, plan, compensation), smaller, batches, progress)
+        except DeadheadError:
+            raise
+        except Exception as error:
+            raise CutError(_failed(network, error)) from error
         tolerance = tolerance_of(network.module)
         if not difference <= tolerance:
             raise CutError(
@@ -324,6 +329,14 @@ def prune(
         environment=_environment(network),
     )
     return Pruned(model, plan, report, surgery, trainer, network.example_call(), network.batch_axis)
+
+
+def _failed(network: Network, error: Exception) -> str:
+    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
+    return (
+        f"The pruned {type(network.module).__name__} does not run ({type(error).__name__}: {message}); the model was left "
+        "as it was. Exclude groups one by one to find which its forward cannot follow."
+    )
 
 
 def _told(units: Any, budget: Budget) -> str:

@@ -106,7 +106,7 @@ def prune(
     loss: LossName = "cross_entropy",
     criterion: Criterion = "mrs",
     compensate: Annotated[
-        str, typer.Option(help="How the units that stay take over: least_squares, mean, zero.")
+        str, typer.Option(help="How the units that stay take over: least_squares, least_squares_one_pass, mean, zero.")
     ] = "least_squares",
     only: Annotated[
         list[str] | None, typer.Option(help="Prune only groups whose module name matches (repeatable).")

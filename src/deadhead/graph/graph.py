@@ -37,7 +37,8 @@ _SKIPPED = {
 
 @dataclass
 class Edits:
-    """What a replay does differently: `read[node][position]` is applied to an argument before the node reads it,
+    """What a replay does differently: `read[node][position]` is applied to an argument before the node reads it
+    (positions count the entries of lists),
     `made[node]` to what the node gives, `around[node](function, args, kwargs)` takes the place of its function."""
 
     read: dict[fx.Node, dict[int, Edit]] = field(default_factory=dict)
@@ -122,12 +123,27 @@ class Graph:
         args: list[Any] = [fx.node.map_arg(arg, values.__getitem__) for arg in node.args]
         kwargs = {key: fx.node.map_arg(arg, values.__getitem__) for key, arg in node.kwargs.items()}
         for position, edit in edits.read.get(node, {}).items():
-            args[position] = edit(args[position])
+            _edit_argument(args, position, edit)
         around = edits.around.get(node)
         function = self._functions[node]
         value = function(*args, **kwargs) if around is None else around(function, args, kwargs)
         made = edits.made.get(node)
         return value if made is None else made(value)
+
+
+def _edit_argument(args: list[Any], position: int, edit: Edit) -> None:
+    """Apply `edit` to the argument at `position`, counted with lists taken apart."""
+    for place, arg in enumerate(args):
+        if isinstance(arg, (list, tuple)):
+            if position < len(arg):
+                args[place] = [edit(each) if i == position else each for i, each in enumerate(arg)]
+                return
+            position -= len(arg)
+        elif position == 0:
+            args[place] = edit(arg)
+            return
+        else:
+            position -= 1
 
 
 def _pure(node: fx.Node) -> Callable[..., Any]:

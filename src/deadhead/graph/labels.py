@@ -46,7 +46,8 @@ class Value:
 
 @dataclass(frozen=True)
 class Contact:
-    """A place where a contraction meets labels: operand `position` of `node`, along `axis`.
+    """A place where a contraction meets labels: operand `position` of `node`, along `axis`. Positions count the
+    arguments with lists taken apart.
 
     `weight` names the parameter on the other side and `weight_axis` its axis; None where that side is an activation
     or a parameter that other ops went over first.

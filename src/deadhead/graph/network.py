@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from deadhead.errors import DataError, TraceError
 from deadhead.graph.containers import Call, Structure, as_call, take
 from deadhead.graph.graph import Edits, Graph
+from deadhead.graph.ops.registry import where
 from deadhead.graph.trace import PREFIX, batch_size, rows_of, trace_program, untouched
 from deadhead.graph.units import Group, Units, find_units
 
@@ -29,7 +30,11 @@ class Traced:
     output: Structure
 
     def group(self, name: str) -> Group:
-        return next(group for group in self.units.groups if group.name == name)
+        """The group of that name."""
+        for group in self.units.groups:
+            if group.name == name:
+                return group
+        raise DataError(f"There is no group {name!r}; the groups are {', '.join(g.name for g in self.units.groups)}.")
 
 
 class Network:
@@ -48,6 +53,7 @@ class Network:
         self._call = take(as_call(inputs))[1]
         self._static = self._traced(program, output)
         self._replayable: dict[tuple[Any, ...], Traced] = {}
+        self._vanished: dict[str, str] = {}
 
     def _traced(self, program: Any, output: Structure) -> Traced:
         graph = Graph(program, PREFIX)
@@ -65,11 +71,11 @@ class Network:
 
     @property
     def groups(self) -> tuple[Group, ...]:
-        return self._static.units.groups
+        return tuple(group for group in self._static.units.groups if group.name not in self._vanished)
 
     @property
     def fixed(self) -> dict[str, str]:
-        return self._static.units.fixed
+        return {**self._static.units.fixed, **self._vanished}
 
     @property
     def static(self) -> Traced:
@@ -100,6 +106,7 @@ class Network:
             program, output, used = trace_program(self.module, Call(*inputs), self.batch_axis, dynamic=True)
             traced = self._traced(program, output)
             self._check(traced, used)
+            self._compare_units(traced)
             self._replayable[key] = traced
         return self._replayable[key]
 
@@ -145,16 +152,17 @@ class Network:
     def _check(self, traced: Traced, tensors: list[Tensor]) -> None:
         """The batch axis must be free, and graph and module must agree at 1, 2 and 3 rows."""
         name = type(self.module).__name__
+        rows = batch_size(tensors, self.batch_axis)
         for node in traced.graph.inputs:
             value = node.meta["val"]
-            rows = batch_size(tensors, self.batch_axis)
             example = tensors[traced.graph.inputs.index(node)]
             if example.dim() > self.batch_axis and example.shape[self.batch_axis] == rows:
                 size = value.shape[self.batch_axis]
                 if not isinstance(size, torch.SymInt) or not _is_free(size):
                     raise TraceError(
-                        f"{name} has its batch size baked in: axis {self.batch_axis} of input {node.name} cannot vary; "
-                        "look for int(x.size(0)), a literal batch size or an if on it in forward, or set batch_axis."
+                        f"{name} has its batch size baked in: axis {self.batch_axis} of its inputs cannot vary"
+                        f"{_suspect(traced.graph, rows)}; look for int(x.size(0)), len(x), a literal batch size or an if "
+                        "on it in forward, or set batch_axis."
                     )
         state = self.frozen_state()
         for rows in (1, 2, 3):
@@ -166,6 +174,14 @@ class Network:
                 found = traced.graph.run(chosen, state)
             for ours, theirs in zip(found, expected, strict=True):
                 self._compare(ours, theirs, rows)
+
+    def _compare_units(self, traced: Traced) -> None:
+        """Groups that another trace of the same module does not have cannot be gated there: they are left alone."""
+        there = {group.name: group for group in traced.units.groups}
+        for group in self._static.units.groups:
+            other = there.get(group.name)
+            if other is None or other.size != group.size or len(other.consumers) != len(group.consumers):
+                self._vanished[group.name] = "it is another group when the number of rows is free"
 
     def _compare(self, found: Tensor, expected: Tensor, rows: int) -> None:
         name = type(self.module).__name__
@@ -194,6 +210,17 @@ class Network:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _suspect(graph: Graph, rows: int) -> str:
+    """The first op that was given the number of rows as a number, with its line, for people."""
+    for node in graph.calls:
+        for arg in node.args[1:]:
+            if isinstance(arg, (list, tuple)) and rows in arg:
+                lines = (node.meta.get("stack_trace") or "").strip().splitlines()
+                place = f", {' '.join(line.strip() for line in lines[-2:])}" if len(lines) > 1 else ""
+                return f" ({where(node)}{place})"
+    return ""
 
 
 def _is_free(size: torch.SymInt) -> bool:

@@ -57,7 +57,7 @@ def untouched(module: nn.Module) -> Iterator[None]:
             each.__dict__.clear()
             each.__dict__.update(before)
             for table, saved in ((each._parameters, parameters), (each._buffers, held), (each._modules, children)):
-                if table != saved if table is each._modules else _differ(table, saved):
+                if _differ(table, saved):
                     table.clear()
                     table.update(saved)  # type: ignore[arg-type]
         with torch.no_grad():

@@ -40,7 +40,7 @@ class Site:
 
     @property
     def module(self) -> str:
-        return self.weight.rpartition(".")[0] if self.weight else where(self.node)
+        return (self.weight.rpartition(".")[0] or self.weight) if self.weight else where(self.node)
 
 
 @dataclass(frozen=True)
@@ -83,9 +83,9 @@ def label(graph: Graph, shapes: Mapping[str, Tensor]) -> Labels:
         labels.values[node] = value
         labels.weights[node] = (first, tuple(range(len(value.shape))))
     for node in graph.constants:
-        labels.values[node] = plain_result(node, f"{node.name} is a constant of the module")
+        labels.values[node] = plain_result(node, "it meets a constant of the module")
     for node in graph.inputs:
-        labels.values[node] = plain_result(node, f"{node.name} is an input")
+        labels.values[node] = plain_result(node, "it meets an input of the model")
         labels.live.add(node)
     for node in graph.calls:
         propagate(labels, node)

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import torch
 from torch import nn
 
 from deadhead.calibration import Batch
-from deadhead.errors import CutError
+from deadhead.errors import CutError, TraceError
 from deadhead.graph.network import Network
 from deadhead.graph.trace import batch_size
 from deadhead.graph.units import Group
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation
-from deadhead.remove.program import rewrites
+from deadhead.remove.program import rewrites, settings_of
 from deadhead.remove.surgery import Surgery, copy_of, operate, owner_of, pick, surgery_for
 from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.select.plan import Plan, plan_of
@@ -26,31 +26,53 @@ PROOF_FACTOR = 10.0
 def cuttable(
     network: Network, groups: Sequence[Group], progress: Progress | None = None
 ) -> tuple[tuple[Group, ...], dict[str, str]]:
-    """The groups that can be cut from the user's class, shown by cutting half of each on a copy and running it; and
+    """The groups that can be cut from the user's class, shown by cutting units of each on a copy and running it; and
     for each other group the reason why it is left whole."""
     example = Batch(network.example_call(), None, None, batch_size(network.example, network.batch_axis))
-    if not groups or _trial(network, groups, example) is None:
+    if not groups or _trials(network, groups, example) is None:
         return tuple(groups), {}
     good: list[Group] = []
     left: dict[str, str] = {}
     for group in track(progress, "trial cuts", groups):
-        reason = _trial(network, [group], example)
+        reason = _trials(network, [group], example)
         if reason is None:
             good.append(group)
         else:
             left[group.name] = reason
-    while len(good) > 1 and (reason := _trial(network, good, example)) is not None:
+    while len(good) > 1 and (reason := _trials(network, good, example)) is not None:
         group = good.pop()
         left[group.name] = f"it cannot be cut together with the other groups: {reason}"
     return tuple(good), left
 
 
-def _trial(network: Network, groups: Sequence[Group], example: Batch) -> str | None:
-    """Why a cut of half of each group is not right, or None where it is."""
-    plan = plan_of([(group.name, unit) for group in groups for unit in range(0, group.size - 1, 2)])
+def _trials(network: Network, groups: Sequence[Group], example: Batch) -> str | None:
+    """Why one of several cuts of these groups is not right, or None where all are.
+
+    Every other unit, the first ones, and uneven random ones: a forward that halves an axis follows the first, one that
+    counts from the front the second, and only one that works its sizes out anew the third.
+    """
+    generator = torch.Generator().manual_seed(0)
+    patterns: list[Callable[[int], Sequence[int]]] = [
+        lambda size: range(0, size - 1, 2),
+        lambda size: range((size + 2) // 3),
+        lambda size: torch.randperm(size, generator=generator)[
+            : 1 + int(torch.randint(size - 1, (), generator=generator))
+        ].tolist(),
+    ]
+    for pattern in patterns:
+        reason = _trial(network, plan_of([(g.name, unit) for g in groups for unit in pattern(g.size)]), example)
+        if reason is not None:
+            return reason
+    return None
+
+
+def _trial(network: Network, plan: Plan, example: Batch) -> str | None:
+    """Why a cut is not right, or None where it is."""
     try:
         module = cut(network, plan)
         difference = verify(Gated(network, plan), module, [example])
+    except TraceError:
+        raise
     except Exception as error:  # the user's forward may raise anything on tensors that it did not expect
         message = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"the class's own forward fails on it ({type(error).__name__}: {message})"
@@ -70,6 +92,7 @@ def surgery_of(network: Network, plan: Plan, compensation: Compensation | None =
     """The surgery of a plan, with the biases that the compensation adds."""
     surgery = surgery_for(network.module, network.groups, plan.removed)
     surgery.rewrites = rewrites(network.module, network.static, plan.removed)
+    surgery.settings += settings_of(network.module, network.static, plan.removed)
     if compensation is not None:
         for name, value in compensation.biases.items():
             rows = surgery.keep.get(weight_beside(name), {}).get(0)

@@ -16,7 +16,7 @@ from torch import Tensor, fx, nn
 from deadhead.errors import CutError
 from deadhead.graph.labels import Array, Labels, Value
 from deadhead.graph.network import Traced
-from deadhead.graph.ops.registry import argument, op_name
+from deadhead.graph.ops.registry import argument, module_path, op_name
 
 Rewrite = tuple[str, int, Any]
 """(node, argument position, new value): entries of a list that stay are None."""
@@ -31,9 +31,7 @@ def rewrites(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -
     if not isinstance(module, fx.GraphModule):
         return []
     labels = traced.units.labels
-    dead = np.zeros(0, dtype=np.int64)
-    for name, units in removed.items():
-        dead = np.concatenate([dead, labels.find(traced.units.roots[name])[units.numpy()]])
+    dead = _dead(traced, removed)
     ours = [node for node in module.graph.nodes if _counts(node)]
     theirs = [node for node in traced.graph.calls if _counts(node)]
     if [op_name(node) for node in ours] != [op_name(node) for node in theirs]:
@@ -42,6 +40,41 @@ def rewrites(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -
     for own, node in zip(ours, theirs, strict=True):
         changes += [(own.name, position, value) for position, value in _changes(labels, node, dead)]
     return changes
+
+
+def settings_of(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -> list[tuple[str, str, Any]]:
+    """(module, attribute, value) for torch's own modules whose sizes no tensor of theirs tells: GroupNorm, Unflatten."""
+    labels = traced.units.labels
+    dead = _dead(traced, removed)
+    settings: dict[tuple[str, str], Any] = {}
+    for node in traced.graph.calls:
+        path = module_path(node)
+        try:
+            owner = module.get_submodule(path) if path else module
+        except AttributeError:
+            continue
+        value = labels.values.get(node)
+        if isinstance(owner, nn.GroupNorm) and op_name(node) == "group_norm" and isinstance(value, Value):
+            left = _left(labels, value, 1, dead)
+            if left != owner.num_channels:
+                settings[path, "num_channels"] = left
+                settings[path, "num_groups"] = left * owner.num_groups // owner.num_channels
+        if isinstance(owner, nn.Unflatten) and op_name(node) == "unflatten" and isinstance(value, Value):
+            axis = int(owner.dim) % (len(value.shape) - len(owner.unflattened_size) + 1)
+            sizes = tuple(
+                size if size == -1 else _left(labels, value, axis + i, dead)
+                for i, size in enumerate(owner.unflattened_size)
+            )
+            if sizes != tuple(owner.unflattened_size):
+                settings[path, "unflattened_size"] = sizes
+    return [(path, attribute, value) for (path, attribute), value in settings.items()]
+
+
+def _dead(traced: Traced, removed: Mapping[str, Tensor]) -> Array:
+    """The labels of the units that go."""
+    labels = traced.units.labels
+    parts = [labels.find(traced.units.roots[name])[units.numpy()] for name, units in removed.items()]
+    return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
 
 
 def _counts(node: fx.Node) -> bool:

@@ -98,9 +98,6 @@ def _settings(module: nn.Module, keep: Mapping[str, Mapping[int, Sequence[int]]]
             new = length("weight", 0)
             if new is not None:
                 settings.append((path, "normalized_shape", (new,)))
-        if isinstance(owner, nn.GroupNorm) and (new := length("weight", 0)) is not None:
-            settings.append((path, "num_channels", new))
-            settings.append((path, "num_groups", new * owner.num_groups // owner.num_channels))
     return settings
 
 

@@ -118,8 +118,10 @@ def ask(question: Question, name: str, absolute: bool = False) -> dict[str, Tens
 
 
 def as_network(model: nn.Module | Network, batches: Sequence[Batch]) -> Network:
-    """A network from a module, traced with the first batch, or the network itself."""
-    return model if isinstance(model, Network) else trace(model, batches[0].inputs)
+    """A network from a module, traced with the first batch, or the network itself; ready to replay that batch."""
+    network = model if isinstance(model, Network) else trace(model, batches[0].inputs)
+    network.traced(network.flatten(batches[0].inputs))
+    return network
 
 
 def score(

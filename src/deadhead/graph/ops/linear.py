@@ -97,5 +97,5 @@ def einsum(labels: Labels, node: fx.Node) -> Any:
         for axis, letter in enumerate(letters[0]):
             if letter not in outputs:
                 values[0] = labels.fix_axis(values[0], axis, where(node))
-    packed = [(i, arg, v, n) for i, (arg, v, n) in enumerate(zip(args, values, letters, strict=True))]
+    packed = [(1 + i, arg, v, n) for i, (arg, v, n) in enumerate(zip(args, values, letters, strict=True))]
     return contract(labels, node, packed, every, outputs)[0]

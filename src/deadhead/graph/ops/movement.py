@@ -159,6 +159,26 @@ def getitem(labels: Labels, node: fx.Node) -> Any:
     return None
 
 
+@rule("slice_scatter", "select_scatter")
+def scatter(labels: Labels, node: fx.Node) -> Any:
+    """`self` with a range of an axis, or one index of it, replaced by `src`: aligned labels merge."""
+    value, source = _input(labels, node), labels.values[operand(node, 1)]
+    dim = (argument(node, 2, "dim", 0) or 0) % len(value.shape)
+    if op_name(node) == "select_scatter":
+        if len(source.shape) < len(value.shape):
+            source = labels.reshape(source, (*source.shape[:dim], 1, *source.shape[dim:]))
+        value = labels.fix_axis(value, dim, f"{where(node)} writes to one index of it")
+        indices = np.zeros(1, dtype=np.int64)
+    else:
+        start, end = argument(node, 3, "start", None), argument(node, 4, "end", None)
+        indices = np.arange(value.shape[dim])[slice(start, end, argument(node, 5, "step", 1))]
+    part = labels.take(value, dim, indices)
+    names = [str(axis) for axis in range(len(part.shape))]
+    sizes = dict(zip(names, part.shape, strict=True))
+    labels.align([(part, names), (source, names)], sizes, (), where(node))
+    return labels.tidy(value)
+
+
 @rule("cat", "concat", "concatenate")
 def cat(labels: Labels, node: fx.Node) -> Any:
     """Labels behind each other along one axis, merged along the others."""

@@ -36,11 +36,16 @@ def op_name(node: fx.Node) -> str:
     return getattr(target, "__name__", str(target))
 
 
-def where(node: fx.Node) -> str:
-    """The op and the module that a node comes from, for people: `softmax in encoder.attention`."""
+def module_path(node: fx.Node) -> str:
+    """The path of the module that a node comes from, empty for the model itself."""
     stack = node.meta.get("nn_module_stack") or {}
     path = next(reversed(stack.values()))[0] if stack else ""
-    path = path.removeprefix("module").removeprefix(".") if isinstance(path, str) else ""
+    return path.removeprefix("module").removeprefix(".") if isinstance(path, str) else ""
+
+
+def where(node: fx.Node) -> str:
+    """The op and the module that a node comes from, for people: `softmax in encoder.attention`."""
+    path = module_path(node)
     return f"{op_name(node)} in {path}" if path else op_name(node)
 
 

@@ -1,0 +1,32 @@
+"""Random architectures, random plans: the cut module computes what three references compute."""
+
+from __future__ import annotations
+
+import warnings
+
+import pytest
+import torch
+from architectures import draw
+from check import examine
+
+PLANS = 3
+CHUNKS = 4
+EXPORTS = 25
+"""In each chunk; 300 cases in all."""
+LEAST_VERIFIED = 0.95
+
+
+@pytest.mark.parametrize("chunk", range(CHUNKS))
+def test_cut_computes_what_gates_and_zeroed_columns_compute(chunk: int) -> None:
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    outcomes = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for seed in range(chunk * EXPORTS, (chunk + 1) * EXPORTS):
+            outcomes += [(seed, outcome) for outcome in examine(draw(seed), PLANS, seed)]
+    torch.set_num_threads(threads)
+    shown = "\n".join(f"seed {seed}: {o.kind}: {o.reason}" for seed, o in outcomes if o.kind != "verified")
+    assert not any(outcome.failed for _, outcome in outcomes), shown
+    verified = sum(outcome.kind == "verified" and outcome.units > 0 for _, outcome in outcomes)
+    assert verified >= LEAST_VERIFIED * PLANS * EXPORTS, shown

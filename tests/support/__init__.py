@@ -1,0 +1,1 @@
+"""What tests use: networks, snapshots, and references written without the library."""
