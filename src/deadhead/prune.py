@@ -334,8 +334,8 @@ def prune(
 def _failed(network: Network, error: Exception) -> str:
     message = (str(error).strip().splitlines() or [type(error).__name__])[0]
     return (
-        f"The pruned {type(network.module).__name__} does not run ({type(error).__name__}: {message}); the model was left "
-        "as it was. Exclude groups one by one to find which its forward cannot follow."
+        f"The pruned {type(network.module).__name__} does not run ({type(error).__name__}: {message}); the model was "
+        "left as it was. Exclude groups one by one to find which its forward cannot follow."
     )
 
 

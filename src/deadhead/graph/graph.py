@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import operator
+import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
@@ -57,7 +58,9 @@ class Graph:
 
     def __init__(self, program: ExportedProgram, prefix: str = "") -> None:
         if _needs_decomposition(program.graph):
-            program = program.run_decompositions({})
+            with warnings.catch_warnings():
+                warnings.simplefilter("ignore", FutureWarning)
+                program = program.run_decompositions({})
         self.module = program.graph_module
         self.nodes: list[fx.Node] = list(program.graph.nodes)
         signature = program.graph_signature

@@ -161,8 +161,8 @@ class Network:
                 if not isinstance(size, torch.SymInt) or not _is_free(size):
                     raise TraceError(
                         f"{name} has its batch size baked in: axis {self.batch_axis} of its inputs cannot vary"
-                        f"{_suspect(traced.graph, rows)}; look for int(x.size(0)), len(x), a literal batch size or an if "
-                        "on it in forward, or set batch_axis."
+                        f"{_suspect(traced.graph, rows)}; look for int(x.size(0)), len(x), a literal batch size or an "
+                        "if on it in forward, or set batch_axis."
                     )
         state = self.frozen_state()
         for rows in (1, 2, 3):

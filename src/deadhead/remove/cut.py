@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 
 import torch
 from torch import nn
@@ -48,22 +48,31 @@ def cuttable(
 def _trials(network: Network, groups: Sequence[Group], example: Batch) -> str | None:
     """Why one of several cuts of these groups is not right, or None where all are.
 
-    Every other unit, the first ones, and uneven random ones: a forward that halves an axis follows the first, one that
-    counts from the front the second, and only one that works its sizes out anew the third.
+    First every other unit, the first ones, and random ones go from all groups: a forward that halves an axis follows
+    the first, one that counts from the front the second. Then, for any two groups, there is a cut of one without the
+    other: they may have been equal in number only by chance.
     """
     generator = torch.Generator().manual_seed(0)
-    patterns: list[Callable[[int], Sequence[int]]] = [
-        lambda size: range(0, size - 1, 2),
-        lambda size: range((size + 2) // 3),
-        lambda size: torch.randperm(size, generator=generator)[
-            : 1 + int(torch.randint(size - 1, (), generator=generator))
-        ].tolist(),
+    plans = [
+        plan_of([(group.name, unit) for group in groups for unit in range(0, group.size - 1, 2)]),
+        plan_of([(group.name, unit) for group in groups for unit in range((group.size + 2) // 3)]),
+        plan_of([(group.name, unit) for group in groups for unit in _some(group.size, generator)]),
     ]
-    for pattern in patterns:
-        reason = _trial(network, plan_of([(g.name, unit) for g in groups for unit in pattern(g.size)]), example)
+    for bit in range((len(groups) - 1).bit_length()):
+        for side in (0, 1):
+            part = [group for place, group in enumerate(groups) if place >> bit & 1 == side]
+            plans.append(plan_of([(group.name, unit) for group in part for unit in _some(group.size, generator)]))
+    for plan in plans:
+        reason = _trial(network, plan, example)
         if reason is not None:
             return reason
     return None
+
+
+def _some(size: int, generator: torch.Generator) -> list[int]:
+    """At least one of `size` units, and not all."""
+    count = 1 + int(torch.randint(size - 1, (), generator=generator))
+    return [int(unit) for unit in torch.randperm(size, generator=generator)[:count]]
 
 
 def _trial(network: Network, plan: Plan, example: Batch) -> str | None:

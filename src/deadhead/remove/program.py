@@ -43,7 +43,7 @@ def rewrites(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -
 
 
 def settings_of(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -> list[tuple[str, str, Any]]:
-    """(module, attribute, value) for torch's own modules whose sizes no tensor of theirs tells: GroupNorm, Unflatten."""
+    """(module, attribute, value) for modules of torch's whose sizes no tensor of theirs tells: GroupNorm, Unflatten."""
     labels = traced.units.labels
     dead = _dead(traced, removed)
     settings: dict[tuple[str, str], Any] = {}
