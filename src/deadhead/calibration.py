@@ -118,6 +118,8 @@ def read(
             f"data must be an iterable of batches, this is a {type(data).__name__}; put one batch into a list: "
             "[(inputs, targets)]."
         )
+    if samples is not None and samples < 1:
+        raise DataError(f"samples={samples} asks for no rows; give at least 2.")
     batches: list[Batch] = []
     left = samples
     for raw in data:

@@ -126,6 +126,20 @@ class Gates:
             )
         return losses
 
+    def refuse_mixed(self, batch: Batch, name: str) -> None:
+        """Raise `DataError` where the loss of one sample depends on another, so that there is none per sample."""
+        if self.traced(batch)[1].rows.mixed:
+            raise DataError(
+                f"The samples of a batch see each other in {type(self.network.module).__name__}, so that {name} has no "
+                "loss per sample to judge by; choose a criterion that does without, such as magnitude or taylor1."
+            )
+
+    def owner(self, batch: Batch, group: str, index: int) -> str | None:
+        """Where the samples lie in what a consumer reads, as `RowLayout` says."""
+        traced = self.traced(batch)[1]
+        site = traced.group(group).consumers[index]
+        return traced.rows.owners.get((site.node, site.position))
+
     def sensitivities(self, batch: Batch, visit: Visit) -> Tensor:
         """One forward and one backward pass: `visit(group, consumer index, a, g)` for each consumer of each group.
 
@@ -177,17 +191,23 @@ def _add_edit(constant: Tensor, site: Site) -> Edit:
     return lambda value: value + along(constant, value.dim(), 1 if "conv" in str(site.node.target) else value.dim() - 1)
 
 
-def by_row(value: Tensor, site: Site, rows: int) -> Tensor:
-    """`value` summed over everything but the sample and the site's axis: shape (rows, n).
+def by_row(value: Tensor, site: Site, rows: int, owner: str | None) -> Tensor:
+    """`value` summed over everything but the sample and the site's axis: shape (rows, n). `owner` says where the
+    samples lie, as `RowLayout` does.
 
-    Raises `DataError` where the first axis of `value` does not count the rows.
+    Raises `DataError` where the samples see each other.
     """
-    if site.axis == 0 or value.shape[0] % rows:
+    samples = 1 if owner == "second" else 0
+    if owner is None or site.axis == samples:
         raise DataError(
-            f"The samples of a batch see each other at {site.module}: its input has shape {tuple(value.shape)} for "
-            f"{rows} rows. Criteria that need a loss per sample cannot be computed there; choose another criterion."
+            f"The samples of a batch see each other at {site.module}, so that there is no loss per sample to judge by; "
+            "choose a criterion that does without, such as magnitude, activation_std or taylor1."
         )
     value = value.movedim(site.axis, -1)
+    if owner == "second":
+        value = value.movedim(1, 0)
+    if owner == "inner":
+        return value.reshape(-1, rows, *value.shape[1:]).movedim(0, 1).reshape(rows, -1, value.shape[-1]).sum(1)
     return value.reshape(rows, -1, value.shape[-1]).sum(1)
 
 

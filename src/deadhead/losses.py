@@ -88,12 +88,36 @@ def _mean_over_counted(losses: Tensor, counted: Tensor | None) -> Tensor:
     return (losses * counted).sum(1) / counted.sum(1).clamp(min=1)
 
 
+def _check_classes(logits: Tensor, targets: Tensor, ignored: int) -> None:
+    """Refuse targets that are no classes of these logits, in a sentence."""
+    if logits.dim() < 2:
+        raise LossError(f"cross_entropy needs logits of shape (rows, classes); this model gives {tuple(logits.shape)}.")
+    if targets.is_floating_point():
+        if targets.shape != logits.shape:
+            raise LossError(
+                f"cross_entropy got targets of type {targets.dtype} and shape {tuple(targets.shape)}: give classes as "
+                f"integers, or probabilities of shape {tuple(logits.shape)}."
+            )
+        return
+    if targets.dtype == torch.bool or targets.shape != logits.shape[:1] + logits.shape[2:]:
+        raise LossError(
+            f"cross_entropy got targets of type {targets.dtype} and shape {tuple(targets.shape)} for logits of shape "
+            f"{tuple(logits.shape)}: give one class for each."
+        )
+    counted = targets[targets != ignored]
+    classes = logits.shape[1]
+    if counted.numel() and (counted.min() < 0 or counted.max() >= classes):
+        worst = int(counted.max() if counted.max() >= classes else counted.min())
+        raise LossError(f"A target is class {worst}, but the model gives {classes} classes, 0 to {classes - 1}.")
+
+
 def _entropy(outputs: Any, batch: Batch, module: nn.Module | None = None) -> Tensor:
     name = "cross_entropy"
     logits, targets = logits_of(outputs, name), _targets(batch, name)
     logits = _class_axis_second(logits, targets, batch)
     classes = not targets.is_floating_point()
     ignored = getattr(module, "ignore_index", -100)
+    _check_classes(logits, targets, ignored)
     values = module(logits, targets) if module is not None else F.cross_entropy(logits, targets, reduction="none")
     return _mean_over_counted(values, targets != ignored if classes else None)
 

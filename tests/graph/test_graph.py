@@ -128,6 +128,33 @@ def test_replay_never_writes_to_the_users_buffers(unharmed: Unharmed) -> None:
     torch.testing.assert_close(found[0], model(inputs), rtol=1e-13, atol=1e-13)
 
 
+class Ticking(Base):
+    """Counts its calls in a buffer that nothing reads."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.register_buffer("ticks", torch.zeros(()))
+
+    def forward(self, x: Tensor) -> Tensor:
+        self.ticks += 1
+        x.clamp_(-1, 1)
+        return self.last(torch.tanh(self.first(x)))
+
+
+def test_no_pass_over_the_module_or_its_graph_counts_as_a_call_of_the_users(unharmed: Unharmed) -> None:
+    model = unit_gain(Ticking())
+    data = classes(20, 4)
+    with unharmed(model, data[0][0]):
+        network = dh.trace(model, data[0][0])
+        (tensors,) = (network.flatten(data[0][0].clone()),)
+        before = bits(tensors[0])
+        network.static.graph.run(tensors, network.frozen_state())
+        assert bits(tensors[0]) == before, "a replay writes to nothing that it is given"
+        network.replay(data[0][0])
+        dh.score(network, data, loss="cross_entropy")
+        dh.prune(network, data, loss="cross_entropy", units=0.5)
+
+
 def test_an_edit_of_what_a_node_reads_or_makes_is_seen_downstream_only() -> None:
     model = unit_gain(InPlaceActivations())
     inputs = torch.randn(5, 4).double()

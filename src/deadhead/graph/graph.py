@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import contextlib
+import functools
 import operator
 import warnings
 from collections.abc import Callable, Collection, Mapping, Sequence
@@ -57,11 +59,12 @@ class Graph:
     """The nodes of an exported program as pure functions of inputs, parameters, buffers and constants."""
 
     def __init__(self, program: ExportedProgram, prefix: str = "") -> None:
-        if _needs_decomposition(program.graph):
+        if _needs_decomposition(program.graph):  # before regions are inlined: torch's own pass knows them
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
                 program = program.run_decompositions({})
         self.module = program.graph_module
+        self._autocast = _inline(program.graph_module)
         self.nodes: list[fx.Node] = list(program.graph.nodes)
         signature = program.graph_signature
         by_name = {node.name: node for node in self.nodes if node.op == "placeholder"}
@@ -129,9 +132,44 @@ class Graph:
             _edit_argument(args, position, edit)
         around = edits.around.get(node)
         function = self._functions[node]
-        value = function(*args, **kwargs) if around is None else around(function, args, kwargs)
+        with self._autocast.get(node, contextlib.nullcontext)():
+            value = function(*args, **kwargs) if around is None else around(function, args, kwargs)
         made = edits.made.get(node)
         return value if made is None else made(value)
+
+
+def _inline(module: fx.GraphModule) -> dict[fx.Node, Callable[[], Any]]:
+    """Put the ops of autocast and gradient regions into the graph itself; for those that were cast, how."""
+    contexts: dict[fx.Node, Callable[[], Any]] = {}
+    graph = module.graph
+    for region in list(graph.nodes):
+        name = getattr(region.target, "__name__", "") if region.op == "call_function" else ""
+        if name not in ("wrap_with_autocast", "wrap_with_set_grad_enabled"):
+            continue
+        place = next(i for i, arg in enumerate(region.args) if isinstance(arg, fx.Node) and arg.op == "get_attr")
+        body = getattr(module, str(region.args[place].target))
+        inner = _inline(body)
+        context: Callable[[], Any] | None = None
+        if name == "wrap_with_autocast":
+            device, dtype, enabled, cache = region.args[:4]
+            context = functools.partial(torch.autocast, str(device), dtype=dtype, enabled=enabled, cache_enabled=cache)
+        values: dict[fx.Node, Any] = {}
+        given = iter(region.args[place + 1 :])
+        with graph.inserting_before(region):
+            for node in body.graph.nodes:
+                if node.op == "placeholder":
+                    values[node] = next(given)
+                elif node.op == "output":
+                    outputs = fx.node.map_arg(node.args[0], values.__getitem__)
+                else:
+                    values[node] = graph.node_copy(node, values.__getitem__)
+                    if node in inner or context is not None:
+                        contexts[values[node]] = inner.get(node) or context  # type: ignore[assignment]
+        for user in list(region.users):
+            user.replace_all_uses_with(outputs[user.args[1]])
+            graph.erase_node(user)
+        graph.erase_node(region)
+    return contexts
 
 
 def _edit_argument(args: list[Any], position: int, edit: Edit) -> None:

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from deadhead.errors import DataError, TraceError
 from deadhead.graph.containers import Call, Structure, as_call, take
@@ -22,12 +22,26 @@ REFUSED_ABOVE = 1e-4
 
 
 @dataclass(frozen=True)
+class RowLayout:
+    """Which rows of an activation belong to which sample, as measured by changing one sample.
+
+    `owners[node, position]` is "outer" where the first axis counts the samples, or samples times something inside,
+    "inner" where it counts something times samples, "second" where the second axis counts the samples; other reads
+    mix them. `mixed` says that the outputs of one sample depend on another.
+    """
+
+    owners: dict[tuple[fx.Node, int], str]
+    mixed: bool
+
+
+@dataclass(frozen=True)
 class Traced:
     """One graph of the network with its units and the structure of its output."""
 
     graph: Graph
     units: Units
     output: Structure
+    rows: RowLayout = field(default_factory=lambda: RowLayout({}, False))
 
     def group(self, name: str) -> Group:
         """The group of that name."""
@@ -54,6 +68,7 @@ class Network:
         self._static = self._traced(program, output)
         self._replayable: dict[tuple[Any, ...], Traced] = {}
         self._vanished: dict[str, str] = {}
+        self._shapes = {name: tuple(tensor.shape) for name, tensor in self.state().items()}
 
     def _traced(self, program: Any, output: Structure) -> Traced:
         graph = Graph(program, PREFIX)
@@ -99,6 +114,7 @@ class Network:
 
     def traced(self, tensors: Sequence[Tensor]) -> Traced:
         """The graph that can be replayed with any number of rows of inputs shaped like `tensors`."""
+        self._refuse_stale()
         key = self._key(tensors)
         if key not in self._replayable:
             example = list(tensors)
@@ -107,6 +123,7 @@ class Network:
             traced = self._traced(program, output)
             self._check(traced, used)
             self._compare_units(traced)
+            traced = replace(traced, rows=self._measure_rows(traced, used))
             self._replayable[key] = traced
         return self._replayable[key]
 
@@ -127,9 +144,16 @@ class Network:
         device = self.device()
         return [tensor.to(device) for tensor in tensors]
 
+    def _refuse_stale(self) -> None:
+        shapes = {name: tuple(tensor.shape) for name, tensor in self.state().items()}
+        if shapes != self._shapes:
+            raise TraceError(
+                f"{type(self.module).__name__} has changed since it was traced (cut in place?): trace it again."
+            )
+
     def call(self, inputs: Any) -> tuple[tuple[Any, ...], dict[str, Any]]:
-        """The arguments of one call of the module, on its device."""
-        args, kwargs = self._call.fill(self.flatten(inputs))
+        """The arguments of one call of the module, on its device; copies, as forward may write to them."""
+        args, kwargs = self._call.fill([tensor.clone() for tensor in self.flatten(inputs)])
         return args, kwargs
 
     def example_call(self) -> Any:
@@ -168,12 +192,54 @@ class Network:
         for rows in (1, 2, 3):
             index = torch.arange(rows) % batch_size(tensors, self.batch_axis)
             chosen = rows_of(tensors, self.batch_axis, index)
-            args, kwargs = self._call.fill(chosen)
-            with untouched(self.module):
-                expected, _ = take(self.module(*args, **kwargs), opaque=True)
-                found = traced.graph.run(chosen, state)
+            args, kwargs = self._call.fill([tensor.clone() for tensor in chosen])
+            try:
+                with untouched(self.module):
+                    expected, _ = take(self.module(*args, **kwargs), opaque=True)
+                with torch.no_grad():
+                    found = traced.graph.run(chosen, state)
+            except Exception as error:
+                reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
+                raise TraceError(f"{name} fails on {rows} rows: {type(error).__name__}: {reason}.") from error
             for ours, theirs in zip(found, expected, strict=True):
                 self._compare(ours, theirs, rows)
+
+    def _measure_rows(self, traced: Traced, tensors: list[Tensor]) -> RowLayout:
+        """Change one of three samples, and see what moves where."""
+        count, changed = 3, 1
+        state = self.frozen_state()
+        chosen = rows_of(tensors, self.batch_axis, torch.arange(count) % batch_size(tensors, self.batch_axis))
+        generator = torch.Generator().manual_seed(0)
+        first, second = [], []
+        for tensor in chosen:
+            other = tensor.clone()
+            if tensor.dim() > self.batch_axis and tensor.shape[self.batch_axis] == count:
+                row = other.select(self.batch_axis, changed)
+                if row.is_floating_point():
+                    row.add_(torch.randn(row.shape, generator=generator).to(row) * (0.5 + row.abs().mean()))
+                elif row.dim():
+                    row.copy_(row.flip(-1))
+            first.append(tensor)
+            second.append(other)
+        seen: list[dict[tuple[fx.Node, int], Tensor]] = [{}, {}]
+        outputs = []
+        for inputs, found in zip((first, second), seen, strict=True):
+            edits = Edits()
+            for site in (site for group in traced.units.groups for site in group.consumers):
+                edits.on_read(site.node, site.position, _keep_in(found, (site.node, site.position)))
+            with torch.no_grad():
+                outputs.append(traced.graph.run([tensor.clone() for tensor in inputs], state, edits))
+        owners = {}
+        for key, before in seen[0].items():
+            owner = _owner(before, seen[1][key], count, changed)
+            if owner is not None:
+                owners[key] = owner
+        mixed = any(
+            _owner(before, after, count, changed) is None
+            for before, after in zip(*outputs, strict=True)
+            if isinstance(before, Tensor) and before.dim() and before.is_floating_point()
+        )
+        return RowLayout(owners, mixed)
 
     def _compare_units(self, traced: Traced) -> None:
         """Groups that another trace of the same module does not have cannot be gated there: they are left alone."""
@@ -212,6 +278,30 @@ class Network:
     __repr__ = __str__
 
 
+def _keep_in(found: dict[tuple[fx.Node, int], Tensor], key: tuple[fx.Node, int]) -> Callable[[Tensor], Tensor]:
+    def keep(value: Tensor) -> Tensor:
+        found[key] = value.detach().clone()
+        return value
+
+    return keep
+
+
+def _owner(before: Tensor, after: Tensor, count: int, changed: int) -> str | None:
+    """Where the changed one of `count` samples lies in a value: outer, inner, second; None where others move too."""
+    if before.shape != after.shape or not before.dim():
+        return None
+    moved = before != after
+    layouts: dict[str, Callable[[Tensor], Tensor]] = {}
+    if before.shape[0] % count == 0:
+        layouts["outer"] = lambda t: t.unflatten(0, (count, -1))
+        if before.shape[0] > count:
+            layouts["inner"] = lambda t: t.unflatten(0, (-1, count)).movedim(1, 0)
+    if before.dim() > 1 and before.shape[1] == count:
+        layouts["second"] = lambda t: t.movedim(1, 0)
+    others = [row for row in range(count) if row != changed]
+    return next((name for name, lay_out in layouts.items() if not lay_out(moved)[others].any()), None)
+
+
 def _suspect(graph: Graph, rows: int) -> str:
     """The first op that was given the number of rows as a number, with its line, for people."""
     for node in graph.calls:
@@ -238,6 +328,9 @@ def relative_difference(found: Tensor, expected: Tensor) -> float:
         return 0.0
     found, expected = found.detach().double(), expected.detach().double()
     largest = expected.abs().max().item()
+    if torch.equal(found.isnan(), expected.isnan()) and expected.isnan().any():
+        found, expected = found.nan_to_num(), expected.nan_to_num()
+        largest = expected.abs().max().item()
     difference = (found - expected).abs().max().item()
     if difference == 0:
         return 0.0

@@ -7,6 +7,7 @@ import inspect
 import traceback
 import warnings
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -17,6 +18,9 @@ from deadhead.errors import TraceError
 from deadhead.graph.containers import Structure, as_call, take
 
 PREFIX = "module."
+_NOT_THE_USERS = (
+    str(Path(torch.__file__).parent), str(Path(__file__).parent.parent), str(Path(contextlib.__file__)), "<"
+)  # fmt: skip
 
 
 class Positional(nn.Module):
@@ -153,8 +157,10 @@ def export_as_is(module: nn.Module, inputs: Any, batch_axis: int) -> ExportedPro
 
 
 def _refuse(module: nn.Module) -> None:
-    if isinstance(module, torch.jit.ScriptModule):
-        raise TraceError(f"{type(module).__name__} is TorchScript, which cannot be traced; give the eager module.")
+    for path, each in module.named_modules():
+        if isinstance(each, torch.jit.ScriptModule):
+            name = f"{path} in {type(module).__name__}" if path else type(module).__name__
+            raise TraceError(f"{name} is TorchScript, which cannot be traced; give the eager module.")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
             raise TraceError(f"{name} is lazy and has no shape yet; run the model once on real inputs first.")
@@ -164,10 +170,7 @@ def _explain(error: BaseException, module: nn.Module) -> str:
     """One sentence: what could not be traced, and the user's own line."""
     place = ""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
-        inside = any(
-            part in frame.filename for part in ("/torch/", "/deadhead/", "<frozen", "/contextlib.py", "<string>")
-        )
-        if not inside:
+        if not frame.filename.startswith(_NOT_THE_USERS):
             place = f' at {frame.filename}, line {frame.lineno}: "{frame.line}"'
             break
     message = str(error).strip().splitlines()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
+from deadhead.calibration import Batch
 from deadhead.gates import by_row, by_unit, columns_sum
 from deadhead.graph.units import Group
 from deadhead.progress import track
@@ -18,6 +19,8 @@ def mrp(question: Question) -> dict[str, Tensor]:
 
     A unit is dead when every term is about 0. Source: 003 definition 3.1.1.
     """
+    for batch in question.batches:
+        question.gates_without_references().refuse_mixed(batch, "mrp")
     return changes(question, "mrp", torch.abs)
 
 
@@ -32,14 +35,15 @@ def mrs(question: Question) -> dict[str, Tensor]:
     gates = question.gates_without_references()
     store = {group.name: _Store(group) for group in question.groups}
     for batch in track(question.progress, "mrs", question.batches):
-        rows = batch.rows
+        gates.refuse_mixed(batch, "mrs")
 
-        def visit(group: Group, index: int, value: Tensor, gradient: Tensor, rows: int = rows) -> None:
+        def visit(group: Group, index: int, value: Tensor, gradient: Tensor, batch: Batch = batch) -> None:
             if group.name in store:
-                store[group.name].add(index, value, gradient, rows)
+                owner = gates.owner(batch, group.name, index)
+                store[group.name].add(index, value, gradient, batch.rows, owner)
 
         for each in store.values():
-            each.open(rows)
+            each.open(batch.rows)
         gates.sensitivities(batch, visit)
     return {name: each.result() for name, each in store.items()}
 
@@ -58,11 +62,11 @@ class _Store:
         self.products.append(torch.zeros(rows, self.group.size))
         self.gradients.append([None] * len(self.group.consumers))
 
-    def add(self, index: int, value: Tensor, gradient: Tensor, rows: int) -> None:
+    def add(self, index: int, value: Tensor, gradient: Tensor, rows: int, owner: str | None) -> None:
         site = self.group.consumers[index]
-        product = by_unit(by_row(value * gradient, site, rows), site, self.group.size)
+        product = by_unit(by_row(value * gradient, site, rows, owner), site, self.group.size)
         self.products[-1] = self.products[-1].to(product) + product
-        self.gradients[-1][index] = by_row(gradient, site, rows)
+        self.gradients[-1][index] = by_row(gradient, site, rows, owner)
         total = columns_sum(value, site)
         have = self.sums[index]
         self.sums[index] = total if have is None else have + total
