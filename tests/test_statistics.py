@@ -10,9 +10,9 @@ import deadhead as dh
 from deadhead.calibration import read
 from deadhead.gates import Gates
 from deadhead.losses import as_loss
-from deadhead.statistics import moments, patch_means, patches, regression
+from deadhead.statistics import moments, patch_means, regression
 from support.networks import Flat, classes, conv_pair, unit_gain
-from support.references import inputs_of, unfolded
+from support.references import inputs_of, laid_out, unfolded
 
 
 def gates_of(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> Gates:
@@ -54,23 +54,6 @@ SETTINGS = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("options", SETTINGS, ids=str)
-def test_patches_are_what_the_convolution_reads(options: dict[str, object]) -> None:
-    model = conv_pair(**options)  # type: ignore[arg-type]
-    rank = int(options.get("rank", 2))  # type: ignore[call-overload]
-    data = classes(3, 2, *[6, 5, 4][:rank])
-    network = dh.trace(model, data[0][0])
-    site = network.groups[0].consumers[0]
-    (value,) = inputs_of(model, "2", data)
-    found = patches(site.node, value, model[2].weight.shape)
-    expected = unfolded(model[2], value)
-    assert found is not None
-    torch.testing.assert_close(found, expected, rtol=0, atol=0)
-    flat = model[2].weight.reshape(len(expected), -1, expected.shape[-1])
-    made = torch.einsum("grc,goc->rgo", expected, flat).flatten(1) + model[2].bias
-    torch.testing.assert_close(made, model[2](value).movedim(1, -1).flatten(0, -2), rtol=1e-12, atol=1e-12)
-
-
 @pytest.mark.parametrize("options", SETTINGS[:8], ids=str)
 def test_the_mean_of_each_tap_counts_its_padding(options: dict[str, object]) -> None:
     model = conv_pair(**options)  # type: ignore[arg-type]
@@ -90,7 +73,7 @@ def test_regressions_sum_the_products_of_explicit_patches_and_outputs(options: d
     closed = torch.ones(gates.network.groups[0].size)
     closed[1] = 0
     after = Gates(gates.network, as_loss("mse"), closed={"0": closed})
-    found = regression(gates, after, "2.weight", lambda weight: weight.reshape(groups, 6 // groups, -1), read(data))
+    found = regression(gates, after, "2.weight", laid_out(model[2]), read(data))
     assert found is not None
     before = torch.cat([unfolded(model[2], value) for value in inputs_of(model, "2", data)], 1)
     gone = [g * 6 // groups + 1 for g in range(groups)]
@@ -108,7 +91,7 @@ def test_products_of_half_precision_are_taken_in_float32() -> None:
     model = conv_pair().bfloat16()
     data = [(inputs.bfloat16(), targets) for inputs, targets in classes(32, 2, 6, 5)]
     gates = gates_of(model, data)
-    found = regression(gates, gates, "2.weight", lambda weight: weight.reshape(1, 6, -1), read(data))
+    found = regression(gates, gates, "2.weight", laid_out(model[2]), read(data))
     assert found is not None
     columns = torch.cat([unfolded(model[2], value) for value in inputs_of(model, "2", data)], 1).double()
     exact = columns.transpose(1, 2) @ columns

@@ -49,6 +49,11 @@ def window_of(node: fx.Node, weight_shape: Sequence[int]) -> Window:
     return Window(kernel, each(3, "stride", 1), padding, dilation, argument(node, 6, "groups", 1))
 
 
+def channel_axis(node: fx.Node, value: Tensor) -> int:
+    """The axis of the outputs in what a linear or convolutional node gives."""
+    return 1 if op_name(node) in CONVOLUTIONS else value.dim() - 1
+
+
 def columns(node: fx.Node, value: Tensor, weight_shape: Sequence[int], turn: int | None = None) -> Tensor | None:
     """What one output of the node reads at each row and position: (groups, rows and positions, n), n the channels times
     taps of one group; None for nodes that are neither linear nor convolutional.

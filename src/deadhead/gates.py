@@ -12,6 +12,7 @@ import torch
 from torch import Tensor
 
 from deadhead.calibration import Batch
+from deadhead.columns import channel_axis
 from deadhead.errors import DataError, LossError
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
@@ -188,7 +189,7 @@ def _gate_edit(alpha: Tensor, reference: Tensor | None, site: Site) -> Edit:
 
 
 def _add_edit(constant: Tensor, site: Site) -> Edit:
-    return lambda value: value + along(constant, value.dim(), 1 if "conv" in str(site.node.target) else value.dim() - 1)
+    return lambda value: value + along(constant, value.dim(), channel_axis(site.node, value))
 
 
 def by_row(value: Tensor, site: Site, rows: int, owner: str | None) -> Tensor:

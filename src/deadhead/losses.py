@@ -118,6 +118,8 @@ def _entropy(outputs: Any, batch: Batch, module: nn.Module | None = None) -> Ten
     classes = not targets.is_floating_point()
     ignored = getattr(module, "ignore_index", -100)
     _check_classes(logits, targets, ignored)
+    if classes:
+        targets = targets.long()
     values = module(logits, targets) if module is not None else F.cross_entropy(logits, targets, reduction="none")
     return _mean_over_counted(values, targets != ignored if classes else None)
 
@@ -159,6 +161,8 @@ def _sampled_entropy(outputs: Any, batch: Batch, generator: torch.Generator) -> 
     logits, targets = logits_of(outputs, "cross_entropy"), _targets(batch, "cross_entropy")
     logits = _class_axis_second(logits, targets, batch)
     rows = logits.detach().movedim(1, -1)
+    if not torch.isfinite(rows).all():
+        raise LossError("The model's outputs are not finite (NaN or infinity) on this data.")
     drawn = torch.multinomial(rows.reshape(-1, rows.shape[-1]).double().softmax(-1).cpu(), 1, generator=generator)
     drawn = drawn.to(logits.device).reshape(rows.shape[:-1])
     values = F.cross_entropy(logits, drawn, reduction="none").reshape(batch.rows, -1)

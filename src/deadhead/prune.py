@@ -29,6 +29,7 @@ from deadhead.progress import Progress
 from deadhead.record import GroupRecord, Report
 from deadhead.remove.compensate import METHODS
 from deadhead.remove.compensate import compensate as take_over
+from deadhead.remove.consumers import new_biases
 from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
 from deadhead.remove.measure import measure, weights_of
 from deadhead.remove.optimizer import adopt, check_optimizer, cut_in_place, follow
@@ -65,7 +66,7 @@ class Pruned:
         """
         content = io.BytesIO()
         torch.export.save(export_as_is(self.model, self.example, self.batch_axis), content)
-        _replace(Path(path), content.getvalue())
+        _write_together({Path(path): content.getvalue()})
         return Path(path)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -76,19 +77,38 @@ class Pruned:
         path = Path(folder)
         path.mkdir(parents=True, exist_ok=True)
         recipe = {"format": FORMAT, "model": type(self.model).__qualname__, "surgery": self.surgery.to_json()}
-        _replace(path / WEIGHTS, safetensors.torch.save(weights_of(self.model)))
-        _replace(path / REPORT, json.dumps(self.report.to_dict(), indent=1).encode())
-        _replace(path / RECIPE, json.dumps(recipe).encode())
+        _write_together(
+            {
+                path / WEIGHTS: safetensors.torch.save(weights_of(self.model)),
+                path / REPORT: json.dumps(self.report.to_dict(), indent=1).encode(),
+                path / RECIPE: json.dumps(recipe).encode(),
+            }
+        )
         return path
 
 
-def _replace(path: Path, content: bytes) -> None:
-    beside = path.with_name(path.name + ".part")
+def _write_together(contents: Mapping[Path, bytes]) -> None:
+    """Write files beside and rename them; where one fails, all are as they were."""
+    beside = {path: path.with_name(path.name + ".part") for path in contents}
+    before = {path: path.with_name(path.name + ".before") for path in contents}
     try:
-        beside.write_bytes(content)
-        os.replace(beside, path)
+        for path, content in contents.items():
+            beside[path].write_bytes(content)
+        try:
+            for path in contents:
+                if path.exists():
+                    path.rename(before[path])
+                os.replace(beside[path], path)
+        except BaseException:
+            for path in contents:
+                if before[path].exists():
+                    before[path].rename(path)
+                elif not beside[path].exists():
+                    path.unlink(missing_ok=True)
+            raise
     finally:
-        beside.unlink(missing_ok=True)
+        for path in (*beside.values(), *before.values()):
+            path.unlink(missing_ok=True)
 
 
 def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
@@ -227,7 +247,7 @@ def prune(
         if not groups:
             raise CutError(_nothing(network, left))
     question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress)
-    sizes = Sizes(network, groups)
+    sizes = Sizes(network, groups, {} if compensate == "zero" else new_biases(network, groups))
 
     def ask_again(plan: Plan | None) -> dict[str, Tensor]:
         if plan is None:

@@ -153,15 +153,21 @@ def laid_out(module: nn.Module) -> Tensor:
 
 
 def ridge(
-    columns: Tensor, wanted: Tensor, kept: Sequence[int], prior: Tensor, damping: float, constant: bool
+    columns: Tensor,
+    wanted: Tensor,
+    kept: Sequence[int],
+    prior: Tensor,
+    damping: float,
+    constant: bool,
+    scale: Tensor | None = None,
 ) -> Tensor:
     """The weights (outputs, n + 1) that give `wanted` (rows, outputs) from the kept `columns` (rows, n) and a one,
-    pulled towards `prior` (outputs, n) by `damping` times the mean square of the columns: one stacked least-squares
+    pulled towards `prior` (outputs, n) by `damping` times `scale`, else the mean square of the columns: one stacked least-squares
     system for torch.linalg.lstsq. The last column is the constant, which nothing pulls; others stay 0."""
     rows, n = columns.shape
     which = [*kept, *([n] if constant else [])]
     wide = torch.cat([columns, columns.new_ones(rows, 1)], 1)[:, which] / rows**0.5
-    pull = (damping * columns.square().mean()).sqrt()
+    pull = (damping * (columns.square().mean() if scale is None else scale)).sqrt()
     ridge_rows = pull * torch.eye(len(which), dtype=columns.dtype)[: len(kept)]
     right = torch.cat([wanted / rows**0.5, pull * prior[:, list(kept)].T])
     solution = torch.linalg.lstsq(torch.cat([wide, ridge_rows]), right, driver="gelsd").solution
@@ -171,12 +177,18 @@ def ridge(
 
 
 def least_squares(
-    model: nn.Module, dead: Mapping[str, Sequence[int]], fit: Data, held_out: Data, damping: Sequence[float]
+    model: nn.Module,
+    dead: Mapping[str, Sequence[int]],
+    fit: Data,
+    held_out: Data,
+    damping: Sequence[float],
+    front_to_back: bool = True,
 ) -> nn.Module:
     """A copy of `model` whose consumers do without their `dead` input channels: front to back (the order of `dead`),
-    each is regressed on what it reads in the copy so far, towards what it gave in `model`. The damping with the least
-    error on the held-out rows is taken."""
+    each is regressed on what it reads in the copy so far (else in `model`, without the dead channels), towards what it
+    gave in `model`. The damping with the least error on the held-out rows is taken."""
     smaller = copy.deepcopy(model)
+    reads = smaller if front_to_back else model
     for name, channels in dead.items():
         module, old = smaller.get_submodule(name), model.get_submodule(name)
         weight = laid_out(old)
@@ -184,19 +196,20 @@ def least_squares(
 
         def problem(data: Data, name: str = name, old: nn.Module = old, weight: Tensor = weight) -> list[Tensor]:
             before = torch.cat([columns_of(old, value) for value in inputs_of(model, name, data)], 1)
-            after = torch.cat([columns_of(old, value) for value in inputs_of(smaller, name, data)], 1)
+            after = torch.cat([columns_of(old, value) for value in inputs_of(reads, name, data)], 1)
             return [after, before @ weight.transpose(1, 2)]
 
         gone = [channel * taps + tap for channel in channels for tap in range(taps)]
         kept = [column for column in range(weight.shape[2]) if column not in gone]
         known, check = problem(fit), problem(held_out)
+        scales = [None if front_to_back else part.square().mean() for part in known[0]]
         for part in (known, check):
             part[0] = part[0].clone()
             part[0][..., gone] = 0.0
         found = []
         for amount in damping:
             tried = torch.stack(
-                [ridge(known[0][g], known[1][g], kept, weight[g], amount, True) for g in range(len(weight))]
+                [ridge(known[0][g], known[1][g], kept, weight[g], amount, True, scales[g]) for g in range(len(weight))]
             )
             made = check[0] @ tried[..., :-1].transpose(1, 2) + tried[..., -1][:, None]
             found.append((float((made - check[1]).square().sum()), tried))

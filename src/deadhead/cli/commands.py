@@ -11,7 +11,7 @@ from rich.console import Console
 from rich.table import Table
 
 import deadhead as dh
-from deadhead.calibration import as_batch
+from deadhead.calibration import Batch, as_batch
 from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_of, model_of
 from deadhead.errors import DataError
 from deadhead.graph.network import Network
@@ -23,8 +23,14 @@ def show_units(model: str, data: str | None, shape: str | None, trust: bool) -> 
     if (data is None) == (shape is None):
         raise DataError("Give either --data or --shape, so that the model can be run once.")
     module = model_of(model, trust)
-    example: Any = example_of(shape) if shape is not None else as_batch(next(iter(data_of(data or "")))).inputs
+    example: Any = example_of(shape) if shape is not None else _first(data or "").inputs
     print_units(dh.trace(module, example))
+
+
+def _first(data: str) -> Batch:
+    for raw in data_of(data):
+        return as_batch(raw)
+    raise DataError(f"--data {data} holds no batches.")
 
 
 def print_units(network: Network) -> None:
@@ -57,6 +63,8 @@ def show_scores(
     trust: bool,
 ) -> None:
     """`score`: the saliencies of each group, and of every unit as JSON."""
+    if out is not None and not out.absolute().parent.is_dir():
+        raise DataError(f"--out {out}: the folder {out.parent} is not there.")
     with progress_bars() as progress:
         found = dh.score(
             model_of(model, trust), data_of(data, progress=progress), loss=loss_of(loss), criterion=criterion,

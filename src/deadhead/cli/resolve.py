@@ -119,6 +119,7 @@ def amount(text: str | None, name: str) -> float | int | None:
 
 def folder_for(out: Path) -> Path:
     """The output folder, refused before any work where a file stands in its place."""
-    if out.exists() and not out.is_dir():
-        raise DeadheadError(f"--out {out} is a file; give a folder.")
+    for place in (out, *out.parents):
+        if place.exists() and not place.is_dir():
+            raise DeadheadError(f"--out {out}: {place} is a file, not a folder.")
     return out

@@ -123,6 +123,19 @@ class Graph:
                     return []
         return [values[out] if isinstance(out, fx.Node) else out for out in self.outputs]
 
+    def constants_of(
+        self, state: Mapping[str, Tensor], live: Collection[fx.Node], reading: Collection[fx.Node]
+    ) -> dict[fx.Node, Any]:
+        """The values of the nodes that depend on the nodes `reading` and not on the inputs (those `live`)."""
+        values: dict[fx.Node, Any] = {**self.constants, **{node: state[name] for node, name in self.state.items()}}
+        found: dict[fx.Node, Any] = {}
+        for node in self.calls:
+            if node not in live and all(arg in values for arg in node.all_input_nodes):
+                values[node] = self._step(node, values, Edits())
+                if any(arg in found or arg in reading for arg in node.all_input_nodes):
+                    found[node] = values[node]
+        return found
+
     def _step(self, node: fx.Node, values: dict[fx.Node, Any], edits: Edits) -> Any:
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.module)

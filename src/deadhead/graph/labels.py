@@ -73,7 +73,8 @@ class Labels:
     """Union-find over labels, the labelled values of a graph, and what the ops recorded on the way.
 
     `weights` says which nodes are a parameter, or one with its axes in another order: (name, the parameter's axis for
-    each axis). `live` holds the nodes that depend on the inputs.
+    each axis). `live` holds the nodes that depend on the inputs, `unknown` the
+    parameters that an op without a rule reads, with the reason.
     """
 
     def __init__(self) -> None:
@@ -84,6 +85,7 @@ class Labels:
         self.values: dict[fx.Node, Any] = {}
         self.weights: dict[fx.Node, tuple[str, tuple[int, ...]]] = {}
         self.live: set[fx.Node] = set()
+        self.unknown: dict[str, str] = {}
         self.consumers: list[Contact] = []
         self.producers: list[Contact] = []
         self._open: list[Value] = []

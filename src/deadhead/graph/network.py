@@ -196,7 +196,8 @@ class Network:
             try:
                 with untouched(self.module):
                     expected, _ = take(self.module(*args, **kwargs), opaque=True)
-                with torch.no_grad():
+                with torch.no_grad(), torch.random.fork_rng(devices=[]):
+                    torch.rand(1)  # random numbers other than the module's, so that a random forward shows
                     found = traced.graph.run(chosen, state)
             except Exception as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
@@ -227,7 +228,7 @@ class Network:
             edits = Edits()
             for site in (site for group in traced.units.groups for site in group.consumers):
                 edits.on_read(site.node, site.position, _keep_in(found, (site.node, site.position)))
-            with torch.no_grad():
+            with torch.no_grad(), torch.random.fork_rng(devices=[]):
                 outputs.append(traced.graph.run([tensor.clone() for tensor in inputs], state, edits))
         owners = {}
         for key, before in seen[0].items():
@@ -290,12 +291,12 @@ def _owner(before: Tensor, after: Tensor, count: int, changed: int) -> str | Non
     """Where the changed one of `count` samples lies in a value: outer, inner, second; None where others move too."""
     if before.shape != after.shape or not before.dim():
         return None
-    moved = before != after
+    moved = (before != after) & ~(before.isnan() & after.isnan())
     layouts: dict[str, Callable[[Tensor], Tensor]] = {}
     if before.shape[0] % count == 0:
-        layouts["outer"] = lambda t: t.unflatten(0, (count, -1))
+        layouts["outer"] = lambda t: t.reshape(count, -1, *t.shape[1:])
         if before.shape[0] > count:
-            layouts["inner"] = lambda t: t.unflatten(0, (-1, count)).movedim(1, 0)
+            layouts["inner"] = lambda t: t.reshape(-1, count, *t.shape[1:]).movedim(1, 0)
     if before.dim() > 1 and before.shape[1] == count:
         layouts["second"] = lambda t: t.movedim(1, 0)
     others = [row for row in range(count) if row != changed]

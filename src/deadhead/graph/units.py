@@ -188,7 +188,7 @@ def _kind(producers: Sequence[Site], consumers: Sequence[Site], size: int) -> st
 def _fixed_axes(labels: Labels) -> dict[str, str]:
     """For each parameter axis that a producer makes and something fixed: which, and why."""
     reasons = labels.reasons()
-    fixed: dict[str, str] = {}
+    fixed: dict[str, str] = {name.rpartition(".")[0] or name: why for name, why in labels.unknown.items()}
     for contact in labels.producers:
         if contact.weight is not None:
             root = int(labels.find(contact.labels.ravel()[:1])[0])

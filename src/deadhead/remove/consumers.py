@@ -12,7 +12,7 @@ from deadhead.graph.graph import Graph
 from deadhead.graph.network import Network
 from deadhead.graph.ops.registry import argument, op_name
 from deadhead.graph.units import Group, Site
-from deadhead.select.plan import Plan
+from deadhead.select.plan import Plan, plan_of
 
 
 @dataclass(frozen=True)
@@ -84,7 +84,8 @@ def consumers_of(network: Network, groups: Sequence[Group], plan: Plan) -> tuple
             continue
         groups_of = {argument(node, 6, "groups", 1) if "conv" in op_name(node) else 1 for node in nodes}
         transposed = tensor.dim() == 2 and axis == 0
-        if len(groups_of) > 1 or (axis != 1 and not transposed):
+        flat = not any("conv" in name for name in names)
+        if len(groups_of) > 1 or (axis != 1 and not transposed) or (flat and tensor.dim() != 2):
             left[weight] = "its uses differ"
             continue
         constant = _constant_place(network, graph, nodes, weight)
@@ -92,6 +93,17 @@ def consumers_of(network: Network, groups: Sequence[Group], plan: Plan) -> tuple
     order = {node: rank for rank, node in enumerate(graph.nodes)}
     found.sort(key=lambda consumer: min(order[node] for node in consumer.nodes))
     return found, left
+
+
+def new_biases(network: Network, groups: Sequence[Group]) -> dict[str, list[str]]:
+    """The weights that would be given a bias, with the groups that they read."""
+    everything = plan_of([(group.name, unit) for group in groups for unit in range(group.size)])
+    consumers, _ = consumers_of(network, groups, everything)
+    new = {consumer.weight for consumer in consumers if consumer.constant and consumer.constant.kind == "new"}
+    return {
+        weight: [group.name for group in groups if any(site.weight == weight for site in group.consumers)]
+        for weight in new
+    }
 
 
 def _constant_place(network: Network, graph: Graph, nodes: tuple[fx.Node, ...], weight: str) -> Constant | None:

@@ -11,6 +11,7 @@ from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
 from deadhead.calibration import Batch, choose, count
+from deadhead.errors import LossError
 from deadhead.graph.network import Network
 from deadhead.graph.trace import untouched
 from deadhead.losses import Loss, accuracy
@@ -32,19 +33,24 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def multiply_adds(network: Network, module: nn.Module, batch: Batch) -> int:
+def rows_of(network: Network, batch: Batch, count: int, loss: Loss) -> Batch:
+    """The first rows of a batch."""
+    index = torch.arange(count)
+    return choose(batch, index, labels_to_model=loss.labels_to_model, batch_axis=network.batch_axis)
+
+
+def multiply_adds(network: Network, module: nn.Module, batch: Batch, loss: Loss) -> int:
     """Multiply-adds of one row, as torch's own counter sees them."""
-    first = choose(batch, torch.zeros(1, dtype=torch.long), batch_axis=network.batch_axis)
+    first = rows_of(network, batch, 1, loss)
     with FlopCounterMode(display=False) as counter:
         network.run_module(first.inputs, module)
     return int(counter.get_total_flops()) // 2
 
 
-def latency(network: Network, module: nn.Module, batch: Batch) -> tuple[float, int]:
+def latency(network: Network, module: nn.Module, batch: Batch, loss: Loss) -> tuple[float, int]:
     """Median seconds of a forward pass in evaluation mode without gradients, and the rows of it."""
     rows = min(batch.rows, LATENCY_ROWS)
-    chosen = choose(batch, torch.arange(rows), batch_axis=network.batch_axis)
-    args, kwargs = network.call(chosen.inputs)
+    args, kwargs = network.call(rows_of(network, batch, rows, loss).inputs)
     with untouched(module):
         timer = Timer("module(*args, **kwargs)", globals={"module": module, "args": args, "kwargs": kwargs})
         return float(timer.blocked_autorange(min_run_time=LATENCY_SECONDS).median), rows
@@ -58,7 +64,13 @@ def quality(
     for batch in track(progress, "measuring", batches):
         moved = batch.to(network.device())
         outputs = network.run_module(moved.inputs, module)
-        total += loss.per_sample(outputs, moved).double().sum().item()
+        losses = loss.per_sample(outputs, moved)
+        if not torch.isfinite(losses).all():
+            raise LossError(
+                f"The loss {loss.name} is not finite (NaN or infinity) for {type(module).__name__} on this data; check the "
+                "weights, the inputs and the targets."
+            )
+        total += losses.double().sum().item()
         hits = accuracy(outputs, moved)
         counted = counted and hits is not None
         right += 0.0 if hits is None else hits.sum().item()
@@ -76,11 +88,11 @@ def measure(
 ) -> Measures:
     """All measures of one module on the rows given."""
     mean_loss, right = quality(network, module, loss, batches, progress)
-    seconds, rows = latency(network, module, batches[0])
+    seconds, rows = latency(network, module, batches[0], loss)
     return Measures(
         units=units,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        macs=multiply_adds(network, module, batches[0]),
+        macs=multiply_adds(network, module, batches[0], loss),
         bytes=len(safetensors.torch.save(weights_of(module))),
         latency=seconds,
         latency_rows=rows,

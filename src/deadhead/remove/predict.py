@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from deadhead.calibration import Batch, count
+from deadhead.columns import channel_axis
+from deadhead.gates import along
 from deadhead.graph.graph import Edits
-from deadhead.graph.network import Network
+from deadhead.graph.network import Network, Traced
 from deadhead.graph.units import Group
 from deadhead.losses import Loss
 from deadhead.progress import Progress, track
@@ -46,28 +48,42 @@ def predict(
         batch = batch.to(network.device())
         tensors = network.flatten(batch.inputs)
         traced = network.traced(tensors)
+        if traced.rows.mixed:
+            return None
         step = torch.zeros(batch.rows, device=network.device(), requires_grad=True)
-        edits = Edits()
-        touched: set[str] = set()
-        for node in traced.graph.calls:
-            names = {
-                traced.graph.state[arg] for arg in node.all_input_nodes if arg in traced.graph.state
-            } & changed.keys()
-            if names:
-                touched |= names
-                edits.around[node] = _toward(node, traced.graph.state, changed, step)
-        for site in (site for group in traced.units.groups for site in group.consumers):
-            if site.weight in compensation.added and site.node in edits.around:
-                edits.around[site.node] = _toward(
-                    site.node, traced.graph.state, changed, step, compensation.added[site.weight]
-                )
+        edits = _edits(traced, state, changed, compensation, step)
+        if edits is None:
+            return None
         with torch.enable_grad():
             outputs = traced.output.fill(traced.graph.run(tensors, state, edits))
             losses = loss.per_sample(outputs, batch)
+            if not losses.requires_grad:
+                return None
             first = torch.autograd.grad(losses.sum(), step, retain_graph=True)[0]
             second = torch.autograd.grad(loss.sampled(outputs, batch, generator).sum(), step)[0]
         total += (first.double() + 0.5 * second.double().square()).sum().item()
     return total / count(batches)
+
+
+def _edits(
+    traced: Traced, state: Mapping[str, Tensor], changed: Mapping[str, Tensor], compensation: Compensation, step: Tensor
+) -> Edits | None:
+    """What moves every node that reads a changed tensor by `step` towards its changed result; None where the rows of
+    such a result cannot be told apart."""
+    graph, live = traced.graph, traced.units.labels.live
+    new: dict[fx.Node, Any] = {node: changed[name] for node, name in graph.state.items() if name in changed}
+    new.update(graph.constants_of({**state, **changed}, live, new))
+    sites = {site.node: site for group in traced.units.groups for site in group.consumers}
+    edits = Edits()
+    for node in graph.calls:
+        if node in live and any(arg in new for arg in node.all_input_nodes):
+            site = sites.get(node)
+            constant = compensation.added.get(site.weight or "") if site else None
+            owner = traced.rows.owners.get((node, site.position), "") if site else "outer"
+            if owner not in ("outer", "inner", "second"):
+                return None
+            edits.around[node] = _toward(node, new, step, owner, constant)
+    return edits
 
 
 def _changed_state(
@@ -93,24 +109,29 @@ def _changed_state(
 
 
 def _toward(
-    node: fx.Node, names: dict[fx.Node, str], changed: dict[str, Tensor], step: Tensor, constant: Tensor | None = None
+    node: fx.Node, new: Mapping[fx.Node, Any], step: Tensor, owner: str, constant: Tensor | None
 ) -> Callable[[Callable[..., Any], list[Any], dict[str, Any]], Any]:
-    """What the node gives, moved by `step` (rows) towards what it gives with its changed tensors."""
+    """What the node gives, moved by `step` (rows) towards what it gives with its changed arguments."""
 
     def around(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         value = function(*args, **kwargs)
         with torch.no_grad():
-            new = [
-                changed[names[source]] if isinstance(source, fx.Node) and names.get(source) in changed else arg
+            other = [
+                new.get(source, arg) if isinstance(source, fx.Node) else arg
                 for source, arg in zip(node.args, args, strict=True)
             ]
-            moved = function(*new, **kwargs)
+            moved = function(*other, **kwargs)
             if constant is not None:
-                shape = [1] * moved.dim()
-                shape[1 if "conv" in str(node.target) else -1] = -1
-                moved = moved + constant.reshape(shape)
+                moved = moved + along(constant, moved.dim(), channel_axis(node, moved))
             change = moved - value
-        rows = step.repeat_interleave(change.shape[0] // len(step)) if change.shape[0] % len(step) == 0 else step
-        return value + rows.reshape(-1, *[1] * (change.dim() - 1)).to(change.dtype) * change
+        axis = 1 if owner == "second" else 0
+        rows = step.to(change.dtype)
+        if change.shape[axis] % len(step):
+            return value
+        times = change.shape[axis] // len(step)
+        rows = rows.repeat(times) if owner == "inner" else rows.repeat_interleave(times)
+        shape = [1] * change.dim()
+        shape[axis] = len(rows)
+        return value + rows.reshape(shape) * change
 
     return around

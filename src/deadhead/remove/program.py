@@ -59,6 +59,10 @@ def settings_of(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]
             if left != owner.num_channels:
                 settings[path, "num_channels"] = left
                 settings[path, "num_groups"] = left * owner.num_groups // owner.num_channels
+        if isinstance(owner, nn.modules.batchnorm._NormBase) and "norm" in op_name(node) and isinstance(value, Value):
+            left = _left(labels, value, 1, dead)
+            if left != value.shape[1]:
+                settings[path, "num_features"] = left
         if isinstance(owner, nn.Unflatten) and op_name(node) == "unflatten" and isinstance(value, Value):
             axis = int(owner.dim) % (len(value.shape) - len(owner.unflattened_size) + 1)
             sizes = tuple(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
@@ -22,6 +22,12 @@ KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
     nn.PReLU: {"num_parameters": ("weight", 0)},
 }
 """Attributes of torch's own modules that say how large a tensor of theirs is: (tensor, axis)."""
+
+
+SETTABLE = {attribute for attributes in KNOWN.values() for attribute in attributes} | {
+    "in_channels", "out_channels", "groups", "normalized_shape", "num_channels", "num_groups", "unflattened_size",
+}  # fmt: skip
+"""The attributes that a surgery may set: sizes, and nothing else, whatever a saved file says."""
 
 
 @dataclass
@@ -46,6 +52,15 @@ class Surgery:
         }
         settings = [(str(m), str(a), tuple(v) if isinstance(v, list) else v) for m, a, v in data["settings"]]
         biases = {str(name): int(size) for name, size in data["biases"].items()}
+        for name, axes in keep.items():
+            if any(axis < 0 or not kept or min(kept) < 0 for axis, kept in axes.items()):
+                raise ValueError(f"{name} keeps entries that cannot be")
+        for path, attribute, value in settings:
+            sizes = value if isinstance(value, tuple) else (value,)
+            if attribute not in SETTABLE or any(isinstance(n, bool) or not isinstance(n, int) for n in sizes):
+                raise ValueError(f"{path}.{attribute} is no size that a prune sets")
+        if any(size < 1 for size in biases.values()):
+            raise ValueError("a bias has no entries")
         return Surgery(keep, settings, biases, [(str(node), int(at), value) for node, at, value in data["rewrites"]])
 
 
@@ -170,11 +185,22 @@ def pick(tensor: Tensor, axes: Mapping[int, Sequence[int]]) -> Tensor:
     return tensor.contiguous()
 
 
+def _tensors_in(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
+    """The tensors in a value and in the containers in it."""
+    seen = set() if seen is None else seen
+    if isinstance(value, Tensor):
+        yield value
+    elif isinstance(value, (dict, list, tuple, set)) and id(value) not in seen:
+        seen.add(id(value))
+        for item in value.values() if isinstance(value, dict) else value:
+            yield from _tensors_in(item, seen)
+
+
 def copy_of(module: nn.Module) -> nn.Module:
     """A deep copy, also of modules that hold tensors with a history, which are copied without it."""
     memo: dict[int, Any] = {}
     for each in module.modules():
-        for value in each.__dict__.values():
-            if isinstance(value, Tensor) and not value.is_leaf:
-                memo[id(value)] = value.detach().clone()
+        for tensor in _tensors_in(each.__dict__):
+            if not tensor.is_leaf:
+                memo[id(tensor)] = tensor.detach().clone()
     return copy.deepcopy(module, memo)

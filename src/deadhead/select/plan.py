@@ -46,10 +46,16 @@ def plan_of(order: Sequence[tuple[str, int]], saliencies: Mapping[str, Tensor] |
 
 
 class Sizes:
-    """Counts units and parameters for any number of units removed from each group, by the groups' slices."""
+    """Counts units and parameters for any number of units removed from each group, by the groups' slices.
 
-    def __init__(self, network: Network, groups: Sequence[Group]) -> None:
+    `biases` names weights that are given a bias when units of the groups listed go.
+    """
+
+    def __init__(
+        self, network: Network, groups: Sequence[Group], biases: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
         parameters = dict(network.module.named_parameters(remove_duplicate=True))
+        self._biases = biases or {}
         self._units = sum(group.size for group in groups)
         self._shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
         self._uses = [
@@ -68,4 +74,7 @@ class Sizes:
         lengths = {name: list(shape) for name, shape in self._shapes.items()}
         for name, axis, group, width in self._uses:
             lengths[name][axis] -= width * removed.get(group, 0)
-        return sum(int(torch.Size(shape).numel()) for shape in lengths.values())
+        added = sum(
+            lengths[weight][0] for weight, names in self._biases.items() if any(removed.get(name) for name in names)
+        )
+        return added + sum(int(torch.Size(shape).numel()) for shape in lengths.values())

@@ -101,6 +101,8 @@ def plain_result(node: fx.Node, why: str) -> Any:
 def give_up(labels: Labels, node: fx.Node, why: str) -> Any:
     """Fix all that goes into a node, and give plain results."""
     for arg in tensor_arguments(node):
+        if arg in labels.weights:
+            labels.unknown.setdefault(labels.weights[arg][0], why)
         value = labels.values.get(arg)
         for each in value if isinstance(value, list) else [value]:
             if isinstance(each, Value):
