@@ -9,6 +9,7 @@ help:
 	@echo "make demo   train a small network on handwritten digits, halve it, write report/report.html"
 	@echo "make test   run the tests"
 	@echo "make check  lint, types and tests, as CI does"
+	@echo "make fuzz   10,000 random architectures and plans; resumable"
 	@echo "make clean  remove the environment and what was made"
 
 # torch comes first and by itself: its CPU build is used where one is at hand.
@@ -25,6 +26,11 @@ demo: $(VENV)/.installed
 
 test: $(VENV)/.installed
 	$(BIN)/python -m pytest -n 2
+
+# Random architectures, several plans for each; goes on where it was stopped. CASES=10000 takes about a quarter of an hour.
+CASES ?= 10000
+fuzz: $(VENV)/.installed
+	$(BIN)/python tests/fuzz/run.py --cases $(CASES) --workers 2 --state .fuzz/state.json
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

@@ -314,12 +314,12 @@ def test_batches_may_be_mappings_and_outputs_too() -> None:
 
 
 def test_a_model_may_return_its_own_loss() -> None:
-    model = unit_gain(Named())
-    pruned = dh.prune(model, named(), loss="model", criterion="magnitude", units=0.5)
-    fit = calibrate(read(named(), labels_to_model=True)).held_out
+    model, test = unit_gain(Named()), named(10)
+    pruned = dh.prune(model, named(), loss="model", criterion="magnitude", units=0.5, test=test)
     with torch.no_grad():
-        expected = float(model(**fit[0].inputs)["loss"])
-    assert pruned.report.before.loss == pytest.approx(expected, rel=1e-10)
+        before, after = (float(each(**test[0])["loss"]) for each in (model, pruned.model))
+    assert pruned.report.before.loss == pytest.approx(before, rel=1e-10)
+    assert pruned.report.after.loss == pytest.approx(after, rel=1e-10)
     with pytest.raises(dh.LossError, match=r'loss for each sample.*loss="model".*magnitude'):
         dh.prune(model, named(), loss="model", units=0.5)
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -21,16 +21,20 @@ LABELS = "labels"
 @dataclass(frozen=True)
 class Batch:
     """One batch: `inputs` is what the model is called with, `targets` what the loss compares with (None without),
-    `raw` the batch as the user's data gave it, which a loss of the user's own receives."""
+    `raw` the batch as the user's data gave it, which a loss of the user's own receives. `labels_to_model` and
+    `batch_axis` say how `raw` was read."""
 
     inputs: Any
     targets: Any
     raw: Any
     rows: int
+    labels_to_model: bool = False
+    batch_axis: int = 0
 
     def to(self, device: torch.device) -> Batch:
         """The same batch with its tensors on `device`."""
-        return Batch(_move(self.inputs, device), _move(self.targets, device), _move(self.raw, device), self.rows)
+        inputs, targets, raw = (_move(part, device) for part in (self.inputs, self.targets, self.raw))
+        return replace(self, inputs=inputs, targets=targets, raw=raw)
 
 
 def _move(value: Any, device: torch.device) -> Any:
@@ -83,10 +87,10 @@ def as_batch(raw: Any, *, labels_to_model: bool = False, batch_axis: int = 0) ->
     for tensor in take(targets)[0]:
         if tensor.dim() == 0 or tensor.shape[0] != rows:
             raise DataError(f"A batch has {rows} rows of inputs and targets of shape {tuple(tensor.shape)}.")
-    return Batch(inputs, targets, raw, rows)
+    return Batch(inputs, targets, raw, rows, labels_to_model, batch_axis)
 
 
-def choose(batch: Batch, index: Tensor, *, labels_to_model: bool = False, batch_axis: int = 0) -> Batch:
+def choose(batch: Batch, index: Tensor) -> Batch:
     """The rows `index` of a batch."""
 
     def pick(value: Any, axis: int) -> Any:
@@ -95,12 +99,13 @@ def choose(batch: Batch, index: Tensor, *, labels_to_model: bool = False, batch_
             [t.index_select(axis, index) if t.dim() > axis and t.shape[axis] == batch.rows else t for t in tensors]
         )
 
+    batch_axis = batch.batch_axis
     if isinstance(batch.raw, (tuple, list)):
         parts = [pick(batch.raw[0], batch_axis), *(pick(part, 0) for part in batch.raw[1:])]
         raw = type(batch.raw)(parts) if type(batch.raw) in (tuple, list) else tuple(parts)
     else:
         raw = pick(batch.raw, batch_axis)
-    return as_batch(raw, labels_to_model=labels_to_model, batch_axis=batch_axis)
+    return as_batch(raw, labels_to_model=batch.labels_to_model, batch_axis=batch_axis)
 
 
 def _keep(raw: Any) -> Any:
@@ -127,7 +132,7 @@ def read(
             break
         batch = as_batch(_keep(raw), labels_to_model=labels_to_model, batch_axis=batch_axis)
         if left is not None and batch.rows > left:
-            batch = choose(batch, torch.arange(left), labels_to_model=labels_to_model, batch_axis=batch_axis)
+            batch = choose(batch, torch.arange(left))
         if batch.rows:
             batches.append(batch)
             left = None if left is None else left - batch.rows
@@ -142,9 +147,7 @@ def read(
     return batches
 
 
-def calibrate(
-    batches: Sequence[Batch], *, seed: int = 0, labels_to_model: bool = False, batch_axis: int = 0
-) -> Calibration:
+def calibrate(batches: Sequence[Batch], *, seed: int = 0) -> Calibration:
     """Hold out a fifth of the rows, chosen by `seed`, whatever batches they came in."""
     total = count(batches)
     if total < 2:
@@ -160,5 +163,5 @@ def calibrate(
         for part, chosen in zip(parts, (~mask, mask), strict=True):
             if chosen.any():
                 index = chosen.nonzero()[:, 0]
-                part.append(choose(batch, index, labels_to_model=labels_to_model, batch_axis=batch_axis))
+                part.append(choose(batch, index))
     return Calibration(*parts)

@@ -32,7 +32,7 @@ from deadhead.remove.compensate import compensate as take_over
 from deadhead.remove.consumers import new_biases
 from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
 from deadhead.remove.measure import measure, weights_of
-from deadhead.remove.optimizer import adopt, check_optimizer, cut_in_place, follow
+from deadhead.remove.optimizer import adopt, check_optimizer, cut_in_place, exchange, follow
 from deadhead.remove.predict import predict
 from deadhead.remove.surgery import Surgery, copy_of, operate
 from deadhead.remove.verify import Gated, tolerance_of, verify
@@ -233,13 +233,14 @@ def prune(
     axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
     with clock("data"):
         batches = read(data, samples=samples, labels_to_model=asked.labels_to_model, batch_axis=axis)
-        calibration = calibrate(batches, seed=seed, labels_to_model=asked.labels_to_model, batch_axis=axis)
+        calibration = calibrate(batches, seed=seed)
         unseen = calibration.held_out if test is None else read(
             test, samples=None, labels_to_model=asked.labels_to_model, batch_axis=axis
         )  # fmt: skip
     with clock("trace"):
         network = as_network(model_or_network, batches)
     with clock("units"):
+        _refuse_not_finite(network)
         if optimizer is not None:
             check_optimizer(optimizer, network.module)
         candidates = network.select(_patterns(only), _patterns(exclude))
@@ -305,8 +306,9 @@ def prune(
         model, trainer = network.module, optimizer
         if optimizer is not None:
             cut_in_place(optimizer, model, surgery)
-        carry_out(model, surgery, compensation)
+        replaced = carry_out(model, surgery, compensation)
         if optimizer is not None:
+            exchange(optimizer, replaced)
             adopt(optimizer, model, surgery)
     elif optimizer is not None:
         trainer = follow(optimizer, network.module, smaller, surgery)
@@ -349,6 +351,14 @@ def prune(
         environment=_environment(network),
     )
     return Pruned(model, plan, report, surgery, trainer, network.example_call(), network.batch_axis)
+
+
+def _refuse_not_finite(network: Network) -> None:
+    for name, tensor in network.state().items():
+        if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+            raise DataError(
+                f"{name} is not finite (NaN or infinity); give a network that was trained without diverging."
+            )
 
 
 def _failed(network: Network, error: Exception) -> str:

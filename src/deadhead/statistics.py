@@ -134,8 +134,8 @@ def regression(intact: Gates, gates: Gates, weight: str, matrix: Tensor, batches
             read, kept = columns(node, old, shape, turn), columns(node, new, shape, turn)
             if read is None or kept is None:
                 return None
-            wanted = read @ matrix.transpose(-1, -2)
             wide = with_one(kept)
+            wanted = read.to(wide.dtype) @ matrix.to(wide.dtype).transpose(-1, -2)
             added = Regression(
                 (wide.transpose(-1, -2) @ wide).double(),
                 (wanted.transpose(-1, -2) @ wide).double(),
@@ -171,7 +171,8 @@ def grams(
 
 
 def with_one(read: Tensor) -> Tensor:
-    """The columns and a one."""
+    """The columns and a one, in float32 at least."""
+    read = read.float() if read.dtype in (torch.bfloat16, torch.float16) else read
     return torch.cat([read, read.new_ones((*read.shape[:-1], 1))], -1)
 
 

@@ -206,22 +206,21 @@ def test_a_constant_under_zero_padding_is_a_bias_inside_and_reported_by_what_rem
     fits = least_squares(model, {"2": [2]}, *parts(data), DAMPING)
     new = torch.randn(9, 2, 6, 5, dtype=torch.float64)
     torch.testing.assert_close(pruned.model(new), fits(new), rtol=0, atol=1e-7)
-    inside = (..., slice(1, -1), slice(1, -1))
-    without_it = without(model, {"2": [2]}, new)
-    assert (pruned.model(new) - model(new))[inside].abs().max() < 0.2 * (without_it - model(new))[inside].abs().max()
+    closed = (without(model, {"2": [2]}, new) - model(new)).square().mean()
+    assert (pruned.model(new) - model(new)).square().mean() < 0.25 * closed
 
 
 def test_a_unit_that_another_repeats_is_taken_over() -> None:
     model = mlp(3, 6, 4)
     with torch.no_grad():
-        model[0].weight[3] = model[0].weight[1] = 1e-3 * model[0].weight[1]
+        model[0].weight[3] = model[0].weight[1] = 0.3 * model[0].weight[1]
         model[0].bias[3] = model[0].bias[1]
     data = values(200, 3, out=4)
     pruned = prune(model, data, units=5)
     assert removed(pruned, "0") in ([1], [3])
     new = torch.randn(9, 3, dtype=torch.float64)
     closed = (without(model, {"2": removed(pruned, "0")}, new) - model(new)).abs().max()
-    assert (pruned.model(new) - model(new)).abs().max() < 1e-4 * closed
+    assert (pruned.model(new) - model(new)).abs().max() < 1e-3 * closed
 
 
 # -- where the constant goes -----------------------------------------------------------------------------------------

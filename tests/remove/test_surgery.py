@@ -268,7 +268,7 @@ def test_surgery_is_json_and_back() -> None:
     import json
 
     surgery = Surgery(
-        {"a.weight": {0: [0, 2], 1: [1]}}, [("a", "out_features", 2), ("n", "shape", (3,))], {"a.bias": 2}
+        {"a.weight": {0: [0, 2], 1: [1]}}, [("a", "out_features", 2), ("n", "normalized_shape", (3,))], {"a.bias": 2}
     )
     assert Surgery.from_json(json.loads(json.dumps(surgery.to_json()))) == surgery
 

@@ -162,8 +162,8 @@ def ridge(
     scale: Tensor | None = None,
 ) -> Tensor:
     """The weights (outputs, n + 1) that give `wanted` (rows, outputs) from the kept `columns` (rows, n) and a one,
-    pulled towards `prior` (outputs, n) by `damping` times `scale`, else the mean square of the columns: one stacked least-squares
-    system for torch.linalg.lstsq. The last column is the constant, which nothing pulls; others stay 0."""
+    pulled towards `prior` (outputs, n) by `damping` times `scale`, else the mean square of the columns: one stacked
+    least-squares system for torch.linalg.lstsq. The last column is the constant, which nothing pulls; others stay 0."""
     rows, n = columns.shape
     which = [*kept, *([n] if constant else [])]
     wide = torch.cat([columns, columns.new_ones(rows, 1)], 1)[:, which] / rows**0.5

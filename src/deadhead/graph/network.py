@@ -13,7 +13,7 @@ from torch import Tensor, fx, nn
 from deadhead.errors import DataError, TraceError
 from deadhead.graph.containers import Call, Structure, as_call, take
 from deadhead.graph.graph import Edits, Graph
-from deadhead.graph.ops.registry import where
+from deadhead.graph.ops.registry import has_rule, where
 from deadhead.graph.trace import PREFIX, batch_size, rows_of, trace_program, untouched
 from deadhead.graph.units import Group, Units, find_units
 
@@ -72,7 +72,7 @@ class Network:
 
     def _traced(self, program: Any, output: Structure) -> Traced:
         graph = Graph(program, PREFIX)
-        return Traced(graph, find_units(graph, self.state()), output)
+        return Traced(graph, find_units(graph, self.state(), unregistered(self.module)), output)
 
     def state(self) -> dict[str, Tensor]:
         """The module's own parameters and buffers by name, tied ones under each of their names."""
@@ -279,6 +279,32 @@ class Network:
     __repr__ = __str__
 
 
+def unregistered(module: nn.Module) -> dict[int, str]:
+    """Tensors that forward can reach and the module does not know, by address: plain attributes, and what stands in
+    Python lists and dicts of modules, which ought to be nn.ModuleList and nn.ModuleDict."""
+    found: dict[int, str] = {}
+
+    def walk(value: Any, name: str, depth: int) -> None:
+        if isinstance(value, Tensor):
+            if value.device.type != "meta":
+                found.setdefault(value.data_ptr(), name)
+        elif isinstance(value, nn.Module):
+            for path, tensor in [*value.named_parameters(), *value.named_buffers()]:
+                walk(tensor, f"{name}.{path}", depth)
+        elif isinstance(value, (list, tuple)) and depth < 3:
+            for place, item in enumerate(value):
+                walk(item, f"{name}[{place}]", depth + 1)
+        elif isinstance(value, dict) and depth < 3:
+            for key, item in value.items():
+                walk(item, f"{name}[{key!r}]", depth + 1)
+
+    for path, owner in module.named_modules():
+        for attribute, value in vars(owner).items():
+            if not attribute.startswith("_") and isinstance(value, (Tensor, list, tuple, dict)):
+                walk(value, f"{path}.{attribute}".removeprefix("."), 0)
+    return found
+
+
 def _keep_in(found: dict[tuple[fx.Node, int], Tensor], key: tuple[fx.Node, int]) -> Callable[[Tensor], Tensor]:
     def keep(value: Tensor) -> Tensor:
         found[key] = value.detach().clone()
@@ -311,7 +337,7 @@ def _suspect(graph: Graph, rows: int) -> str:
                 lines = (node.meta.get("stack_trace") or "").strip().splitlines()
                 place = f", {' '.join(line.strip() for line in lines[-2:])}" if len(lines) > 1 else ""
                 return f" ({where(node)}{place})"
-    return ""
+    return "".join(f" (perhaps by {where(node)})" for node in graph.calls if not has_rule(node))[:120]
 
 
 def _is_free(size: torch.SymInt) -> bool:

@@ -70,9 +70,10 @@ class Units:
     roots: dict[str, Array]
 
 
-def label(graph: Graph, shapes: Mapping[str, Tensor]) -> Labels:
+def label(graph: Graph, shapes: Mapping[str, Tensor], names: Mapping[int, str] | None = None) -> Labels:
     """Run labels through a graph. `shapes` has the tensors behind its parameters and buffers: those that are one
-    tensor under several names share their labels."""
+    tensor under several names share their labels. `names` says where tensors that are no parameters stand, by
+    address."""
     labels = Labels()
     shared: dict[int, tuple[str, Value]] = {}
     for node, name in graph.state.items():
@@ -82,8 +83,10 @@ def label(graph: Graph, shapes: Mapping[str, Tensor]) -> Labels:
         first, value = shared[id(tensor)]
         labels.values[node] = value
         labels.weights[node] = (first, tuple(range(len(value.shape))))
-    for node in graph.constants:
-        labels.values[node] = plain_result(node, "it meets a constant of the module")
+    for node, constant in graph.constants.items():
+        where_it_is = (names or {}).get(constant.data_ptr()) if isinstance(constant, Tensor) else None
+        why = f"it meets {where_it_is}, which is not registered in the module" if where_it_is else ""
+        labels.values[node] = plain_result(node, why or "it meets a constant of the module")
     for node in graph.inputs:
         labels.values[node] = plain_result(node, "it meets an input of the model")
         labels.live.add(node)
@@ -96,9 +99,9 @@ def label(graph: Graph, shapes: Mapping[str, Tensor]) -> Labels:
     return labels
 
 
-def find_units(graph: Graph, tensors: Mapping[str, Tensor]) -> Units:
+def find_units(graph: Graph, tensors: Mapping[str, Tensor], names: Mapping[int, str] | None = None) -> Units:
     """The groups of units of a graph."""
-    labels = label(graph, tensors)
+    labels = label(graph, tensors, names)
     seen: set[int] = set()
     axes: list[tuple[str, int, Array]] = []
     for node, name in graph.state.items():

@@ -109,14 +109,14 @@ def surgery_of(network: Network, plan: Plan, compensation: Compensation | None =
     return surgery
 
 
-def carry_out(module: nn.Module, surgery: Surgery, compensation: Compensation | None = None) -> None:
-    """Cut `module` itself and give it the compensation's weights."""
+def carry_out(module: nn.Module, surgery: Surgery, compensation: Compensation | None = None) -> dict[int, nn.Parameter]:
+    """Cut `module` itself and give it the compensation's weights. Returns the parameters that had to be exchanged."""
     compensation = compensation or Compensation()
     for name in compensation.state:
         owner, leaf = owner_of(module, name)
         if leaf not in owner._parameters and leaf not in owner._buffers:
             raise CutError(f"{name} is no parameter or buffer of {type(module).__name__}.")
-    operate(module, surgery)
+    replaced = operate(module, surgery)
     keep = _shared_keep(module, surgery)
     with torch.no_grad():
         for name, value in compensation.state.items():
@@ -126,6 +126,7 @@ def carry_out(module: nn.Module, surgery: Surgery, compensation: Compensation | 
             owner, leaf = owner_of(module, name)
             rows = surgery.keep.get(weight_beside(name), {}).get(0)
             getattr(owner, leaf).data = value.clone() if rows is None else pick(value, {0: rows})
+    return replaced
 
 
 def weight_beside(bias: str) -> str:

@@ -33,24 +33,18 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
     return state
 
 
-def rows_of(network: Network, batch: Batch, count: int, loss: Loss) -> Batch:
-    """The first rows of a batch."""
-    index = torch.arange(count)
-    return choose(batch, index, labels_to_model=loss.labels_to_model, batch_axis=network.batch_axis)
-
-
-def multiply_adds(network: Network, module: nn.Module, batch: Batch, loss: Loss) -> int:
+def multiply_adds(network: Network, module: nn.Module, batch: Batch) -> int:
     """Multiply-adds of one row, as torch's own counter sees them."""
-    first = rows_of(network, batch, 1, loss)
+    first = choose(batch, torch.zeros(1, dtype=torch.long))
     with FlopCounterMode(display=False) as counter:
         network.run_module(first.inputs, module)
     return int(counter.get_total_flops()) // 2
 
 
-def latency(network: Network, module: nn.Module, batch: Batch, loss: Loss) -> tuple[float, int]:
+def latency(network: Network, module: nn.Module, batch: Batch) -> tuple[float, int]:
     """Median seconds of a forward pass in evaluation mode without gradients, and the rows of it."""
     rows = min(batch.rows, LATENCY_ROWS)
-    args, kwargs = network.call(rows_of(network, batch, rows, loss).inputs)
+    args, kwargs = network.call(choose(batch, torch.arange(rows)).inputs)
     with untouched(module):
         timer = Timer("module(*args, **kwargs)", globals={"module": module, "args": args, "kwargs": kwargs})
         return float(timer.blocked_autorange(min_run_time=LATENCY_SECONDS).median), rows
@@ -67,8 +61,8 @@ def quality(
         losses = loss.per_sample(outputs, moved)
         if not torch.isfinite(losses).all():
             raise LossError(
-                f"The loss {loss.name} is not finite (NaN or infinity) for {type(module).__name__} on this data; check the "
-                "weights, the inputs and the targets."
+                f"The loss {loss.name} is not finite (NaN or infinity) for {type(module).__name__} on this data; check "
+                "the weights, the inputs and the targets."
             )
         total += losses.double().sum().item()
         hits = accuracy(outputs, moved)
@@ -88,11 +82,11 @@ def measure(
 ) -> Measures:
     """All measures of one module on the rows given."""
     mean_loss, right = quality(network, module, loss, batches, progress)
-    seconds, rows = latency(network, module, batches[0], loss)
+    seconds, rows = latency(network, module, batches[0])
     return Measures(
         units=units,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
-        macs=multiply_adds(network, module, batches[0], loss),
+        macs=multiply_adds(network, module, batches[0]),
         bytes=len(safetensors.torch.save(weights_of(module))),
         latency=seconds,
         latency_rows=rows,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
@@ -44,6 +45,16 @@ def cut_state(optimizer: Optimizer, parameter: Tensor, shape: tuple[int, ...], a
         for key, value in state.items():
             if isinstance(value, Tensor) and tuple(value.shape) == shape:
                 state[key] = pick(value, axes)
+
+
+def exchange(optimizer: Optimizer, replaced: Mapping[int, nn.Parameter]) -> None:
+    """Put new parameters where the optimizer holds those with the ids given, state included."""
+    for group in optimizer.param_groups:
+        for place, parameter in enumerate(group["params"]):
+            if id(parameter) in replaced:
+                group["params"][place] = replaced[id(parameter)]
+                if parameter in optimizer.state:
+                    optimizer.state[replaced[id(parameter)]] = optimizer.state.pop(parameter)
 
 
 def adopt(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:

@@ -143,10 +143,14 @@ def owner_of(module: nn.Module, name: str) -> tuple[nn.Module, str]:
     return module.get_submodule(path), leaf
 
 
-def operate(module: nn.Module, surgery: Surgery) -> None:
+def operate(module: nn.Module, surgery: Surgery) -> dict[int, nn.Parameter]:
     """Carry the surgery out, on `module` itself. Tensors that are shared stay shared; parameters keep `requires_grad`
-    and lose the entries that go from their gradients too; a parameter remains the same object."""
+    and lose the entries that go from their gradients too.
+
+    A parameter remains the same object, unless an autograd graph that is still alive (an old loss, say) holds it with
+    its old shape: then it is exchanged for a new one. Returns those by the id of the old."""
     done: set[int] = set()
+    replaced: dict[int, nn.Parameter] = {}
     for name, axes in surgery.keep.items():
         owner, leaf = owner_of(module, name)
         tensor: Tensor | None = owner._parameters.get(leaf)
@@ -166,7 +170,14 @@ def operate(module: nn.Module, surgery: Surgery) -> None:
                 )
         gradient = tensor.grad if tensor.is_leaf else None
         tensor.grad = None
-        tensor.data = pick(tensor.data, axes)
+        smaller = pick(tensor.data, axes)
+        if _in_a_graph(tensor):
+            new = nn.Parameter(smaller, tensor.requires_grad)
+            new._backward_hooks = tensor._backward_hooks
+            _exchange(module, tensor, new)
+            replaced[id(tensor)] = tensor = new
+        else:
+            tensor.data = smaller
         if gradient is not None:
             tensor.grad = pick(gradient, axes)
     for path, attribute, value in surgery.settings:
@@ -176,6 +187,27 @@ def operate(module: nn.Module, surgery: Surgery) -> None:
         like = next(owner.parameters(recurse=False))
         setattr(owner, leaf, nn.Parameter(torch.zeros(size, dtype=like.dtype, device=like.device), like.requires_grad))
     apply(module, surgery.rewrites)
+    return replaced
+
+
+def _in_a_graph(tensor: Tensor) -> bool:
+    """Whether an autograd graph that is alive accumulates into this leaf: such a graph remembers its shape."""
+    if not isinstance(tensor, nn.Parameter) or not tensor.requires_grad:
+        return False
+    with torch.enable_grad():
+        accumulator: Any = tensor.view_as(tensor).grad_fn.next_functions[0][0]  # type: ignore[union-attr]
+        accumulator.metadata["deadhead"] = True
+        del accumulator
+        again: Any = tensor.view_as(tensor).grad_fn.next_functions[0][0]  # type: ignore[union-attr]
+        return bool(again.metadata.pop("deadhead", False))
+
+
+def _exchange(module: nn.Module, old: Tensor, new: nn.Parameter) -> None:
+    """Put `new` wherever `old` stands."""
+    for owner in module.modules():
+        for leaf, held in owner._parameters.items():
+            if held is old:
+                owner._parameters[leaf] = new
 
 
 def pick(tensor: Tensor, axes: Mapping[int, Sequence[int]]) -> Tensor:

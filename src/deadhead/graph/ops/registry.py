@@ -175,6 +175,14 @@ def _record(
                     labels.producers.append(record)
 
 
+def has_rule(node: fx.Node) -> bool:
+    """Whether labels know the op of a node that works on tensors."""
+    target = node.target
+    if not isinstance(target, torch._ops.OpOverload) or op_name(node) in RULES or torch.Tag.pointwise in target.tags:
+        return True
+    return not tensor_arguments(node) or "sym_" in op_name(node) or "_assert" in op_name(node)
+
+
 def propagate(labels: Labels, node: fx.Node) -> None:
     """Run the rule of one node and keep its value."""
     name = op_name(node)
