@@ -20,6 +20,7 @@ FLOORS = (
     ("scores",),
     ("select", "watch"),
     ("remove",),
+    ("saved",),
     ("prune",),
     ("report",),
     ("lab", "explore"),

@@ -2,7 +2,8 @@
 
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError, LoadError, LossError, TraceError
 from deadhead.graph.network import Network, trace
-from deadhead.prune import Pruned, load, prune
+from deadhead.prune import Pruned, prune
+from deadhead.saved import load
 from deadhead.scores import score
 
 __version__ = "0.1.0"

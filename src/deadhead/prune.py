@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import datetime
 import io
-import json
 import os
 import platform
 import time
@@ -14,14 +13,12 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-import safetensors
-import safetensors.torch
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deadhead.calibration import calibrate, count, read
-from deadhead.errors import BudgetError, CutError, DataError, DeadheadError, LoadError
+from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network
 from deadhead.graph.trace import export_as_is
 from deadhead.losses import as_loss
@@ -31,19 +28,17 @@ from deadhead.remove.compensate import METHODS
 from deadhead.remove.compensate import compensate as take_over
 from deadhead.remove.consumers import new_biases
 from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
-from deadhead.remove.measure import measure, weights_of
+from deadhead.remove.measure import measure
 from deadhead.remove.optimizer import adopt, check_optimizer, cut_in_place, exchange, follow
 from deadhead.remove.predict import predict
-from deadhead.remove.surgery import Surgery, copy_of, operate
+from deadhead.remove.surgery import Surgery
 from deadhead.remove.verify import Gated, tolerance_of, verify
+from deadhead.saved import save, write_together
 from deadhead.scores.criterion import Question, as_network, ask, find
 from deadhead.select.budget import Budget, budget_of, budgets_of
 from deadhead.select.plan import Plan, Sizes
 from deadhead.select.ranking import Rules, overall, per_group
 from deadhead.select.schedule import in_rounds
-
-FORMAT = 1
-WEIGHTS, RECIPE, REPORT = "weights.safetensors", "surgery.json", "report.json"
 
 
 @dataclass(frozen=True)
@@ -66,7 +61,7 @@ class Pruned:
         """
         content = io.BytesIO()
         torch.export.save(export_as_is(self.model, self.example, self.batch_axis), content)
-        _write_together({Path(path): content.getvalue()})
+        write_together({Path(path): content.getvalue()})
         return Path(path)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
@@ -74,103 +69,7 @@ class Pruned:
 
         `deadhead.load(folder, model)` reads them back; loading runs no code.
         """
-        path = Path(folder)
-        path.mkdir(parents=True, exist_ok=True)
-        recipe = {"format": FORMAT, "model": type(self.model).__qualname__, "surgery": self.surgery.to_json()}
-        _write_together(
-            {
-                path / WEIGHTS: safetensors.torch.save(weights_of(self.model)),
-                path / REPORT: json.dumps(self.report.to_dict(), indent=1).encode(),
-                path / RECIPE: json.dumps(recipe).encode(),
-            }
-        )
-        return path
-
-
-def _write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write files beside and rename them; where one fails, all are as they were."""
-    beside = {path: path.with_name(path.name + ".part") for path in contents}
-    before = {path: path.with_name(path.name + ".before") for path in contents}
-    try:
-        for path, content in contents.items():
-            beside[path].write_bytes(content)
-        try:
-            for path in contents:
-                if path.exists():
-                    path.rename(before[path])
-                os.replace(beside[path], path)
-        except BaseException:
-            for path in contents:
-                if before[path].exists():
-                    before[path].rename(path)
-                elif not beside[path].exists():
-                    path.unlink(missing_ok=True)
-            raise
-    finally:
-        for path in (*beside.values(), *before.values()):
-            path.unlink(missing_ok=True)
-
-
-def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
-    """The pruned model saved in `folder`, made from an intact instance of its class, which is left as it is.
-
-    The instance's weights do not matter, and it may lie on the meta device. Nothing in the folder is run.
-
-    Raises `LoadError` where files are missing or damaged, or belong to another model.
-
-    >>> import tempfile
-    >>> def intact(): return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
-    >>> data = [(torch.randn(32, 2), torch.randint(2, (32,)))]
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = prune(intact(), data, loss="cross_entropy", units=0.5).save(folder)
-    ...     load(folder, intact())[0]
-    Linear(in_features=2, out_features=4, bias=True)
-    """
-    path = Path(folder)
-    try:
-        recipe = json.loads((path / RECIPE).read_text())
-        weights = safetensors.torch.load_file(path / WEIGHTS)
-        if recipe["format"] != FORMAT:
-            raise LoadError(f"{path} has format {recipe['format']}, this version of deadhead reads {FORMAT}.")
-        surgery = Surgery.from_json(recipe["surgery"])
-    except FileNotFoundError as error:
-        raise LoadError(f"{path} holds no pruned model: {error.filename} is missing.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
-        raise LoadError(f"{path} is damaged: {error}; save the result again.") from error
-    smaller = copy_of(model)
-    try:
-        operate(smaller, surgery)
-    except (CutError, AttributeError) as error:
-        raise LoadError(
-            f"{path} was made from a {recipe['model']}, which does not fit this {type(model).__name__}: {error}"
-        ) from error
-    own: dict[str, Tensor] = {**dict(smaller.named_parameters()), **dict(smaller.named_buffers())}
-    wrong = [n for n in {*own, *weights} if n not in own or n not in weights or own[n].shape != weights[n].shape]
-    if wrong:
-        raise LoadError(
-            f"{path} was made from a {recipe['model']}, which does not fit this {type(model).__name__}: "
-            f"{min(wrong)} differs."
-        )
-    for name, tensor in weights.items():
-        owner = smaller.get_submodule(name.rpartition(".")[0])
-        leaf = name.rpartition(".")[2]
-        target = own[name]
-        if target.is_meta:
-            _materialise(smaller, target, tensor)
-        else:
-            with torch.no_grad():
-                getattr(owner, leaf).copy_(tensor)
-    return smaller
-
-
-def _materialise(module: nn.Module, target: Tensor, tensor: Tensor) -> None:
-    """Put `tensor` wherever the meta tensor `target` stands, tied places included."""
-    new = nn.Parameter(tensor, target.requires_grad) if isinstance(target, nn.Parameter) else tensor
-    for owner in module.modules():
-        for table in (owner._parameters, owner._buffers):
-            for leaf, held in table.items():
-                if held is target:
-                    table[leaf] = new  # type: ignore[assignment]
+        return save(folder, self.model, self.surgery, self.report.to_dict())
 
 
 def prune(

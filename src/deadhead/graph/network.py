@@ -3,35 +3,24 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 
 from deadhead.errors import DataError, TraceError
 from deadhead.graph.containers import Call, Structure, as_call, take
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.ops.registry import has_rule, where
+from deadhead.graph.rows import RowLayout, measure_rows
 from deadhead.graph.trace import PREFIX, batch_size, rows_of, trace_program, untouched
 from deadhead.graph.units import Group, Units, find_units
+from deadhead.graph.unregistered import unregistered
 
 REFUSED_ABOVE = 1e-4
 """Relative difference between graph and module above which a trace is refused."""
-
-
-@dataclass(frozen=True)
-class RowLayout:
-    """Which rows of an activation belong to which sample, as measured by changing one sample.
-
-    `owners[node, position]` is "outer" where the first axis counts the samples, or samples times something inside,
-    "inner" where it counts something times samples, "second" where the second axis counts the samples; other reads
-    mix them. `mixed` says that the outputs of one sample depend on another.
-    """
-
-    owners: dict[tuple[fx.Node, int], str]
-    mixed: bool
 
 
 @dataclass(frozen=True)
@@ -123,7 +112,9 @@ class Network:
             traced = self._traced(program, output)
             self._check(traced, used)
             self._compare_units(traced)
-            traced = replace(traced, rows=self._measure_rows(traced, used))
+            traced = replace(
+                traced, rows=measure_rows(traced.graph, traced.units, used, self.batch_axis, self.frozen_state())
+            )
             self._replayable[key] = traced
         return self._replayable[key]
 
@@ -205,43 +196,6 @@ class Network:
             for ours, theirs in zip(found, expected, strict=True):
                 self._compare(ours, theirs, rows)
 
-    def _measure_rows(self, traced: Traced, tensors: list[Tensor]) -> RowLayout:
-        """Change one of three samples, and see what moves where."""
-        count, changed = 3, 1
-        state = self.frozen_state()
-        chosen = rows_of(tensors, self.batch_axis, torch.arange(count) % batch_size(tensors, self.batch_axis))
-        generator = torch.Generator().manual_seed(0)
-        first, second = [], []
-        for tensor in chosen:
-            other = tensor.clone()
-            if tensor.dim() > self.batch_axis and tensor.shape[self.batch_axis] == count:
-                row = other.select(self.batch_axis, changed)
-                if row.is_floating_point():
-                    row.add_(torch.randn(row.shape, generator=generator).to(row) * (0.5 + row.abs().mean()))
-                elif row.dim():
-                    row.copy_(row.flip(-1))
-            first.append(tensor)
-            second.append(other)
-        seen: list[dict[tuple[fx.Node, int], Tensor]] = [{}, {}]
-        outputs = []
-        for inputs, found in zip((first, second), seen, strict=True):
-            edits = Edits()
-            for site in (site for group in traced.units.groups for site in group.consumers):
-                edits.on_read(site.node, site.position, _keep_in(found, (site.node, site.position)))
-            with torch.no_grad(), torch.random.fork_rng(devices=[]):
-                outputs.append(traced.graph.run([tensor.clone() for tensor in inputs], state, edits))
-        owners = {}
-        for key, before in seen[0].items():
-            owner = _owner(before, seen[1][key], count, changed)
-            if owner is not None:
-                owners[key] = owner
-        mixed = any(
-            _owner(before, after, count, changed) is None
-            for before, after in zip(*outputs, strict=True)
-            if isinstance(before, Tensor) and before.dim() and before.is_floating_point()
-        )
-        return RowLayout(owners, mixed)
-
     def _compare_units(self, traced: Traced) -> None:
         """Groups that another trace of the same module does not have cannot be gated there: they are left alone."""
         there = {group.name: group for group in traced.units.groups}
@@ -277,56 +231,6 @@ class Network:
         return "\n".join(lines)
 
     __repr__ = __str__
-
-
-def unregistered(module: nn.Module) -> dict[int, str]:
-    """Tensors that forward can reach and the module does not know, by address: plain attributes, and what stands in
-    Python lists and dicts of modules, which ought to be nn.ModuleList and nn.ModuleDict."""
-    found: dict[int, str] = {}
-
-    def walk(value: Any, name: str, depth: int) -> None:
-        if isinstance(value, Tensor):
-            if value.device.type != "meta":
-                found.setdefault(value.data_ptr(), name)
-        elif isinstance(value, nn.Module):
-            for path, tensor in [*value.named_parameters(), *value.named_buffers()]:
-                walk(tensor, f"{name}.{path}", depth)
-        elif isinstance(value, (list, tuple)) and depth < 3:
-            for place, item in enumerate(value):
-                walk(item, f"{name}[{place}]", depth + 1)
-        elif isinstance(value, dict) and depth < 3:
-            for key, item in value.items():
-                walk(item, f"{name}[{key!r}]", depth + 1)
-
-    for path, owner in module.named_modules():
-        for attribute, value in vars(owner).items():
-            if not attribute.startswith("_") and isinstance(value, (Tensor, list, tuple, dict)):
-                walk(value, f"{path}.{attribute}".removeprefix("."), 0)
-    return found
-
-
-def _keep_in(found: dict[tuple[fx.Node, int], Tensor], key: tuple[fx.Node, int]) -> Callable[[Tensor], Tensor]:
-    def keep(value: Tensor) -> Tensor:
-        found[key] = value.detach().clone()
-        return value
-
-    return keep
-
-
-def _owner(before: Tensor, after: Tensor, count: int, changed: int) -> str | None:
-    """Where the changed one of `count` samples lies in a value: outer, inner, second; None where others move too."""
-    if before.shape != after.shape or not before.dim():
-        return None
-    moved = (before != after) & ~(before.isnan() & after.isnan())
-    layouts: dict[str, Callable[[Tensor], Tensor]] = {}
-    if before.shape[0] % count == 0:
-        layouts["outer"] = lambda t: t.reshape(count, -1, *t.shape[1:])
-        if before.shape[0] > count:
-            layouts["inner"] = lambda t: t.reshape(-1, count, *t.shape[1:]).movedim(1, 0)
-    if before.dim() > 1 and before.shape[1] == count:
-        layouts["second"] = lambda t: t.movedim(1, 0)
-    others = [row for row in range(count) if row != changed]
-    return next((name for name, lay_out in layouts.items() if not lay_out(moved)[others].any()), None)
 
 
 def _suspect(graph: Graph, rows: int) -> str:

@@ -1,0 +1,89 @@
+"""Which rows of an activation belong to which sample, measured by changing one sample."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, fx
+
+from deadhead.graph.graph import Edits, Graph
+from deadhead.graph.trace import batch_size, rows_of
+from deadhead.graph.units import Units
+
+
+@dataclass(frozen=True)
+class RowLayout:
+    """Which rows of an activation belong to which sample, as measured by changing one sample.
+
+    `owners[node, position]` is "outer" where the first axis counts the samples, or samples times something inside,
+    "inner" where it counts something times samples, "second" where the second axis counts the samples; other reads
+    mix them. `mixed` says that the outputs of one sample depend on another.
+    """
+
+    owners: dict[tuple[fx.Node, int], str]
+    mixed: bool
+
+
+def measure_rows(
+    graph: Graph, units: Units, tensors: list[Tensor], batch_axis: int, state: Mapping[str, Tensor]
+) -> RowLayout:
+    """Change one of three samples, and see what moves where."""
+    count, changed = 3, 1
+    chosen = rows_of(tensors, batch_axis, torch.arange(count) % batch_size(tensors, batch_axis))
+    generator = torch.Generator().manual_seed(0)
+    first, second = [], []
+    for tensor in chosen:
+        other = tensor.clone()
+        if tensor.dim() > batch_axis and tensor.shape[batch_axis] == count:
+            row = other.select(batch_axis, changed)
+            if row.is_floating_point():
+                row.add_(torch.randn(row.shape, generator=generator).to(row) * (0.5 + row.abs().mean()))
+            elif row.dim():
+                row.copy_(row.flip(-1))
+        first.append(tensor)
+        second.append(other)
+    seen: list[dict[tuple[fx.Node, int], Tensor]] = [{}, {}]
+    outputs = []
+    for inputs, found in zip((first, second), seen, strict=True):
+        edits = Edits()
+        for site in (site for group in units.groups for site in group.consumers):
+            edits.on_read(site.node, site.position, _keep_in(found, (site.node, site.position)))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs.append(graph.run([tensor.clone() for tensor in inputs], state, edits))
+    owners = {}
+    for key, before in seen[0].items():
+        owner = _owner(before, seen[1][key], count, changed)
+        if owner is not None:
+            owners[key] = owner
+    mixed = any(
+        _owner(before, after, count, changed) is None
+        for before, after in zip(*outputs, strict=True)
+        if isinstance(before, Tensor) and before.dim() and before.is_floating_point()
+    )
+    return RowLayout(owners, mixed)
+
+
+def _keep_in(found: dict[tuple[fx.Node, int], Tensor], key: tuple[fx.Node, int]) -> Callable[[Tensor], Tensor]:
+    def keep(value: Tensor) -> Tensor:
+        found[key] = value.detach().clone()
+        return value
+
+    return keep
+
+
+def _owner(before: Tensor, after: Tensor, count: int, changed: int) -> str | None:
+    """Where the changed one of `count` samples lies in a value: outer, inner, second; None where others move too."""
+    if before.shape != after.shape or not before.dim():
+        return None
+    moved = (before != after) & ~(before.isnan() & after.isnan())
+    layouts: dict[str, Callable[[Tensor], Tensor]] = {}
+    if before.shape[0] % count == 0:
+        layouts["outer"] = lambda t: t.reshape(count, -1, *t.shape[1:])
+        if before.shape[0] > count:
+            layouts["inner"] = lambda t: t.reshape(-1, count, *t.shape[1:]).movedim(1, 0)
+    if before.dim() > 1 and before.shape[1] == count:
+        layouts["second"] = lambda t: t.movedim(1, 0)
+    others = [row for row in range(count) if row != changed]
+    return next((name for name, lay_out in layouts.items() if not lay_out(moved)[others].any()), None)
