@@ -180,12 +180,13 @@ def test_read_only_home_costs_no_data(tiny: dict[str, bytes], tmp_path: Path, mo
     "content",
     [
         b"not gzip",
-        gzip.compress(b""),
-        gzip.compress(b"\x00\x00\x08\x02\x00\x00"),
+        gzip.compress(b"", mtime=0),
+        gzip.compress(b"\x00\x00\x08\x02\x00\x00", mtime=0),
         idx(torch.ones(4, dtype=torch.uint8), magic=(0, 0, 13)),
-        gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x09only"),
+        gzip.compress(b"\x00\x00\x08\x01\x00\x00\x00\x09only", mtime=0),
         idx(torch.ones(4, dtype=torch.uint8))[:-9],
     ],
+    ids=["not gzip", "empty", "header only", "not of bytes", "cut short inside", "cut short"],
 )
 def test_idx_files_that_are_none_are_refused_by_name(content: bytes) -> None:
     with pytest.raises(DataError, match=r"^labels\.gz is not "):
