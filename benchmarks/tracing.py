@@ -54,7 +54,7 @@ def main() -> None:
     for name, build in (("ResNet-18", resnet18), ("ResNet-50", resnet50), ("DenseNet-201", DenseNet)):
         model = build().eval()
         network = dh.trace(model, x)
-        exporting = seconds(lambda model=model: trace_program(model, x, 0, dynamic=False))
+        exporting = seconds(lambda model=model: trace_program(model, x, 0, free=None))
         labelling = seconds(lambda network=network: find_units(network.static.graph, network.state()))
         both = seconds(lambda model=model: dh.trace(model, x))
         other = peer(model, x)

@@ -72,6 +72,7 @@ class Pruned:
         return save(folder, self.model, self.surgery, self.report.to_dict())
 
 
+@torch.inference_mode(False)
 def prune(
     model_or_network: nn.Module | Network,
     data: Iterable[Any],

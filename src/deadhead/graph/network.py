@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -15,7 +15,7 @@ from deadhead.graph.containers import Call, Structure, as_call, take
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.ops.registry import has_rule, where
 from deadhead.graph.rows import RowLayout, measure_rows
-from deadhead.graph.trace import PREFIX, batch_size, rows_of, trace_program, untouched
+from deadhead.graph.trace import PREFIX, batch_size, has_rows, rows_of, trace_program, untouched
 from deadhead.graph.units import Group, Units, find_units
 from deadhead.graph.unregistered import unregistered
 
@@ -51,11 +51,12 @@ class Network:
         self.module = module
         self.batch_axis = batch_axis
         self.difference = 0.0
-        program, output, tensors = trace_program(module, inputs, batch_axis, dynamic=False)
+        program, output, tensors = trace_program(module, inputs, batch_axis, free=None)
         self.example = [tensor.detach().clone() for tensor in tensors]
         self._call = take(as_call(inputs))[1]
         self._static = self._traced(program, output)
         self._replayable: dict[tuple[Any, ...], Traced] = {}
+        self._flexible: list[tuple[tuple[Any, ...], Traced]] = []
         self._vanished: dict[str, str] = {}
         self._shapes = {name: tuple(tensor.shape) for name, tensor in self.state().items()}
 
@@ -102,21 +103,37 @@ class Network:
         return tuple(g for g in self.groups if (not only or matches(g, only)) and not matches(g, exclude))
 
     def traced(self, tensors: Sequence[Tensor]) -> Traced:
-        """The graph that can be replayed with any number of rows of inputs shaped like `tensors`."""
+        """The graph that can be replayed with any number of rows of inputs shaped like `tensors`.
+
+        Axes whose sizes were seen to vary (a sequence, say) stay free in one graph where the model can be traced so;
+        else there is a graph for each set of sizes.
+        """
         self._refuse_stale()
         key = self._key(tensors)
-        if key not in self._replayable:
-            example = list(tensors)
-            inputs = self._call.fill(example)
-            program, output, used = trace_program(self.module, Call(*inputs), self.batch_axis, dynamic=True)
-            traced = self._traced(program, output)
-            self._check(traced, used)
-            self._compare_units(traced)
-            traced = replace(
-                traced, rows=measure_rows(traced.graph, traced.units, used, self.batch_axis, self.frozen_state())
-            )
-            self._replayable[key] = traced
+        if key in self._replayable:
+            return self._replayable[key]
+        for pattern, traced in self._flexible:
+            if _fits(key, pattern):
+                return traced
+        varied = [_varied(key, other) for other in self._replayable]
+        for free in (each for each in varied if each is not None):
+            try:
+                traced = self._replay_graph(tensors, free)
+            except TraceError:
+                continue
+            self._flexible.append((_pattern(key, free), traced))
+            return traced
+        self._replayable[key] = self._replay_graph(tensors, [()] * len(tensors))
         return self._replayable[key]
+
+    def _replay_graph(self, tensors: Sequence[Tensor], free: Sequence[Collection[int]]) -> Traced:
+        inputs = self._call.fill(list(tensors))
+        program, output, used = trace_program(self.module, Call(*inputs), self.batch_axis, free)
+        traced = self._traced(program, output)
+        self._check(traced, used, free)
+        self._compare_units(traced)
+        rows = measure_rows(traced.graph, traced.units, used, self.batch_axis, self.frozen_state())
+        return replace(traced, rows=rows)
 
     def _key(self, tensors: Sequence[Tensor]) -> tuple[Any, ...]:
         rows = batch_size(list(tensors), self.batch_axis)
@@ -164,21 +181,21 @@ class Network:
         with untouched(module):
             return module(*args, **kwargs)
 
-    def _check(self, traced: Traced, tensors: list[Tensor]) -> None:
+    def _check(self, traced: Traced, tensors: list[Tensor], free: Sequence[Collection[int]]) -> None:
         """The batch axis must be free, and graph and module must agree at 1, 2 and 3 rows."""
         name = type(self.module).__name__
         rows = batch_size(tensors, self.batch_axis)
-        for node in traced.graph.inputs:
+        for node, example, axes in zip(traced.graph.inputs, tensors, free, strict=True):
             value = node.meta["val"]
-            example = tensors[traced.graph.inputs.index(node)]
-            if example.dim() > self.batch_axis and example.shape[self.batch_axis] == rows:
-                size = value.shape[self.batch_axis]
-                if not isinstance(size, torch.SymInt) or not _is_free(size):
-                    raise TraceError(
-                        f"{name} has its batch size baked in: axis {self.batch_axis} of its inputs cannot vary"
-                        f"{_suspect(traced.graph, rows)}; look for int(x.size(0)), len(x), a literal batch size or an "
-                        "if on it in forward, or set batch_axis."
-                    )
+            if has_rows(example, self.batch_axis, rows) and not _is_free(value.shape[self.batch_axis]):
+                raise TraceError(
+                    f"{name} has its batch size baked in: axis {self.batch_axis} of its inputs cannot vary"
+                    f"{_suspect(traced.graph, rows)}; look for int(x.size(0)), len(x), a literal batch size or an if "
+                    "on it in forward, or set batch_axis."
+                )
+            for axis in axes:
+                if not _is_free(value.shape[axis]):
+                    raise TraceError(f"{name} has the size of axis {axis} of its inputs baked in.")
         state = self.frozen_state()
         for rows in (1, 2, 3):
             index = torch.arange(rows) % batch_size(tensors, self.batch_axis)
@@ -233,6 +250,35 @@ class Network:
     __repr__ = __str__
 
 
+def _varied(key: tuple[Any, ...], other: tuple[Any, ...]) -> list[tuple[int, ...]] | None:
+    """For each input, the axes along which two sets of sizes differ; None where more than sizes does."""
+    if len(key) != len(other):
+        return None
+    free = []
+    for (dtype, shape), (other_dtype, other_shape) in zip(key, other, strict=True):
+        if dtype != other_dtype or len(shape) != len(other_shape):
+            return None
+        free.append(tuple(axis for axis in range(len(shape)) if shape[axis] != other_shape[axis]))
+    return free
+
+
+def _pattern(key: tuple[Any, ...], free: Sequence[Collection[int]]) -> tuple[Any, ...]:
+    """A key with its free axes left open."""
+    return tuple(
+        (dtype, tuple(None if axis in axes else size for axis, size in enumerate(shape)))
+        for (dtype, shape), axes in zip(key, free, strict=True)
+    )
+
+
+def _fits(key: tuple[Any, ...], pattern: tuple[Any, ...]) -> bool:
+    varied = _varied(key, pattern)
+    return varied is not None and all(
+        pattern[place][1][axis] is None and key[place][1][axis] > 1
+        for place, axes in enumerate(varied)
+        for axis in axes
+    )
+
+
 def _suspect(graph: Graph, rows: int) -> str:
     """The first op that was given the number of rows as a number, with its line, for people."""
     for node in graph.calls:
@@ -244,7 +290,10 @@ def _suspect(graph: Graph, rows: int) -> str:
     return "".join(f" (perhaps by {where(node)})" for node in graph.calls if not has_rule(node))[:120]
 
 
-def _is_free(size: torch.SymInt) -> bool:
+def _is_free(size: Any) -> bool:
+    """Whether a traced size can be anything from 2 on."""
+    if not isinstance(size, torch.SymInt):
+        return False
     bounds = size.node.shape_env.bound_sympy(size.node.expr)
     return bool(bounds.lower <= 2 and bounds.upper > 2**31)
 

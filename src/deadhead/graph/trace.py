@@ -6,7 +6,7 @@ import contextlib
 import inspect
 import traceback
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -87,6 +87,11 @@ def batch_size(tensors: list[Tensor], axis: int) -> int:
     return next((t.shape[axis] for t in tensors if t.dim() > axis), 1)
 
 
+def has_rows(tensor: Tensor, axis: int, rows: int) -> bool:
+    """Whether a tensor has the batch axis with so many rows."""
+    return tensor.dim() > axis and tensor.shape[axis] == rows
+
+
 def rows_of(tensors: list[Tensor], axis: int, index: Tensor) -> list[Tensor]:
     """The rows `index` of each tensor that has the batch axis."""
     rows = batch_size(tensors, axis)
@@ -96,9 +101,13 @@ def rows_of(tensors: list[Tensor], axis: int, index: Tensor) -> list[Tensor]:
 
 
 def trace_program(
-    module: nn.Module, inputs: Any, batch_axis: int, dynamic: bool
+    module: nn.Module, inputs: Any, batch_axis: int, free: Sequence[Collection[int]] | None
 ) -> tuple[ExportedProgram, Structure, list[Tensor]]:
-    """Export `module`; the program, the structure of its output, and the tensors it was traced with."""
+    """Export `module`; the program, the structure of its output, and the tensors it was traced with.
+
+    `free` gives for each input tensor the axes whose sizes stay free beside the batch axis; None fixes all sizes, the
+    batch's too.
+    """
     tensors, structure = take(as_call(inputs))
     if not tensors:
         raise TraceError("The example inputs hold no tensor; give the inputs that the model is called with.")
@@ -108,10 +117,11 @@ def trace_program(
     wrapper = Positional(module, structure, outputs.append)
     rows = batch_size(tensors, batch_axis)
     shapes = None
-    if dynamic:
+    if free is not None:
         shapes = (
             tuple(
-                {batch_axis: Dim.AUTO} if t.dim() > batch_axis and t.shape[batch_axis] == rows else {} for t in tensors
+                dict.fromkeys({*axes, *([batch_axis] if has_rows(t, batch_axis, rows) else [])}, Dim.AUTO)
+                for t, axes in zip(tensors, free, strict=True)
             ),
         )
     with untouched(module):
@@ -132,6 +142,7 @@ def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], sh
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
+        warnings.filterwarnings("ignore", message=".*assigned during export.*")
         return export(module, args, kwargs, dynamic_shapes=shapes, strict=False)
 
 

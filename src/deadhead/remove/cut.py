@@ -48,20 +48,25 @@ def cuttable(
 def _trials(network: Network, groups: Sequence[Group], example: Batch) -> str | None:
     """Why one of several cuts of these groups is not right, or None where all are.
 
-    First every other unit, the first ones, and random ones go from all groups: a forward that halves an axis follows
-    the first, one that counts from the front the second. Then, for any two groups, there is a cut of one without the
-    other: they may have been equal in number only by chance.
+    First every other unit, the first ones, random ones and all but one go from all groups: a forward that halves an
+    axis follows the first, one that counts from the front the second, and rounding hides what a single unit does. Then,
+    for any two groups, there is a cut of one without the other: they may have been equal in number only by chance.
     """
     generator = torch.Generator().manual_seed(0)
+
+    def draw(part: Sequence[Group], most: bool) -> Plan:
+        return plan_of([(group.name, unit) for group in part for unit in _some(group.size, most, generator)])
+
     plans = [
         plan_of([(group.name, unit) for group in groups for unit in range(0, group.size - 1, 2)]),
         plan_of([(group.name, unit) for group in groups for unit in range((group.size + 2) // 3)]),
-        plan_of([(group.name, unit) for group in groups for unit in _some(group.size, generator)]),
+        draw(groups, most=False),
+        draw(groups, most=True),
     ]
     for bit in range((len(groups) - 1).bit_length()):
         for side in (0, 1):
             part = [group for place, group in enumerate(groups) if place >> bit & 1 == side]
-            plans.append(plan_of([(group.name, unit) for group in part for unit in _some(group.size, generator)]))
+            plans += [draw(part, most=False), draw(part, most=True)]
     for plan in plans:
         reason = _trial(network, plan, example)
         if reason is not None:
@@ -69,9 +74,9 @@ def _trials(network: Network, groups: Sequence[Group], example: Batch) -> str | 
     return None
 
 
-def _some(size: int, generator: torch.Generator) -> list[int]:
-    """At least one of `size` units, and not all."""
-    count = 1 + int(torch.randint(size - 1, (), generator=generator))
+def _some(size: int, most: bool, generator: torch.Generator) -> list[int]:
+    """At least one of `size` units, and not all; all but one with `most`."""
+    count = size - 1 if most else 1 + int(torch.randint(size - 1, (), generator=generator))
     return [int(unit) for unit in torch.randperm(size, generator=generator)[:count]]
 
 

@@ -124,6 +124,7 @@ def as_network(model: nn.Module | Network, batches: Sequence[Batch]) -> Network:
     return network
 
 
+@torch.inference_mode(False)
 def score(
     model_or_network: nn.Module | Network,
     data: Iterable[Any],
