@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import inspect
+import logging
 import traceback
 import warnings
 from collections.abc import Callable, Collection, Iterator, Sequence
@@ -138,7 +139,16 @@ def trace_program(
 
 
 def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> ExportedProgram:
-    """torch.export without the warnings that it gives about its own insides."""
+    """torch.export without the warnings and log lines that it gives about its own insides: errors come as errors."""
+    disabled = logging.root.manager.disable
+    logging.disable(logging.ERROR)
+    try:
+        return _export_aloud(module, args, kwargs, shapes)
+    finally:
+        logging.disable(disabled)
+
+
+def _export_aloud(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> ExportedProgram:
     with warnings.catch_warnings():
         warnings.simplefilter("ignore", FutureWarning)
         warnings.simplefilter("ignore", DeprecationWarning)
