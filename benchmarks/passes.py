@@ -30,7 +30,7 @@ from deadhead.scores.criterion import ask
 from deadhead.statistics import grams
 
 RUNS = 3
-BATCH = 128
+BATCH = 256
 ROWS = 512
 
 

@@ -7,6 +7,7 @@ import torch
 from torch import Tensor, nn
 
 import deadhead as dh
+from deadhead import statistics
 from deadhead.calibration import read
 from deadhead.gates import Gates
 from deadhead.losses import as_loss
@@ -96,3 +97,8 @@ def test_products_of_half_precision_are_taken_in_float32() -> None:
     columns = torch.cat([unfolded(model[2], value) for value in inputs_of(model, "2", data)], 1).double()
     exact = columns.transpose(1, 2) @ columns
     assert (found.gram[:, :-1, :-1] - exact).abs().max() < 1e-5 * exact.abs().max()
+
+
+def test_products_of_many_columns_are_those_of_the_whole_matrix() -> None:
+    wide = torch.randn(2, 30, 2 * statistics.PANEL + 5, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(statistics.squares_of(wide), wide.transpose(1, 2) @ wide, rtol=1e-12, atol=1e-12)

@@ -14,7 +14,7 @@ LINEAR = ("linear", "mm", "addmm", "matmul")
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
 WIDE = 256
 """Consumers with more columns than this are sampled: full sums of products would cost many times the network."""
-COST = 1.0
+COST = 0.5
 """What the sums of a sampled consumer may cost, as a multiple of its own forward pass."""
 
 

@@ -14,6 +14,9 @@ from deadhead.gates import Gates
 from deadhead.graph.units import Group
 from deadhead.progress import Progress, track
 
+PANEL = 768
+"""Columns whose products are computed at once."""
+
 
 @dataclass
 class Moments:
@@ -137,7 +140,7 @@ def regression(intact: Gates, gates: Gates, weight: str, matrix: Tensor, batches
             wide = with_one(kept)
             wanted = read.to(wide.dtype) @ matrix.to(wide.dtype).transpose(-1, -2)
             added = Regression(
-                (wide.transpose(-1, -2) @ wide).double(),
+                squares_of(wide).double(),
                 (wanted.transpose(-1, -2) @ wide).double(),
                 wanted.square().sum(dtype=torch.float64).item(),
                 wide.shape[1],
@@ -157,7 +160,7 @@ def grams(
         read = columns(node, value, gates.state[weight].shape, turn)
         if read is not None:
             wide = with_one(read)
-            products = wide.transpose(-1, -2) @ wide
+            products = squares_of(wide)
             have = found.get(weight)
             found[weight] = (
                 (products.double(), wide.shape[1])
@@ -174,6 +177,20 @@ def with_one(read: Tensor) -> Tensor:
     """The columns and a one, in float32 at least."""
     read = read.float() if read.dtype in (torch.bfloat16, torch.float16) else read
     return torch.cat([read, read.new_ones((*read.shape[:-1], 1))], -1)
+
+
+def squares_of(wide: Tensor) -> Tensor:
+    """`A^T A` for (groups, rows, n) columns; of wide matrices only one half is computed, and mirrored."""
+    n = wide.shape[-1]
+    if n <= PANEL:
+        return wide.transpose(-1, -2) @ wide
+    result = wide.new_empty(*wide.shape[:-2], n, n)
+    for start in range(0, n, PANEL):
+        end = min(start + PANEL, n)
+        block = wide[..., start:end].transpose(-1, -2) @ wide[..., start:]
+        result[..., start:end, start:] = block
+        result[..., end:, start:end] = block[..., end - start :].transpose(-1, -2)
+    return result
 
 
 def _each_once(
