@@ -116,7 +116,9 @@ def test_nothing_below_the_report_prints_or_draws(name: str) -> None:
             assert node.func.id not in ("print", "input", "breakpoint"), f"{name}, line {node.lineno}"
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
-            drawing = {"rich", "typer", "matplotlib", "plotly", "tqdm", "logging"}
+            drawing = {"rich", "typer", "matplotlib", "plotly", "tqdm"}
+            if name != "deadhead.graph.trace":  # which silences torch's own log
+                drawing.add("logging")
             assert not drawing & {each.split(".")[0] for each in names}, f"{name}, line {node.lineno}"
 
 
