@@ -63,9 +63,3 @@ def verify(gated: Gated, pruned: nn.Module, batches: Sequence[Batch], progress: 
 
 def floats(outputs: object) -> list[Tensor]:
     return [tensor for tensor in take(outputs, opaque=True)[0] if tensor.is_floating_point()]
-
-
-def moved(found: object, expected: object) -> float:
-    """The largest relative difference between two outputs."""
-    pairs = zip(floats(found), floats(expected), strict=True)
-    return max((relative_difference(a, b) for a, b in pairs), default=0.0)
