@@ -30,7 +30,7 @@ from deadhead.scores.criterion import ask
 from deadhead.statistics import grams
 
 RUNS = 3
-BATCH = 256
+BATCH = 128
 ROWS = 512
 
 

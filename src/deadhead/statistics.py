@@ -50,20 +50,45 @@ class Regression:
     energy: float
     count: int
 
-    def plus(self, other: Regression) -> Regression:
-        """The sums of both; this one's tensors are reused."""
-        return Regression(
-            self.gram.add_(other.gram),
-            self.cross.add_(other.cross),
-            self.energy + other.energy,
-            self.count + other.count,
-        )
-
     def error(self, weights: Tensor) -> float:
         """`E |W a~ - y|^2 / E |y|^2` for W of shape (g, o, n + 1)."""
         gram, cross = self.gram.to(weights), self.cross.to(weights)
         squares = torch.einsum("goi,gij,goj->", weights, gram, weights) - 2 * (weights * cross).sum()
         return max((squares.item() + self.energy) / max(self.energy, 1e-300), 0.0)
+
+
+class Products:
+    """`sum b^T a` over batches of rows: (groups, rows, m) of b with (groups, rows, n) of a, b being a where not given.
+
+    Rows wait until there are as many as columns: then their products, in their own precision, cost no more to add to
+    the sums in float64 than to make, whatever the batch. Memory is that of the sums.
+    """
+
+    def __init__(self) -> None:
+        self.total: Tensor | None = None
+        self._waiting: list[tuple[Tensor, Tensor | None]] = []
+        self._rows = 0
+
+    def add(self, a: Tensor, b: Tensor | None = None) -> None:
+        self._waiting.append((a, b))
+        self._rows += a.shape[1]
+        if self._rows >= a.shape[-1]:
+            self._multiply()
+
+    def sum(self) -> Tensor:
+        """The sums of all rows that were added; at least one must have been."""
+        self._multiply()
+        assert self.total is not None, "no rows were added"
+        return self.total
+
+    def _multiply(self) -> None:
+        if not self._waiting:
+            return
+        a = torch.cat([a for a, _ in self._waiting], 1)
+        given = [b for _, b in self._waiting if b is not None]
+        products = torch.cat(given, 1).transpose(-1, -2) @ a if given else squares_of(a)
+        self._waiting, self._rows = [], 0
+        self.total = products.double() if self.total is None else self.total.add_(products)
 
 
 def flat_columns(value: Tensor, axis: int) -> Tensor:
@@ -126,10 +151,9 @@ def regression(intact: Gates, gates: Gates, weight: str, matrix: Tensor, batches
     what they read behind `gates`. `matrix` is the weight as (groups, outputs, columns).
 
     One pass over the data for each of the two networks, up to the last of the consumers; wide consumers are read on
-    grids of positions (`columns`). Products of a batch are in its own precision, sums over batches in float64; a
-    weight that is used more than once sums over its uses. None where a consumer is neither linear nor convolutional.
+    grids of positions (`columns`). Products are in the precision of the activations, sums in float64; a weight that is used more than once sums over its uses. None where a consumer is neither linear nor convolutional.
     """
-    total: Regression | None = None
+    gram, cross, energy, count = Products(), Products(), 0.0, 0
     shape = gates.state[weight].shape
     for turn, batch in enumerate(batches):
         before, after = _reads(intact, weight, batch), _reads(gates, weight, batch)
@@ -139,14 +163,11 @@ def regression(intact: Gates, gates: Gates, weight: str, matrix: Tensor, batches
                 return None
             wide = with_one(kept)
             wanted = read.to(wide.dtype) @ matrix.to(wide.dtype).transpose(-1, -2)
-            added = Regression(
-                squares_of(wide).double(),
-                (wanted.transpose(-1, -2) @ wide).double(),
-                wanted.square().sum(dtype=torch.float64).item(),
-                wide.shape[1],
-            )
-            total = added if total is None else total.plus(added)
-    return total
+            gram.add(wide)
+            cross.add(wide, wanted)
+            energy += wanted.square().sum(dtype=torch.float64).item()
+            count += wide.shape[1]
+    return Regression(gram.sum(), cross.sum(), energy, count) if count else None
 
 
 def grams(
@@ -154,23 +175,18 @@ def grams(
 ) -> dict[str, tuple[Tensor, int]]:
     """`sum a~ a~^T` and its number of terms at the consumers of each weight, all in one forward pass over the data;
     wide consumers are read on grids of positions (`columns`)."""
-    found: dict[str, tuple[Tensor, int]] = {}
+    found: dict[str, Products] = {}
+    counts: dict[str, int] = {}
 
     def look(weight: str, node: fx.Node, value: Tensor, turn: int) -> None:
         read = columns(node, value, gates.state[weight].shape, turn)
         if read is not None:
-            wide = with_one(read)
-            products = squares_of(wide)
-            have = found.get(weight)
-            found[weight] = (
-                (products.double(), wide.shape[1])
-                if have is None
-                else (have[0].add_(products), have[1] + wide.shape[1])
-            )
+            found.setdefault(weight, Products()).add(with_one(read))
+            counts[weight] = counts.get(weight, 0) + read.shape[1]
 
     for turn, batch in enumerate(track(progress, "statistics", batches)):
         _each_once(gates, weights, batch, lambda weight, node, value, turn=turn: look(weight, node, value, turn))  # type: ignore[misc]
-    return found
+    return {weight: (products.sum(), counts[weight]) for weight, products in found.items()}
 
 
 def with_one(read: Tensor) -> Tensor:
