@@ -151,7 +151,8 @@ def regression(intact: Gates, gates: Gates, weight: str, matrix: Tensor, batches
     what they read behind `gates`. `matrix` is the weight as (groups, outputs, columns).
 
     One pass over the data for each of the two networks, up to the last of the consumers; wide consumers are read on
-    grids of positions (`columns`). Products are in the precision of the activations, sums in float64; a weight that is used more than once sums over its uses. None where a consumer is neither linear nor convolutional.
+    grids of positions (`columns`). Products are in the precision of the activations, sums in float64; a weight that is
+    used more than once sums over its uses. None where a consumer is neither linear nor convolutional.
     """
     gram, cross, energy, count = Products(), Products(), 0.0, 0
     shape = gates.state[weight].shape
