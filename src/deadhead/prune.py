@@ -21,6 +21,7 @@ from deadhead.calibration import calibrate, count, read
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network
 from deadhead.graph.trace import export_as_is
+from deadhead.graph.units import Group
 from deadhead.losses import as_loss
 from deadhead.progress import Progress
 from deadhead.record import GroupRecord, Report
@@ -39,6 +40,7 @@ from deadhead.select.budget import Budget, budget_of, budgets_of
 from deadhead.select.plan import Plan, Sizes
 from deadhead.select.ranking import Rules, overall, per_group
 from deadhead.select.schedule import in_rounds
+from deadhead.select.ties import choose_tied, counted
 
 
 @dataclass(frozen=True)
@@ -144,7 +146,8 @@ def prune(
         if optimizer is not None:
             check_optimizer(optimizer, network.module)
         candidates = network.select(_patterns(only), _patterns(exclude))
-        groups, left = cuttable(network, candidates, progress)
+        cutting = cuttable(network, candidates, progress)
+        groups, left = cutting.groups, cutting.left
         if not groups:
             raise CutError(_nothing(network, left))
     question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress)
@@ -157,17 +160,20 @@ def prune(
         state, closed = so_far.full_state(network), plan.alpha(groups)
         return ask(replace(question, state=state, added=so_far.added, closed=closed), criterion)
 
-    def choose(saliencies: Mapping[str, Tensor], share: float) -> Plan:
-        if budget.kind == "params":
-            return overall(groups, saliencies, budget, sizes.parameters, rules, share)
-        if scope == "all":
-            return overall(groups, saliencies, budget, sizes.units, rules, share)
+    def choose_from(free: Sequence[Group], saliencies: Mapping[str, Tensor], share: float) -> Plan:
+        if budget.kind == "params" or scope == "all":
+            size = sizes.parameters if budget.kind == "params" else sizes.units
+            left_of = lambda removed: size(counted(removed, cutting.ties))  # noqa: E731
+            return overall(free, saliencies, budget, left_of, rules, share)
         shares = (
-            budgets_of(units, groups, lambda pattern: network.select([pattern]))
+            budgets_of(units, free, lambda pattern: network.select([pattern]))
             if isinstance(units, Mapping)
-            else {group.name: budget for group in groups}
+            else {group.name: budget for group in free}
         )
-        return per_group(groups, saliencies, shares, rules, share)
+        return per_group(free, saliencies, shares, rules, share)
+
+    def choose(saliencies: Mapping[str, Tensor], share: float) -> Plan:
+        return choose_tied(groups, saliencies, cutting.ties, lambda free, shown: choose_from(free, shown, share))
 
     with clock("score and select"):
         plan = in_rounds(rounds, ask_again, choose)
@@ -180,7 +186,7 @@ def prune(
     with clock("compensate"):
         compensation = take_over(network, groups, plan, calibration, compensate, progress)
     with clock("cut"):
-        smaller = cut(network, plan, compensation)
+        smaller = cut(network, plan, compensation, cutting.repairs)
     with clock("verify"):
         try:
             difference = verify(Gated(network, plan, compensation), smaller, batches, progress)
@@ -200,7 +206,7 @@ def prune(
         total = sum(group.size for group in network.groups)
         before = measure(network, network.module, total, asked, unseen, progress)
         after = measure(network, smaller, total - plan.count, asked, unseen, progress)
-    surgery = surgery_of(network, plan, compensation)
+    surgery = surgery_of(network, plan, compensation, cutting.repairs)
     model, trainer = smaller, None
     if inplace:
         model, trainer = network.module, optimizer

@@ -24,7 +24,7 @@ from deadhead.errors import DeadheadError
 from deadhead.graph.network import Network
 from deadhead.graph.units import Group
 from deadhead.remove.compensate import Compensation
-from deadhead.remove.cut import cut, cuttable
+from deadhead.remove.cut import Cutting, cut, cuttable
 from deadhead.remove.verify import Gated
 from deadhead.select.plan import Plan, plan_of
 
@@ -71,15 +71,15 @@ def examine(spec: Spec, plans: int = 4, seed: int = 0) -> list[Outcome]:
         step = "groups"
         consistent(network)
         step = "trial"
-        groups, left = cuttable(network, network.groups)
-        unexplained = () if model.rigid else tuple(f"{name}: {why}" for name, why in left.items())
-        if not groups:
-            assert_told(left)
-            return [Outcome("whole", next(iter(left.values())), 0, unexplained)] * plans
+        cutting = cuttable(network, network.groups)
+        unexplained = () if model.rigid else tuple(f"{name}: {why}" for name, why in cutting.left.items())
+        if not cutting.groups:
+            assert_told(cutting.left)
+            return [Outcome("whole", next(iter(cutting.left.values())), 0, unexplained)] * plans
         outcomes = []
         for number in range(plans):
             step = f"plan {number}"
-            outcomes.append(_case(spec, network, groups, random.Random(f"{seed} {number}"), unexplained))
+            outcomes.append(_case(spec, network, cutting, random.Random(f"{seed} {number}"), unexplained))
             unexplained = ()
         step = "after"
         unchanged(model, before)
@@ -94,21 +94,19 @@ def examine(spec: Spec, plans: int = 4, seed: int = 0) -> list[Outcome]:
         return [Outcome("crashed", f"{step}: {type(error).__name__}: {first_line(error)} ({place_of(error)})")]
 
 
-def _case(
-    spec: Spec, network: Network, groups: tuple[Group, ...], dice: random.Random, unexplained: tuple[str, ...]
-) -> Outcome:
+def _case(spec: Spec, network: Network, cutting: Cutting, dice: random.Random, unexplained: tuple[str, ...]) -> Outcome:
     inputs = inputs_of(spec, ROWS, seed=dice.randrange(10**6))
     batch = Batch(inputs, None, None, ROWS)
     intact = tensors_of(network.run_module(inputs))
     for _ in range(TRIES):
-        plan = random_plan(groups, dice)
+        plan = random_plan(cutting, dice)
         gated = tensors_of(Gated(network, plan).outputs(batch))
         if far(gated, intact) > LEAST_MOVE:
             break
     else:
         return Outcome("weak", "no plan moved the output", 0, unexplained)
     shown = ", ".join(f"{name}: {gone.tolist()}" for name, gone in plan.removed.items())
-    pruned = cut(network, plan)
+    pruned = cut(network, plan, repairs=cutting.repairs)
     agree(tensors_of(network.run_module(inputs, pruned)), gated, f"cut against gated, without {shown}")
     noisy = Gated(network, plan, Compensation(state=noise(network, plan, dice.randrange(10**6))))
     agree(tensors_of(noisy.outputs(batch)), gated, f"noise in removed slices moves the gated original, {shown}")
@@ -122,10 +120,17 @@ def _case(
     return Outcome("verified", "", plan.count, unexplained)
 
 
-def random_plan(groups: tuple[Group, ...], dice: random.Random) -> Plan:
-    """Some units of some groups, at least one and never all."""
-    chosen = dice.sample(groups, dice.randint(1, len(groups)))
-    return plan_of([(g.name, unit) for g in chosen for unit in dice.sample(range(g.size), dice.randint(1, g.size - 1))])
+def random_plan(cutting: Cutting, dice: random.Random) -> Plan:
+    """Some units of some groups, at least one and never all; of tied groups equally many."""
+    tied = {name for tie in cutting.ties for name in tie}
+    items = list(cutting.ties) + [(group.name,) for group in cutting.groups if group.name not in tied]
+    sizes = {group.name: group.size for group in cutting.groups}
+    order = []
+    for item in dice.sample(items, dice.randint(1, len(items))):
+        size = sizes[item[0]]
+        count = dice.randint(1, size - 1)
+        order += [(name, unit) for name in item for unit in dice.sample(range(size), count)]
+    return plan_of(order)
 
 
 def tensors_of(outputs: Any) -> list[Tensor]:

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+import itertools
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
 
 import torch
 from torch import nn
@@ -15,98 +17,176 @@ from deadhead.graph.units import Group
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation
 from deadhead.remove.program import rewrites, settings_of
+from deadhead.remove.repair import Repair, Repairer, settings_for
 from deadhead.remove.surgery import Surgery, copy_of, operate, owner_of, pick, surgery_for
-from deadhead.remove.verify import Gated, tolerance_of, verify
+from deadhead.remove.verify import PROOF, Gated, tolerance_of, verify
 from deadhead.select.plan import Plan, plan_of
 
-PROOF_FACTOR = 10.0
-"""A trial cut may differ by this many times verify's tolerance: a wrong cut differs by far more, rounding by less."""
+
+@dataclass(frozen=True)
+class Cutting:
+    """What can be cut from the user's class: the groups, for each other one why it is `left` whole, the numbers of the
+    class that follow (`repairs`), and groups that can only lose the same number of units (`ties`)."""
+
+    groups: tuple[Group, ...]
+    left: dict[str, str] = field(default_factory=dict)
+    repairs: tuple[Repair, ...] = ()
+    ties: tuple[tuple[str, ...], ...] = ()
 
 
-def cuttable(
-    network: Network, groups: Sequence[Group], progress: Progress | None = None
-) -> tuple[tuple[Group, ...], dict[str, str]]:
-    """The groups that can be cut from the user's class, shown by cutting units of each on a copy and running it; and
-    for each other group the reason why it is left whole."""
+Item = tuple[Group, ...]
+"""A group, or several that lose the same number of units."""
+
+
+def cuttable(network: Network, groups: Sequence[Group], progress: Progress | None = None) -> Cutting:
+    """What can be cut from the user's class, shown by cutting units of each group on a copy and running it.
+
+    Where the class does not follow by itself, the numbers that its forward reads are repaired, group by group, and the
+    whole is shown again; what still fails is left whole, with the reason.
+    """
     example = Batch(network.example_call(), None, None, batch_size(network.example, network.batch_axis))
-    if not groups or _trials(network, groups, example) is None:
-        return tuple(groups), {}
-    good: list[Group] = []
+    if not groups or _trials(network, [(group,) for group in groups], example, {}) is None:
+        return Cutting(tuple(groups))
+    repairer = Repairer(network)
+    repairs: dict[Item, list[Repair]] = {}
     left: dict[str, str] = {}
     for group in track(progress, "trial cuts", groups):
-        reason = _trials(network, [group], example)
-        if reason is None:
-            good.append(group)
-        else:
+        found, reason = repairer.find([group])
+        if found is None:
             left[group.name] = reason
-    while len(good) > 1 and (reason := _trials(network, good, example)) is not None:
-        group = good.pop()
-        left[group.name] = f"it cannot be cut together with the other groups: {reason}"
-    return tuple(good), left
+        else:
+            repairs[(group,)] = found
+    for item in _together(repairer, [group for group in groups if group.name in left]):
+        if not any(group.name in left and (group,) in repairs for group in item):
+            found, _ = repairer.find(item)
+            if found is not None and all(group.name in left for group in item):
+                repairs[item] = found
+                for group in item:
+                    del left[group.name]
+    _prove(network, repairer, repairs, left, example)
+    good = {group.name for item in repairs for group in item}
+    return Cutting(
+        tuple(group for group in groups if group.name in good),
+        left,
+        tuple(repair for found in repairs.values() for repair in found),
+        tuple(tuple(group.name for group in item) for item in repairs if len(item) > 1),
+    )
 
 
-def _trials(network: Network, groups: Sequence[Group], example: Batch) -> str | None:
+def _together(repairer: Repairer, failed: Sequence[Group]) -> list[Item]:
+    """Groups of one home and one size that cannot be cut alone: all of them, and any two."""
+    homes: dict[tuple[str, int], list[Group]] = {}
+    for group in failed:
+        for home in repairer.homes([group])[:1]:
+            homes.setdefault((home, group.size), []).append(group)
+    found: list[Item] = []
+    for members in homes.values():
+        if len(members) > 2:
+            found.append(tuple(members))
+        if len(members) <= 8:
+            found += itertools.combinations(members, 2)
+    return found
+
+
+def _prove(
+    network: Network,
+    repairer: Repairer,
+    repairs: dict[Item, list[Repair]],
+    left: dict[str, str],
+    example: Batch,
+) -> None:
+    """Show that what was repaired home by home is right in the whole network; drop what is not."""
+    if not repairs or _trials(network, list(repairs), example, repairs) is None:
+        return
+    for item in list(repairs):
+        reason = _trials(network, [item], example, repairs)
+        if reason is not None:
+            found, _ = repairer.find(item, above=1)
+            if found is not None:
+                repairs[item] = found
+                reason = _trials(network, [item], example, repairs)
+        if reason is not None:
+            del repairs[item]
+            left.update((group.name, reason) for group in item)
+    while len(repairs) > 1 and (reason := _trials(network, list(repairs), example, repairs)) is not None:
+        item = list(repairs)[-1]
+        del repairs[item]
+        left.update((group.name, f"it cannot be cut together with the other groups: {reason}") for group in item)
+
+
+def _trials(
+    network: Network, items: Sequence[Item], example: Batch, repairs: Mapping[Item, Sequence[Repair]]
+) -> str | None:
     """Why one of several cuts of these groups is not right, or None where all are.
 
     First every other unit, the first ones, random ones and all but one go from all groups: a forward that halves an
     axis follows the first, one that counts from the front the second, and rounding hides what a single unit does. Then,
-    for any two groups, there is a cut of one without the other: they may have been equal in number only by chance.
+    for any two groups that are not tied, there is a cut of one without the other: they may have been equal in number
+    only by chance.
     """
     generator = torch.Generator().manual_seed(0)
+    groups = [group for item in items for group in item]
+    repair = [each for item in items for each in repairs.get(item, ())]
 
-    def draw(part: Sequence[Group], most: bool) -> Plan:
-        return plan_of([(group.name, unit) for group in part for unit in _some(group.size, most, generator)])
+    def draw(part: Sequence[Item], most: bool) -> Plan:
+        order = []
+        for item in part:
+            size = item[0].size
+            count = size - 1 if most else 1 + int(torch.randint(size - 1, (), generator=generator))
+            order += [
+                (group.name, int(unit)) for group in item for unit in torch.randperm(size, generator=generator)[:count]
+            ]
+        return plan_of(order)
 
     plans = [
         plan_of([(group.name, unit) for group in groups for unit in range(0, group.size - 1, 2)]),
         plan_of([(group.name, unit) for group in groups for unit in range((group.size + 2) // 3)]),
-        draw(groups, most=False),
-        draw(groups, most=True),
+        draw(items, most=False),
+        draw(items, most=True),
     ]
-    for bit in range((len(groups) - 1).bit_length()):
+    for bit in range((len(items) - 1).bit_length()):
         for side in (0, 1):
-            part = [group for place, group in enumerate(groups) if place >> bit & 1 == side]
+            part = [item for place, item in enumerate(items) if place >> bit & 1 == side]
             plans += [draw(part, most=False), draw(part, most=True)]
     for plan in plans:
-        reason = _trial(network, plan, example)
+        reason = _trial(network, plan, example, repair)
         if reason is not None:
             return reason
     return None
 
 
-def _some(size: int, most: bool, generator: torch.Generator) -> list[int]:
-    """At least one of `size` units, and not all; all but one with `most`."""
-    count = size - 1 if most else 1 + int(torch.randint(size - 1, (), generator=generator))
-    return [int(unit) for unit in torch.randperm(size, generator=generator)[:count]]
-
-
-def _trial(network: Network, plan: Plan, example: Batch) -> str | None:
+def _trial(network: Network, plan: Plan, example: Batch, repairs: Sequence[Repair]) -> str | None:
     """Why a cut is not right, or None where it is."""
     try:
-        module = cut(network, plan)
+        module = cut(network, plan, repairs=repairs)
         difference = verify(Gated(network, plan), module, [example])
     except TraceError:
         raise
     except Exception as error:  # the user's forward may raise anything on tensors that it did not expect
         message = (str(error).strip().splitlines() or [type(error).__name__])[0]
         return f"the class's own forward fails on it ({type(error).__name__}: {message})"
-    if not difference <= PROOF_FACTOR * tolerance_of(network.module):
+    if not difference <= PROOF * tolerance_of(network.module):
         return f"the class's own forward computes something else with it (by {difference:.1e} relative)"
     return None
 
 
-def cut(network: Network, plan: Plan, compensation: Compensation | None = None) -> nn.Module:
+def cut(
+    network: Network, plan: Plan, compensation: Compensation | None = None, repairs: Sequence[Repair] = ()
+) -> nn.Module:
     """A copy of the network's module without the plan's units, with the compensation's weights."""
     module = copy_of(network.module)
-    carry_out(module, surgery_of(network, plan, compensation), compensation)
+    carry_out(module, surgery_of(network, plan, compensation, repairs), compensation)
     return module
 
 
-def surgery_of(network: Network, plan: Plan, compensation: Compensation | None = None) -> Surgery:
-    """The surgery of a plan, with the biases that the compensation adds."""
+def surgery_of(
+    network: Network, plan: Plan, compensation: Compensation | None = None, repairs: Sequence[Repair] = ()
+) -> Surgery:
+    """The surgery of a plan, with the numbers that follow and the biases that the compensation adds."""
     surgery = surgery_for(network.module, network.groups, plan.removed)
     surgery.rewrites = rewrites(network.module, network.static, plan.removed)
     surgery.settings += settings_of(network.module, network.static, plan.removed)
+    surgery.settings += settings_for(network.module, repairs, plan.removed)
     if compensation is not None:
         for name, value in compensation.biases.items():
             rows = surgery.keep.get(weight_beside(name), {}).get(0)

@@ -24,15 +24,10 @@ KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
 """Attributes of torch's own modules that say how large a tensor of theirs is: (tensor, axis)."""
 
 
-SETTABLE = {attribute for attributes in KNOWN.values() for attribute in attributes} | {
-    "in_channels", "out_channels", "groups", "normalized_shape", "num_channels", "num_groups", "unflattened_size",
-}  # fmt: skip
-"""The attributes that a surgery may set: sizes, and nothing else, whatever a saved file says."""
-
-
 @dataclass
 class Surgery:
-    """`keep[tensor][axis]` lists the entries that stay; `settings` are (module, attribute, value) that change;
+    """`keep[tensor][axis]` lists the entries that stay; `settings` are (module, attribute, value) that
+    change, numbers and tuples of numbers alone, `config.heads` being an attribute of an object that the module holds;
     `biases` are parameters that are new, by name with their length; `rewrites` change arguments in the graph of a
     traced program. All of it is JSON."""
 
@@ -57,7 +52,7 @@ class Surgery:
                 raise ValueError(f"{name} keeps entries that cannot be")
         for path, attribute, value in settings:
             sizes = value if isinstance(value, tuple) else (value,)
-            if attribute not in SETTABLE or any(isinstance(n, bool) or not isinstance(n, int) for n in sizes):
+            if any(isinstance(n, bool) or not isinstance(n, int) for n in sizes):
                 raise ValueError(f"{path}.{attribute} is no size that a prune sets")
         if any(size < 1 for size in biases.values()):
             raise ValueError("a bias has no entries")
@@ -181,13 +176,42 @@ def operate(module: nn.Module, surgery: Surgery) -> dict[int, nn.Parameter]:
         if gradient is not None:
             tensor.grad = pick(gradient, axes)
     for path, attribute, value in surgery.settings:
-        setattr(module.get_submodule(path), attribute, value)
+        assign(module.get_submodule(path), attribute, value)
     for name, size in surgery.biases.items():
         owner, leaf = owner_of(module, name)
         like = next(owner.parameters(recurse=False))
         setattr(owner, leaf, nn.Parameter(torch.zeros(size, dtype=like.dtype, device=like.device), like.requires_grad))
     apply(module, surgery.rewrites)
     return replaced
+
+
+def read_number(module: nn.Module, attribute: str) -> Any:
+    """An attribute of a module that is an integer or a tuple of them, or one of an object that it holds.
+
+    Raises `CutError` for anything else, whatever a saved file names.
+    """
+    holder: Any = module
+    *path, leaf = attribute.split(".")
+    for name in path[:1]:
+        holder = vars(module).get(name)
+    value = None if len(path) > 1 or leaf.startswith("_") else getattr(holder, leaf, None)
+    numbers = value if isinstance(value, (tuple, list)) else (value,)
+    if any(isinstance(number, bool) or not isinstance(number, int) for number in numbers):
+        raise CutError(f"{attribute} of {type(module).__name__} is no size: the result belongs to another model.")
+    return value
+
+
+def assign(module: nn.Module, attribute: str, value: Any) -> None:
+    """Set a number of a module. An object that the module holds, a configuration say, is shared with others: the module
+    gets a copy of it."""
+    old = read_number(module, attribute)
+    value = list(value) if isinstance(old, list) else value
+    name, _, leaf = attribute.rpartition(".")
+    holder: Any = module
+    if name:
+        holder = copy.copy(vars(module)[name])
+        setattr(module, name, holder)
+    setattr(holder, leaf, value)
 
 
 def _in_a_graph(tensor: Tensor) -> bool:

@@ -17,6 +17,8 @@ from deadhead.remove.compensate import Compensation
 from deadhead.select.plan import Plan
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}
+PROOF = 10.0
+"""A trial cut may differ by this many times the tolerance: a wrong cut differs by far more, rounding by less."""
 
 
 def tolerance_of(module: nn.Module) -> float:
