@@ -128,7 +128,8 @@ def random_plan(cutting: Cutting, dice: random.Random) -> Plan:
     order = []
     for item in dice.sample(items, dice.randint(1, len(items))):
         size = sizes[item[0]]
-        count = dice.randint(1, size - 1)
+        step = cutting.steps.get(item[0], 1)
+        count = size - dice.choice(range(step, size, step))
         order += [(name, unit) for name in item for unit in dice.sample(range(size), count)]
     return plan_of(order)
 

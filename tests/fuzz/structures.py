@@ -315,7 +315,7 @@ class OwnGroups(Part):
 
 @part("recurrent", "structure")
 class Recurrent(Part):
-    """A recurrent layer: no rule, so it fixes what it touches."""
+    """A recurrent layer: its hidden units, with their gates, are units."""
 
     layouts = ("tokens",)
 

@@ -572,7 +572,7 @@ FIXED: Sequence[tuple[str, Callable[[Tensor], Tensor], int, str]] = [
     ("mean", lambda h: h - h.mean(1, keepdim=True), 4, "mean"),
     ("norm", lambda h: h / h.norm(dim=1, keepdim=True), 4, "norm"),
     ("normalize", lambda h: F.normalize(h, dim=1), 4, "norm"),
-    ("index", lambda h: h[:, torch.tensor([2, 0, 1, 3])], 4, "index"),
+    ("index", lambda h: h[:, (h.detach().sum() > 0).long() + torch.arange(3)], 3, "index"),
     ("index_select", lambda h: h.index_select(1, torch.tensor([2, 0, 1, 3])), 4, "index_select"),
     ("fft", lambda h: torch.fft.rfft(h).abs(), 3, "fft"),
     ("select", lambda h: h[:, 2:3] * h[:, 0][:, None].expand(-1, 4), 4, "pick|broadcast"),
@@ -664,11 +664,43 @@ class Recurrent(nn.Module):
         return self.last(self.lstm(torch.relu(self.first(x)))[0][:, -1])
 
 
-def test_what_no_rule_knows_is_fixed_and_named_itself_too() -> None:
+def test_a_recurrent_layer_has_hidden_units_with_their_gates_and_what_they_read_of_themselves() -> None:
     network = traced(Recurrent(), 5, 3)
+    first, hidden = groups_of(network)
+    assert first == each(4, lambda k: of(("first.weight", 0, k), ("first.bias", 0, k), ("lstm.weight_ih_l0", 1, k)))
+    gates = ("lstm.weight_ih_l0", "lstm.weight_hh_l0", "lstm.bias_ih_l0", "lstm.bias_hh_l0")
+    assert hidden == each(
+        5,
+        lambda k: of(
+            *((name, 0, 5 * gate + k) for name in gates for gate in range(4)),
+            ("lstm.weight_hh_l0", 1, k), ("last.weight", 1, k),
+        ),
+    )  # fmt: skip
+
+
+class Distances(nn.Module):
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.last = nn.Linear(3, 4), nn.Linear(6, 2)
+        self.centres = nn.Parameter(torch.randn(6, 4))
+
+    def forward(self, x: Tensor) -> Tensor:
+        return self.last(torch.cdist(torch.relu(self.first(x)), self.centres))
+
+
+def test_what_no_rule_knows_is_fixed_and_named_itself_too() -> None:
+    network = traced(Distances(), 3)
     assert not network.groups
-    assert "lstm" in network.fixed["first"]
-    assert "lstm" in network.fixed, "its own parameters are left alone, so it is listed"
+    assert "cdist" in network.fixed["first"]
+    assert "cdist" in network.fixed["centres"], "its own parameters are left alone, so it is listed"
+
+
+def test_indices_that_are_known_carry_their_units_along() -> None:
+    network = traced(Through(lambda h: h[:, torch.tensor([2, 0, 1, 3])], read=4), 3)
+    order = [2, 0, 1, 3]
+    assert groups_of(network) == [
+        each(4, lambda k: of(("first.weight", 0, k), ("first.bias", 0, k), ("last.weight", 1, order.index(k))))
+    ]
 
 
 def test_inputs_and_outputs_are_fixed() -> None:

@@ -6,14 +6,17 @@ import contextlib
 import functools
 import operator
 import warnings
-from collections.abc import Callable, Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
 import torch
 from torch import Tensor, fx
+from torch._decomp import decomposition_table
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
+
+from deadhead.errors import TraceError
 
 Edit = Callable[[Tensor], Tensor]
 Around = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Any]
@@ -63,6 +66,7 @@ class Graph:
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
                 program = program.run_decompositions({})
+        program = _unroll(program)
         self.module = program.graph_module
         self._autocast = _inline(program.graph_module)
         self.nodes: list[fx.Node] = list(program.graph.nodes)
@@ -86,7 +90,8 @@ class Graph:
                 self.constants[node] = program.constants[str(spec.target)]
         kept = [spec.kind is OutputKind.USER_OUTPUT for spec in signature.output_specs]
         self.outputs: list[Any] = [arg for arg, keep in zip(self.nodes[-1].args[0], kept, strict=True) if keep]  # type: ignore[arg-type]
-        self.calls = [node for node in self.nodes if node.op in ("call_function", "get_attr")]
+        alive = reaching(node for node in self.outputs if isinstance(node, fx.Node))
+        self.calls = [node for node in self.nodes if node.op in ("call_function", "get_attr") and node in alive]
         self._functions = {node: _pure(node) for node in self.calls if node.op == "call_function"}
         self._last_use = self._find_last_uses()
 
@@ -149,6 +154,44 @@ class Graph:
             value = function(*args, **kwargs) if around is None else around(function, args, kwargs)
         made = edits.made.get(node)
         return value if made is None else made(value)
+
+
+RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
+
+
+def _unroll(program: ExportedProgram) -> ExportedProgram:
+    """Recurrent layers as the ops of their steps: a gate stands at every step.
+
+    Raises `TraceError` where the number of steps is not fixed.
+    """
+    found = {
+        node.target
+        for node in program.graph.nodes
+        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.name.split("::")[1] in RECURRENT
+    }
+    if not found:
+        return program
+    table = {each: decomposition_table.get(each, each.decompose) for each in found}
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            unrolled: ExportedProgram = program.run_decompositions(table)
+            return unrolled
+    except Exception as error:
+        names = ", ".join(sorted(str(each) for each in found))
+        raise TraceError(f"{names} cannot be taken apart into its steps: {error}") from error
+
+
+def reaching(outputs: Iterable[fx.Node]) -> set[fx.Node]:
+    """The nodes that some of `outputs` depend on, themselves among them."""
+    found: set[fx.Node] = set()
+    waiting = list(outputs)
+    while waiting:
+        node = waiting.pop()
+        if node not in found:
+            found.add(node)
+            waiting += node.all_input_nodes
+    return found
 
 
 def _inline(module: fx.GraphModule) -> dict[fx.Node, Callable[[], Any]]:

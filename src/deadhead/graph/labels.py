@@ -22,6 +22,8 @@ from torch import fx
 
 Array = NDArray[np.int64]
 INSIDE = "it lies inside a unit"
+UNIFORM = "it is the same all along"
+"""Why an axis has no labels that puts nothing in the way of others: what is broadcast or filled there fits any size."""
 
 
 @dataclass(frozen=True)
@@ -73,8 +75,9 @@ class Labels:
     """Union-find over labels, the labelled values of a graph, and what the ops recorded on the way.
 
     `weights` says which nodes are a parameter, or one with its axes in another order: (name, the parameter's axis for
-    each axis). `live` holds the nodes that depend on the inputs, `unknown` the
-    parameters that an op without a rule reads, with the reason.
+    each axis). `live` holds the nodes that are not made of parameters alone, `unknown` the
+    parameters that an op without a rule reads, with the reason. `known` has the values of constants that are indices.
+    `derived` has the labels over which parameters are contracted with each other, and where.
     """
 
     def __init__(self) -> None:
@@ -85,9 +88,11 @@ class Labels:
         self.values: dict[fx.Node, Any] = {}
         self.weights: dict[fx.Node, tuple[str, tuple[int, ...]]] = {}
         self.live: set[fx.Node] = set()
+        self.known: dict[fx.Node, Array] = {}
         self.unknown: dict[str, str] = {}
         self.consumers: list[Contact] = []
         self.producers: list[Contact] = []
+        self.derived: list[tuple[Array, str]] = []
         self._open: list[Value] = []
 
     # -- union-find -----------------------------------------------------------------------------------------------
@@ -169,6 +174,9 @@ class Labels:
         blocks: list[Block] = []
         why = list(value.why)
         for block in value.blocks:
+            if not block.labels.size:
+                why = [UNIFORM if axis in block.axes else each for axis, each in enumerate(why)]
+                continue
             labels = self.find(block.labels)
             axes = list(block.axes)
             for place in range(len(axes) - 1, -1, -1):
@@ -184,7 +192,7 @@ class Labels:
         """Fix one axis. Where it shares a block, what lies along it is merged and the block goes on without it."""
         block = value.block_of(axis)
         reasons = list(value.why)
-        reasons[axis] = reasons[axis] or why
+        reasons[axis] = why if reasons[axis] in ("", UNIFORM) else reasons[axis]
         if block is None:
             return replace(value, why=tuple(reasons))
         others = tuple(each for each in value.blocks if each is not block)
@@ -263,9 +271,15 @@ class Labels:
         return result
 
     def settle(self) -> None:
-        """Decide for every block that still spans several axes: units lie along the longest of them."""
+        """Decide for every block that still spans several axes: units lie along the longest of them. What is fixed
+        already is one label there, and decides nothing."""
+        fixed = self.fresh(1)
+        self.fix(fixed, INSIDE)
         for value in self._open:
-            value = self.tidy(value)
+            blocks = tuple(
+                Block(block.axes, np.where(self.fixed(block.labels), fixed, block.labels)) for block in value.blocks
+            )
+            value = self.tidy(replace(value, blocks=blocks))
             while any(len(block.axes) > 1 for block in value.blocks):
                 block = next(block for block in value.blocks if len(block.axes) > 1)
                 shortest = min(block.axes, key=lambda axis: (value.shape[axis], axis))
@@ -322,8 +336,8 @@ class Labels:
         reasons: dict[str, str] = {}
         for value, (_, letters) in zip(values, operands, strict=True):
             for axis, letter in enumerate(letters):
-                if value.shape[axis] == sizes[letter] and value.why[axis]:
-                    reasons.setdefault(letter, value.why[axis])
+                if value.shape[axis] == sizes[letter] and value.why[axis] and reasons.get(letter, UNIFORM) == UNIFORM:
+                    reasons[letter] = value.why[axis]
         blocks = {letter: (group, self.find(arrays[group])) for letter, group in joint.items()}
         return Aligned(blocks, reasons)
 
@@ -348,12 +362,19 @@ class Labels:
                     labelled.setdefault(name, set()).update(names)
         for value, letters in operands:
             for axis, letter in enumerate(letters):
-                broadcast = value.shape[axis] == 1 and sizes[letter] != 1
+                broadcast = (value.shape[axis] == 1 and sizes[letter] != 1) or value.why[axis] == UNIFORM
                 if letter in labelled and not broadcast and value.block_of(axis) is None:
                     return letter, value.why[axis]
         for letter, names in labelled.items():
             if letter in contracted and len(names) > 1:
                 return letter, INSIDE
+        rank = {letter: place for place, letter in enumerate(sizes)}
+        for value, letters in operands:
+            for block in value.blocks:
+                letter = letters[block.axes[0]]
+                joint = labelled[letter]
+                if len(block.axes) == 1 < len(joint) and letter == max(joint, key=rank.__getitem__):
+                    return letter, INSIDE  # units lie along the outer axes of a block
         for value, letters in operands:
             where = [{letters[axis] for axis in block.axes} for block in value.blocks]
             for i, names in enumerate(where):

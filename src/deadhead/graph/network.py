@@ -164,9 +164,9 @@ class Network:
         args, kwargs = self._call.fill([tensor.clone() for tensor in self.flatten(inputs)])
         return args, kwargs
 
-    def example_call(self) -> Any:
-        """The inputs that the network was traced with."""
-        return Call(*self._call.fill(self.example))
+    def example_call(self, tensors: Sequence[Tensor] | None = None) -> Any:
+        """The inputs that the network was traced with, or a call like it with other tensors."""
+        return Call(*self._call.fill(list(self.example if tensors is None else tensors)))
 
     def replay(self, inputs: Any, state: Mapping[str, Tensor] | None = None, edits: Edits | None = None) -> Any:
         """The outputs of the graph, in the container that the module returns."""

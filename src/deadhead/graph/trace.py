@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+import copy
 import inspect
 import logging
 import traceback
@@ -49,26 +50,51 @@ def untouched(module: nn.Module) -> Iterator[None]:
     buffers = [
         (buffer, buffer.clone()) for buffer in module.buffers() if not isinstance(buffer, nn.UninitializedBuffer)
     ]
+    held = [(value, copy.copy(value)) for each in modules for value in _containers(each)]
     fast = torch.backends.mha.get_fastpath_enabled()
     try:
         with torch.no_grad(), torch.random.fork_rng(devices=[], enabled=True):
             torch.backends.mha.set_fastpath_enabled(False)
             for each in modules:
                 each.training = False
+            empty_caches(module)
             yield
     finally:
         torch.backends.mha.set_fastpath_enabled(fast)
-        for each, before, (parameters, held, children) in zip(modules, attributes, tables, strict=True):
+        for value, content in held:
+            if isinstance(value, list):
+                value[:] = content
+            else:
+                value.clear()
+                value.update(content)
+        for each, before, (parameters, registered, children) in zip(modules, attributes, tables, strict=True):
             each.__dict__.clear()
             each.__dict__.update(before)
-            for table, saved in ((each._parameters, parameters), (each._buffers, held), (each._modules, children)):
+            for table, saved in (
+                (each._parameters, parameters),
+                (each._buffers, registered),
+                (each._modules, children),
+            ):
                 if _differ(table, saved):
                     table.clear()
                     table.update(saved)  # type: ignore[arg-type]
         with torch.no_grad():
-            for buffer, copy in buffers:
-                if not torch.equal(buffer, copy):
-                    buffer.copy_(copy)
+            for buffer, before_it in buffers:
+                if not torch.equal(buffer, before_it):
+                    buffer.copy_(before_it)
+
+
+def _containers(module: nn.Module) -> list[Any]:
+    """The lists, sets and dicts that a module holds as attributes of its own."""
+    return [value for name, value in vars(module).items() if name[0] != "_" and isinstance(value, (list, dict, set))]
+
+
+def empty_caches(module: nn.Module) -> None:
+    """Drop what forwards of earlier weights or shapes left in dicts of tensors that are named as caches."""
+    for each in module.modules():
+        for name, value in vars(each).items():
+            if "cache" in name and isinstance(value, dict) and all(type(t) is Tensor for t in value.values()):
+                value.clear()
 
 
 def _differ(table: dict[str, Any], saved: dict[str, Any]) -> bool:

@@ -14,6 +14,9 @@ from deadhead.graph.labels import Array, Labels, Value
 from deadhead.graph.ops import propagate
 from deadhead.graph.ops.registry import plain_result, where
 
+MOST_INDICES = 65536
+"""The largest constant of integers whose values labels follow."""
+
 
 @dataclass(frozen=True)
 class Slice:
@@ -87,6 +90,9 @@ def label(graph: Graph, shapes: Mapping[str, Tensor], names: Mapping[int, str] |
         where_it_is = (names or {}).get(constant.data_ptr()) if isinstance(constant, Tensor) else None
         why = f"it meets {where_it_is}, which is not registered in the module" if where_it_is else ""
         labels.values[node] = plain_result(node, why or "it meets a constant of the module")
+        labels.live.add(node)
+        if isinstance(constant, Tensor) and constant.dtype == torch.int64 and constant.numel() <= MOST_INDICES:
+            labels.known[node] = constant.cpu().numpy()
     for node in graph.inputs:
         labels.values[node] = plain_result(node, "it meets an input of the model")
         labels.live.add(node)
@@ -95,8 +101,23 @@ def label(graph: Graph, shapes: Mapping[str, Tensor], names: Mapping[int, str] |
     for out in graph.outputs:
         if isinstance(out, fx.Node) and isinstance(labels.values.get(out), Value):
             labels.fix_all(labels.values[out], "it is an output of the model")
+    _fix_normalised(labels)
     labels.settle()
     return labels
+
+
+def _fix_normalised(labels: Labels) -> None:
+    """A weight that is divided by a norm of itself, or the like, changes everywhere when one of its units goes: what
+    parameters are contracted over among themselves is fixed where activations meet it too."""
+    met = [
+        labels.find(contact.labels).ravel()
+        for contact in (*labels.consumers, *labels.producers)
+        if contact.node in labels.live
+    ]
+    there = np.unique(np.concatenate(met)) if met else np.zeros(0, dtype=np.int64)
+    for found, name in labels.derived:
+        roots = labels.find(found).ravel()
+        labels.fix(roots[np.isin(roots, there)], f"{name} mixes it within its weight")
 
 
 def find_units(graph: Graph, tensors: Mapping[str, Tensor], names: Mapping[int, str] | None = None) -> Units:
@@ -125,16 +146,30 @@ def find_units(graph: Graph, tensors: Mapping[str, Tensor], names: Mapping[int, 
     order = {node: rank for rank, node in enumerate(graph.nodes)}
     places = [i for i, roots in enumerate(members.roots) if len(roots) > 1 and producers[i]]
     places.sort(key=lambda i: min(order[site.node] for site in producers[i]))
-    groups, seen_names = [], {"": 0}
+    groups, kept, seen_names = [], [], {"": 0}
     for i in places:
-        name = next((site.module for site in producers[i] if site.weight), "") or slices[i][0].parameter
+        name = next((site.module for site in producers[i] if site.weight), "") or _home(slices[i][0].parameter)
         seen_names[name] = seen_names.get(name, 0) + 1
         unique = name if seen_names[name] == 1 else f"{name}#{seen_names[name]}"
         size = len(members.roots[i])
+        if not consumers[i] and not any(site.node in labels.live for site in producers[i]):
+            for site in producers[i]:
+                labels.unknown.setdefault(site.weight or slices[i][0].parameter, "what it makes depends on no input")
+            continue
         kind = _kind(producers[i], consumers[i], size)
+        kept.append(i)
         groups.append(Group(unique, kind, size, tuple(slices[i]), tuple(producers[i]), tuple(consumers[i])))
-    roots = {group.name: members.roots[i] for group, i in zip(groups, places, strict=True)}
+    roots = {group.name: members.roots[i] for group, i in zip(groups, kept, strict=True)}
     return Units(tuple(groups), _fixed_axes(labels), labels, roots)
+
+
+def _home(parameter: str) -> str:
+    """The module that a parameter belongs to, parametrized or not; its own name where that is the network itself."""
+    return (
+        parameter.partition(".parametrizations.")[0]
+        if ".parametrizations." in parameter
+        else (parameter.rpartition(".")[0] or parameter)
+    )
 
 
 class _Members:
@@ -185,7 +220,10 @@ def _kind(producers: Sequence[Site], consumers: Sequence[Site], size: int) -> st
     if any("conv" in str(site.node.target) for site in producers):
         wide = max(int((site.units >= 0).sum()) for site in producers) > size
         return "channel group" if wide else "channel"
-    return "head" if any(int((site.units >= 0).sum()) > size for site in consumers) else "unit"
+    wide = any(
+        int((site.units == 0).sum()) > 1 and bool((site.units == 0).nonzero()[:2, 0].diff() == 1) for site in consumers
+    )
+    return "head" if wide else "unit"
 
 
 def _fixed_axes(labels: Labels) -> dict[str, str]:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from torch import Tensor, nn
+from torch._subclasses.fake_tensor import FakeTensor
 
 
 def unregistered(module: nn.Module) -> dict[int, str]:
@@ -14,7 +15,7 @@ def unregistered(module: nn.Module) -> dict[int, str]:
 
     def walk(value: Any, name: str, depth: int) -> None:
         if isinstance(value, Tensor):
-            if value.device.type != "meta":
+            if value.device.type != "meta" and not isinstance(value, FakeTensor):
                 found.setdefault(value.data_ptr(), name)
         elif isinstance(value, nn.Module):
             for path, tensor in [*value.named_parameters(), *value.named_buffers()]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -12,7 +13,7 @@ from torch import nn
 from deadhead.calibration import Batch
 from deadhead.errors import CutError, TraceError
 from deadhead.graph.network import Network
-from deadhead.graph.trace import batch_size
+from deadhead.graph.trace import batch_size, rows_of
 from deadhead.graph.units import Group
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation
@@ -26,12 +27,14 @@ from deadhead.select.plan import Plan, plan_of
 @dataclass(frozen=True)
 class Cutting:
     """What can be cut from the user's class: the groups, for each other one why it is `left` whole, the numbers of the
-    class that follow (`repairs`), and groups that can only lose the same number of units (`ties`)."""
+    class that follow (`repairs`), groups that can only lose the same number of units (`ties`), and those of which only
+    multiples of a number can stay (`steps`)."""
 
     groups: tuple[Group, ...]
     left: dict[str, str] = field(default_factory=dict)
     repairs: tuple[Repair, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
+    steps: Mapping[str, int] = field(default_factory=dict)
 
 
 Item = tuple[Group, ...]
@@ -44,8 +47,8 @@ def cuttable(network: Network, groups: Sequence[Group], progress: Progress | Non
     Where the class does not follow by itself, the numbers that its forward reads are repaired, group by group, and the
     whole is shown again; what still fails is left whole, with the reason.
     """
-    example = Batch(network.example_call(), None, None, batch_size(network.example, network.batch_axis))
-    if not groups or _trials(network, [(group,) for group in groups], example, {}) is None:
+    example = _example(network)
+    if not groups or _trials(network, [(group,) for group in groups], example, {}, {}) is None:
         return Cutting(tuple(groups))
     repairer = Repairer(network)
     repairs: dict[Item, list[Repair]] = {}
@@ -56,66 +59,87 @@ def cuttable(network: Network, groups: Sequence[Group], progress: Progress | Non
             left[group.name] = reason
         else:
             repairs[(group,)] = found
+    _drop_wrong(network, repairer, repairs, left, example)
     for item in _together(repairer, [group for group in groups if group.name in left]):
-        if not any(group.name in left and (group,) in repairs for group in item):
+        if all(group.name in left for group in item):
             found, _ = repairer.find(item)
-            if found is not None and all(group.name in left for group in item):
+            if found is not None and _trials(network, [item], example, {item: found}, repairer.steps) is None:
                 repairs[item] = found
                 for group in item:
                     del left[group.name]
-    _prove(network, repairer, repairs, left, example)
+    _drop_clashing(network, repairer, repairs, left, example)
     good = {group.name for item in repairs for group in item}
     return Cutting(
         tuple(group for group in groups if group.name in good),
         left,
         tuple(repair for found in repairs.values() for repair in found),
         tuple(tuple(group.name for group in item) for item in repairs if len(item) > 1),
+        {name: step for name, step in repairer.steps.items() if name in good},
     )
 
 
+def _example(network: Network) -> Batch:
+    """The inputs that the network was traced with, in another number of rows than it was traced with."""
+    rows = batch_size(network.example, network.batch_axis)
+    index = torch.arange(rows + 1) % rows
+    return Batch(network.example_call(rows_of(network.example, network.batch_axis, index)), None, None, rows + 1)
+
+
 def _together(repairer: Repairer, failed: Sequence[Group]) -> list[Item]:
-    """Groups of one home and one size that cannot be cut alone: all of them, and any two."""
-    homes: dict[tuple[str, int], list[Group]] = {}
+    """Groups of one size that cannot be cut alone: those of one home, any two of them, and those of one kind of layer,
+    whose names differ in numbers only."""
+    alike: dict[tuple[object, ...], list[Group]] = {}
     for group in failed:
         for home in repairer.homes([group])[:1]:
-            homes.setdefault((home, group.size), []).append(group)
+            alike.setdefault((home, group.size), []).append(group)
+        alike.setdefault((re.sub(r"\d+", "*", group.name), group.size, "layers"), []).append(group)
     found: list[Item] = []
-    for members in homes.values():
+    for members in alike.values():
         if len(members) > 2:
             found.append(tuple(members))
         if len(members) <= 8:
             found += itertools.combinations(members, 2)
-    return found
+    return list(dict.fromkeys(found))
 
 
-def _prove(
-    network: Network,
-    repairer: Repairer,
-    repairs: dict[Item, list[Repair]],
-    left: dict[str, str],
-    example: Batch,
+def _drop_wrong(
+    network: Network, repairer: Repairer, repairs: dict[Item, list[Repair]], left: dict[str, str], example: Batch
 ) -> None:
-    """Show that what was repaired home by home is right in the whole network; drop what is not."""
-    if not repairs or _trials(network, list(repairs), example, repairs) is None:
+    """Show that what was repaired home by home is right in the whole network, or repair it further out; drop what is
+    not."""
+    steps = repairer.steps
+    if not repairs or _trials(network, list(repairs), example, repairs, steps) is None:
         return
     for item in list(repairs):
-        reason = _trials(network, [item], example, repairs)
+        reason = _trials(network, [item], example, repairs, steps)
         if reason is not None:
             found, _ = repairer.find(item, above=1)
             if found is not None:
                 repairs[item] = found
-                reason = _trials(network, [item], example, repairs)
+                reason = _trials(network, [item], example, repairs, steps)
         if reason is not None:
             del repairs[item]
             left.update((group.name, reason) for group in item)
-    while len(repairs) > 1 and (reason := _trials(network, list(repairs), example, repairs)) is not None:
+
+
+def _drop_clashing(
+    network: Network, repairer: Repairer, repairs: dict[Item, list[Repair]], left: dict[str, str], example: Batch
+) -> None:
+    """Drop items from the end until all that stay can be cut together."""
+    while (
+        len(repairs) > 1 and (reason := _trials(network, list(repairs), example, repairs, repairer.steps)) is not None
+    ):
         item = list(repairs)[-1]
         del repairs[item]
         left.update((group.name, f"it cannot be cut together with the other groups: {reason}") for group in item)
 
 
 def _trials(
-    network: Network, items: Sequence[Item], example: Batch, repairs: Mapping[Item, Sequence[Repair]]
+    network: Network,
+    items: Sequence[Item],
+    example: Batch,
+    repairs: Mapping[Item, Sequence[Repair]],
+    steps: Mapping[str, int],
 ) -> str | None:
     """Why one of several cuts of these groups is not right, or None where all are.
 
@@ -132,15 +156,17 @@ def _trials(
         order = []
         for item in part:
             size = item[0].size
-            count = size - 1 if most else 1 + int(torch.randint(size - 1, (), generator=generator))
+            kept = range(steps.get(item[0].name, 1), size, steps.get(item[0].name, 1))
+            count = size - (kept[0] if most else kept[int(torch.randint(len(kept), (), generator=generator))])
             order += [
                 (group.name, int(unit)) for group in item for unit in torch.randperm(size, generator=generator)[:count]
             ]
         return plan_of(order)
 
+    free = [group for group in groups if group.name not in steps]
     plans = [
-        plan_of([(group.name, unit) for group in groups for unit in range(0, group.size - 1, 2)]),
-        plan_of([(group.name, unit) for group in groups for unit in range((group.size + 2) // 3)]),
+        plan_of([(group.name, unit) for group in free for unit in range(0, group.size - 1, 2)]),
+        plan_of([(group.name, unit) for group in free for unit in range((group.size + 2) // 3)]),
         draw(items, most=False),
         draw(items, most=True),
     ]

@@ -6,6 +6,8 @@ exported program has them written down, and labels say what each becomes.
 
 from __future__ import annotations
 
+import math
+import operator
 from collections.abc import Mapping
 from typing import Any
 
@@ -14,9 +16,10 @@ import torch
 from torch import Tensor, fx, nn
 
 from deadhead.errors import CutError
+from deadhead.graph.graph import reaching
 from deadhead.graph.labels import Array, Labels, Value
 from deadhead.graph.network import Traced
-from deadhead.graph.ops.registry import argument, module_path, op_name
+from deadhead.graph.ops.registry import argument, concrete, module_path, op_name
 
 Rewrite = tuple[str, int, Any]
 """(node, argument position, new value): entries of a list that stay are None."""
@@ -32,14 +35,30 @@ def rewrites(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -
         return []
     labels = traced.units.labels
     dead = _dead(traced, removed)
-    ours = [node for node in module.graph.nodes if _counts(node)]
+    alive = reaching(node for node in module.graph.nodes if node.op == "output")
+    ours = [node for node in module.graph.nodes if node in alive and _counts(node)]
     theirs = [node for node in traced.graph.calls if _counts(node)]
     if [op_name(node) for node in ours] != [op_name(node) for node in theirs]:
         raise CutError("The program's graph changes when it is traced again, so its sizes cannot be rewritten.")
     changes: list[Rewrite] = []
     for own, node in zip(ours, theirs, strict=True):
-        changes += [(own.name, position, value) for position, value in _changes(labels, node, dead)]
+        changes += [
+            (own.name, position, _told(own.args[position] if position < len(own.args) else None, node, position, value))
+            for position, value in _changes(labels, node, dead)
+        ]
     return changes
+
+
+def _told(own: Any, node: fx.Node, position: int, value: Any) -> Any:
+    """A change as it is written: where the program computes a size (from the number of rows, say), the fraction of it,
+    [new, old], that is left."""
+    if not isinstance(value, list) or not isinstance(own, (list, tuple)):
+        return value
+    old = concrete(node.args[position])
+    return [
+        [new, old[place]] if new is not None and isinstance(own[place], fx.Node) else new
+        for place, new in enumerate(value)
+    ]
 
 
 def settings_of(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -> list[tuple[str, str, Any]]:
@@ -144,6 +163,19 @@ def _left(labels: Labels, value: Value, axis: int, dead: Array) -> int:
     return int(_kept(labels, value, axis, dead).sum()) if value.shape[axis] > 0 else value.shape[axis]
 
 
+def _resized(module: fx.GraphModule, node: fx.Node, own: Any, new: Any) -> Any:
+    """One size of a node: as it was, a number, or a fraction of what the program computes."""
+    if not isinstance(new, (list, tuple)):
+        return own if new is None else new
+    if not isinstance(own, fx.Node):
+        raise CutError(f"The size of {node.name} is no longer computed: the result belongs to another program.")
+    numerator, denominator = new
+    common = math.gcd(numerator, denominator)
+    with module.graph.inserting_before(node):
+        scaled = module.graph.call_function(operator.mul, (own, numerator // common))
+        return module.graph.call_function(operator.floordiv, (scaled, denominator // common))
+
+
 def apply(module: nn.Module, changes: list[Rewrite]) -> None:
     """Carry the rewrites out on the graph of a graph module."""
     if not changes:
@@ -161,7 +193,7 @@ def apply(module: nn.Module, changes: list[Rewrite]) -> None:
             continue
         old = node.args[position]
         if isinstance(value, list) and isinstance(old, (list, tuple)):
-            value = [own if new is None else new for own, new in zip(old, value, strict=True)]
+            value = [_resized(module, node, own, new) for own, new in zip(old, value, strict=True)]
         elif isinstance(value, list):
             node.target = torch.ops.aten.split_with_sizes.default
         node.update_arg(position, value)

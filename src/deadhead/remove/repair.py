@@ -27,6 +27,8 @@ from deadhead.remove.verify import PROOF, tolerance_of
 
 TRIES = 400
 """How many sets of numbers are tried for a group in one home."""
+STEP = 8
+"""What fails with any other number of units is tried with multiples of this: some kernels want aligned sizes."""
 MOST_TOGETHER = 4
 """How many numbers may have to change for one group."""
 
@@ -72,6 +74,7 @@ class Repairer:
         self._network = network
         self._parents = _callable_modules(network.module)
         self._calls = _captured(network, self._parents)
+        self.steps: dict[str, int] = {}
         self._worked: dict[tuple[type, int], list[tuple[tuple[str, str, int | None], ...]]] = {}
 
     def homes(self, groups: Sequence[Group]) -> list[str]:
@@ -86,12 +89,15 @@ class Repairer:
         """The repairs with which groups of one home can be cut, all losing the same number of units where there are
         several; None and the reason where none was found. The first `above` homes are passed over."""
         reason = ""
-        for path in self.homes(groups)[above : above + 3]:
-            home = _Home(self._network, path, self._calls[path], groups)
-            found, why = self._find_in(home)
-            if found is not None:
-                return found, ""
-            reason = reason or why
+        for step in (1, STEP) if groups[0].size >= 2 * STEP else (1,):
+            for path in self.homes(groups)[above : above + 3]:
+                home = _Home(self._network, path, self._calls[path], groups, step)
+                found, why = self._find_in(home)
+                if found is not None:
+                    if step > 1:
+                        self.steps.update((group.name, step) for group in groups)
+                    return found, ""
+                reason = reason or why
         return None, reason or "no module that holds it was called on its own"
 
     def _find_in(self, home: _Home) -> tuple[list[Repair] | None, str]:
@@ -121,13 +127,13 @@ class Repairer:
 class _Home:
     """A module that holds all parameters of some groups of the same size, with one call of it; names are relative."""
 
-    def __init__(self, network: Network, path: str, call: tuple[Any, Any], groups: Sequence[Group]) -> None:
+    def __init__(self, network: Network, path: str, call: tuple[Any, Any], groups: Sequence[Group], step: int) -> None:
         self.module = network.module.get_submodule(path)
         self.size = groups[0].size
         self.unfit = False
         self._network, self._path, self._call, self._groups = network, path, call, groups
         self._tolerance = PROOF * tolerance_of(network.module)
-        self._plans = _plans(groups)
+        self._plans = _plans(groups, step)
         self._whole: list[Tensor] | None = None
         self._expected: dict[int, list[Tensor]] = {}
 
@@ -166,16 +172,19 @@ class _Home:
 
     def decisions(self) -> list[list[Repair]]:
         """The numbers that forward reads and that may count the units: those of one class with the same name and the
-        same value are one decision."""
-        found: dict[tuple[type, str, int | None, int], list[Repair]] = {}
+        same value are one decision, first for the modules that hold the groups' parameters, then for others."""
+        found: dict[tuple[bool, type, str, int | None, int], list[Repair]] = {}
+        names = [part.parameter for group in self._groups for part in group.slices]
         with _Recording(copy_of(self.module)) as (recording, reads):
             self._run(recording)
         for (path, attribute), (kind, value) in reads.items():
             for place, number in enumerate(value) if isinstance(value, (tuple, list)) else [(None, value)]:
                 if number and number % self.size == 0:
                     repair = Repair(path, attribute, place, number, self._groups[0].name, self.size)
-                    found.setdefault((kind, attribute, place, number), []).append(repair)
-        return list(found.values())
+                    full = ".".join(filter(None, (self._path, path)))
+                    apart = not any(f".{name}".startswith(f".{full}.".replace("..", ".")) for name in names)
+                    found.setdefault((apart, kind, attribute, place, number), []).append(repair)
+        return [found[key] for key in sorted(found, key=lambda key: key[0])]
 
     def _outputs_of_whole(self) -> list[Tensor]:
         if self._whole is None:
@@ -219,14 +228,18 @@ class _Home:
         return module
 
 
-def _plans(groups: Sequence[Group]) -> list[dict[str, Tensor]]:
-    """Units to remove: every other one, the first ones, all but one; the same number from each of the groups."""
+def _plans(groups: Sequence[Group], step: int) -> list[dict[str, Tensor]]:
+    """Units to remove: every other one, the first ones, all but one; the same number from each of the groups, such that
+    a multiple of `step` is left."""
     size = groups[0].size
     generator = torch.Generator().manual_seed(0)
 
     def draw(count: int) -> dict[str, Tensor]:
         return {g.name: torch.randperm(size, generator=generator)[:count].sort().values for g in groups}
 
+    if step > 1:
+        kept = range(step, size, step)
+        return [draw(size - kept[0]), draw(size - kept[len(kept) // 2]), draw(size - kept[-1])]
     first = {group.name: torch.arange(0, size - 1, 2) for group in groups}
     plans = [first, {group.name: torch.arange((size + 2) // 3) for group in groups}, draw(size - 1)]
     return [*plans, draw(max(1, size // 2))]

@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deadhead.errors import CutError
+from deadhead.graph.trace import empty_caches
 from deadhead.graph.units import Group
 from deadhead.remove.program import apply
 
@@ -20,6 +21,8 @@ KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
     nn.Embedding: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
     nn.modules.batchnorm._NormBase: {"num_features": ("running_mean", 0)},
     nn.PReLU: {"num_parameters": ("weight", 0)},
+    nn.RNNBase: {"hidden_size": ("weight_hh_l0", 1), "input_size": ("weight_ih_l0", 1)},
+    nn.RNNCellBase: {"hidden_size": ("weight_hh", 1), "input_size": ("weight_ih", 1)},
 }
 """Attributes of torch's own modules that say how large a tensor of theirs is: (tensor, axis)."""
 
@@ -232,6 +235,8 @@ def _exchange(module: nn.Module, old: Tensor, new: nn.Parameter) -> None:
         for leaf, held in owner._parameters.items():
             if held is old:
                 owner._parameters[leaf] = new
+        if isinstance(owner, nn.RNNBase):
+            owner._flat_weights = [new if each is old else each for each in owner._flat_weights]
 
 
 def pick(tensor: Tensor, axes: Mapping[int, Sequence[int]]) -> Tensor:
@@ -259,4 +264,6 @@ def copy_of(module: nn.Module) -> nn.Module:
         for tensor in _tensors_in(each.__dict__):
             if not tensor.is_leaf:
                 memo[id(tensor)] = tensor.detach().clone()
-    return copy.deepcopy(module, memo)
+    copied = copy.deepcopy(module, memo)
+    empty_caches(copied)
+    return copied

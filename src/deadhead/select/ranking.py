@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor
@@ -29,14 +30,16 @@ def kept_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
 @dataclass(frozen=True)
 class Rules:
     """How a selection is made: multiples of `round_to` and at least `min_units` of each group stay; `comparable` says
-    whether saliencies of different groups can be ranked together as they are."""
+    whether saliencies of different groups can be ranked together as they are; `steps` names groups of which multiples
+    of a number of their own stay."""
 
     comparable: bool = True
     round_to: int = 1
     min_units: int = 1
+    steps: Mapping[str, int] = field(default_factory=dict)
 
-    def kept(self, size: int, wanted: int) -> int:
-        return kept_of(size, wanted, self.round_to, self.min_units)
+    def kept(self, name: str, size: int, wanted: int) -> int:
+        return kept_of(size, wanted, math.lcm(self.round_to, self.steps.get(name, 1)), self.min_units)
 
 
 def per_group(
@@ -54,7 +57,7 @@ def per_group(
     entries: list[tuple[float, str, int]] = []
     for group in groups:
         if group.name in budgets:
-            gone = group.size - rules.kept(group.size, budgets[group.name].of(group.size))
+            gone = group.size - rules.kept(group.name, group.size, budgets[group.name].of(group.size))
             ranks = torch.argsort(saliencies[group.name], stable=True)[: round(share * gone)]
             entries += [(saliencies[group.name][u].item(), group.name, int(u)) for u in ranks]
     return plan_of([(name, unit) for _, name, unit in sorted(entries, key=lambda entry: entry[0])], saliencies)
@@ -81,7 +84,7 @@ def overall(
         finite = saliencies[group.name][torch.isfinite(saliencies[group.name])].abs()
         scale = 1.0 if rules.comparable or not len(finite) else max(finite.mean().item(), 1e-300)
         ranks = torch.argsort(saliencies[group.name], stable=True)
-        most = group.size - rules.kept(group.size, 0)
+        most = group.size - rules.kept(group.name, group.size, 0)
         entries += [(saliencies[group.name][u].item() / scale, group.name, int(u)) for u in ranks[:most]]
     entries.sort(key=lambda entry: entry[0])
     sizes = {group.name: group.size for group in groups}
@@ -90,7 +93,7 @@ def overall(
         counts: dict[str, int] = {}
         for _, name, _ in entries[:steps]:
             counts[name] = counts.get(name, 0) + 1
-        return {name: sizes[name] - rules.kept(sizes[name], sizes[name] - gone) for name, gone in counts.items()}
+        return {name: sizes[name] - rules.kept(name, sizes[name], sizes[name] - gone) for name, gone in counts.items()}
 
     total = left({})
     fewest = left(removed(len(entries)))

@@ -4,6 +4,7 @@ from deadhead.graph.ops import (  # noqa: F401
     attention,
     convolution,
     elementwise,
+    indexing,
     linear,
     movement,
     normalisation,

@@ -74,8 +74,9 @@ def _grouped(labels: Labels, node: fx.Node, value: Value, kernel: Value, groups:
             Contact(node, 0, channel, read, parameter, owner[1][0 if transposed else 1] if owner else None)
         )
     made = found.block_of(channel)
-    if made is not None and owner is not None:
-        labels.producers.append(Contact(node, -1, channel, made.labels, parameter, owner[1][1 if transposed else 0]))
+    if made is not None and weight not in labels.live:
+        axis = owner[1][1 if transposed else 0] if owner else None
+        labels.producers.append(Contact(node, -1, channel, made.labels, parameter, axis))
     return found
 
 

@@ -99,3 +99,16 @@ def einsum(labels: Labels, node: fx.Node) -> Any:
                 values[0] = labels.fix_axis(values[0], axis, where(node))
     packed = [(1 + i, arg, v, n) for i, (arg, v, n) in enumerate(zip(args, values, letters, strict=True))]
     return contract(labels, node, packed, every, outputs)[0]
+
+
+@rule("_grouped_mm", "transformers::grouped_mm_fallback")
+def grouped_matmul(labels: Labels, node: fx.Node) -> Any:
+    """y[t, o] = sum_i x[t, i] W[e(t), i, o]: one matrix for each expert, rows in the order of their experts."""
+    x, weight = operand(node, 0), operand(node, 1)
+    value, experts = labels.values[x], labels.values[weight]
+    if len(value.shape) != 2 or len(experts.shape) != 3:
+        return give_up(labels, node, f"{where(node)} has no rule for these shapes")
+    value = labels.fix_axis(value, 0, where(node))
+    experts = labels.fix_axis(experts, 0, f"{where(node)} chooses among them")
+    operands = [(0, x, value, ["t", "i"]), (1, weight, experts, ["e", "i", "o"])]
+    return contract(labels, node, operands, ["e", "t", "i", "o"], ["t", "o"])[0]

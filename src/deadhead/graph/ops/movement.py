@@ -7,8 +7,8 @@ from typing import Any
 import numpy as np
 from torch import Tensor, fx
 
-from deadhead.graph.labels import Block, Labels, Value, hint, shape_of
-from deadhead.graph.ops.registry import argument, concrete, contract, give_up, listed, op_name, operand, rule, where
+from deadhead.graph.labels import UNIFORM, Block, Labels, Value, hint, shape_of
+from deadhead.graph.ops.registry import argument, concrete, give_up, listed, op_name, operand, rule, where
 
 
 def _input(labels: Labels, node: fx.Node) -> Value:
@@ -56,14 +56,21 @@ def permute(labels: Labels, node: fx.Node) -> Any:
 
 @rule("expand", "expand_as", "broadcast_to")
 def expand(labels: Labels, node: fx.Node) -> Any:
-    """New axes in front, and axes of size one repeated: units do not lie along either."""
+    """New axes in front, and axes of size one repeated: the same all along."""
     value, shape = _input(labels, node), shape_of(node)
     lead = len(shape) - len(value.shape)
     for axis, size in enumerate(value.shape):
         if size == 1 and shape[lead + axis] != 1:
             value = labels.fix_axis(value, axis, f"{where(node)} repeats it")
+    why = [UNIFORM if size == 1 and shape[lead + a] != 1 else value.why[a] for a, size in enumerate(value.shape)]
     blocks = tuple(Block(tuple(a + lead for a in block.axes), block.labels) for block in value.blocks)
-    return Value(shape, blocks, (f"{where(node)} repeats it",) * lead + value.why)
+    return Value(shape, blocks, (UNIFORM,) * lead + tuple(why))
+
+
+@rule("zeros", "ones", "full", "empty", "new_zeros", "new_ones", "new_full", "new_empty", "scalar_tensor")
+def fill(labels: Labels, node: fx.Node) -> Any:
+    """A tensor that is the same all along."""
+    return labels.plain(shape_of(node), UNIFORM)
 
 
 @rule("repeat", "tile")
@@ -160,7 +167,7 @@ def getitem(labels: Labels, node: fx.Node) -> Any:
 
 
 @rule("slice_scatter", "select_scatter")
-def scatter(labels: Labels, node: fx.Node) -> Any:
+def replace_slice(labels: Labels, node: fx.Node) -> Any:
     """`self` with a range of an axis, or one index of it, replaced by `src`: aligned labels merge."""
     value, source = _input(labels, node), labels.values[operand(node, 1)]
     dim = (argument(node, 2, "dim", 0) or 0) % len(value.shape)
@@ -172,11 +179,25 @@ def scatter(labels: Labels, node: fx.Node) -> Any:
     else:
         start, end = argument(node, 3, "start", None), argument(node, 4, "end", None)
         indices = np.arange(value.shape[dim])[slice(start, end, argument(node, 5, "step", 1))]
+    value, source = labels.tidy(value), labels.tidy(source)
+    base, added = value.block_of(dim), source.block_of(dim)
+    if base is None and added is not None and len(added.axes) == 1:
+        around = labels.fresh(1)
+        labels.fix(around, value.why[dim] if value.why[dim] != UNIFORM else where(node))
+        vector = np.broadcast_to(around, value.shape[dim]).copy()
+        vector[indices] = added.labels
+        value = Value(value.shape, (*value.blocks, Block((dim,), vector)), value.why)
     part = labels.take(value, dim, indices)
     names = [str(axis) for axis in range(len(part.shape))]
     sizes = dict(zip(names, part.shape, strict=True))
-    labels.align([(part, names), (source, names)], sizes, (), where(node))
-    return labels.tidy(value)
+    aligned = labels.align([(part, names), (source, names)], sizes, (), where(node))
+    merged = labels.assemble(part.shape, names, aligned, where(node))
+    rest = tuple(block for block in merged.blocks if dim not in block.axes)
+    along = value.block_of(dim)
+    if along is not None and len(along.axes) > 1:
+        return labels.tidy(value)
+    own = (along,) if along is not None else ()
+    return labels.tidy(Value(value.shape, (*rest, *own), (*merged.why[:dim], value.why[dim], *merged.why[dim + 1 :])))
 
 
 @rule("cat", "concat", "concatenate")
@@ -184,8 +205,8 @@ def cat(labels: Labels, node: fx.Node) -> Any:
     """Labels behind each other along one axis, merged along the others."""
     values = [labels.tidy(labels.values[arg]) for arg in listed(node, 0)]
     shape = shape_of(node)
-    values = [value for value in values if len(value.shape) == len(shape)]
     dim = argument(node, 1, "dim", 0) % len(shape)
+    values = [value for value in values if len(value.shape) == len(shape) and value.shape[dim]]
     name = where(node)
     together = {axis for value in values if (block := value.block_of(dim)) for axis in block.axes} | {dim}
     if len(together) > 1 and any(
@@ -289,16 +310,3 @@ def pixel_shuffle(labels: Labels, node: fx.Node) -> Any:
     value = labels.reshape(value, (*lead, shape[-3], out[-2], factor, out[-1], factor))
     order = [*range(rank - 3), rank - 3, rank - 1, rank + 1, rank - 2, rank]
     return labels.reshape(labels.permute(value, order), out)
-
-
-@rule("embedding")
-def embedding(labels: Labels, node: fx.Node) -> Any:
-    """y[..., e] = W[index[...], e]: the rows are a vocabulary, and fixed."""
-    weight, index = operand(node, 0), operand(node, 1)
-    value, picked = labels.values[weight], labels.values[index]
-    name = where(node)
-    value = labels.fix_axis(value, 0, f"{name} looks its rows up")
-    labels.fix_all(picked, name)
-    outer = [str(axis) for axis in range(len(picked.shape))]
-    operands = [(0, weight, value, ["v", "e"]), (1, index, Labels.plain(picked.shape, name), outer)]
-    return contract(labels, node, operands, ["v", *outer, "e"], [*outer, "e"])[0]

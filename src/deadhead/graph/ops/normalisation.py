@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx
 
 from deadhead.graph.labels import Labels, Value
-from deadhead.graph.ops.registry import argument, is_tensor, operand, rule, where
+from deadhead.graph.ops.registry import argument, broadcast, is_tensor, operand, rule, where
 
 
 def _per_channel(labels: Labels, node: fx.Node, value: Value, positions: tuple[int, ...]) -> Value:
@@ -59,3 +59,15 @@ def group_norm(labels: Labels, node: fx.Node) -> Any:
     merged = labels.reshape(split, shape)
     result = _per_channel(labels, node, merged, (1, 2) if native else (2, 3))
     return [result, None, None] if native else result
+
+
+@rule("_weight_norm", "_weight_norm_interface")
+def weight_norm(labels: Labels, node: fx.Node) -> Any:
+    """Weight norm, w = g v / |v| over all axes but one: these are mixed."""
+    value, size = (labels.values[operand(node, place)] for place in (0, 1))
+    dim = argument(node, 2, "dim", 0) % len(value.shape)
+    for axis in range(len(value.shape)):
+        if axis != dim:
+            value = labels.fix_axis(value, axis, f"{where(node)} mixes it")
+    result = broadcast(labels, node, [value, size]) if len(size.shape) == len(value.shape) else value
+    return [result, None] if isinstance(node.meta["val"], (tuple, list)) else result

@@ -7,7 +7,7 @@ from typing import Any
 from torch import fx
 
 from deadhead.graph.labels import Labels, Value
-from deadhead.graph.ops.registry import argument, operand, rule, where
+from deadhead.graph.ops.registry import argument, broadcast, is_tensor, operand, rule, where
 
 
 def _dims(node: fx.Node, rank: int, index: int = 1) -> list[int]:
@@ -28,7 +28,9 @@ def _fix(labels: Labels, node: fx.Node, value: Value, dims: list[int]) -> Value:
     "nanmean", "max", "min", "median", "var_mean", "std_mean", "norm", "linalg_vector_norm", "count_nonzero", "mode",
 )  # fmt: skip
 def reduce(labels: Labels, node: fx.Node) -> Any:
-    """Reductions over some axes, or all."""
+    """Reductions over some axes, or all; of two tensors, the larger or smaller entries."""
+    if len(node.args) > 1 and is_tensor(node.args[1]):
+        return broadcast(labels, node, [labels.values[operand(node, place)] for place in (0, 1)])
     value = labels.values[operand(node, 0)]
     rank = len(value.shape)
     norm = "norm" in str(node.target)

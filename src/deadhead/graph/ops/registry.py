@@ -12,6 +12,7 @@ from typing_extensions import TypeIs
 from deadhead.graph.labels import Aligned, Contact, Labels, Rule, Value, hint, shape_of
 
 RULES: dict[str, Rule] = {}
+_SAME_INDICES = {"lift_fresh_copy", "lift_fresh", "clone", "detach", "detach_", "alias", "to", "_to_copy"}
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -152,7 +153,11 @@ def _record(
     result: Sequence[str],
     aligned: Aligned,
 ) -> None:
-    """Consumers: activations along a contracted axis. Producers: parameters along an axis of the result."""
+    """Consumers: activations along a contracted axis. Producers: parameters, and what is made of them, along an axis of
+    the result."""
+    if not any(arg in labels.live for _, arg, _, _ in operands):
+        contracted = {letter for _, _, _, names in operands for letter in names if letter not in result}
+        labels.derived += [(aligned.blocks[letter][1], where(node)) for letter in contracted & set(aligned.blocks)]
     weights = {position: labels.weights.get(arg) for position, arg, _, _ in operands}
     for position, arg, _, names in operands:
         if arg in labels.live:
@@ -167,12 +172,13 @@ def _record(
                     labels.consumers.append(
                         Contact(node, position, axis, found, None if weight is None else weight[0], axis_there)
                     )
-        elif (weight := weights[position]) is not None:
+        else:
+            weight = weights[position]
             for axis, letter in enumerate(names):
                 if letter in result and aligned.blocks.get(letter, ((), None))[0] == (letter,):
                     found = aligned.blocks[letter][1]
-                    record = Contact(node, -1, list(result).index(letter), found, weight[0], weight[1][axis])
-                    labels.producers.append(record)
+                    own = (None, None) if weight is None else (weight[0], weight[1][axis])
+                    labels.producers.append(Contact(node, -1, list(result).index(letter), found, *own))
 
 
 def has_rule(node: fx.Node) -> bool:
@@ -186,8 +192,10 @@ def has_rule(node: fx.Node) -> bool:
 def propagate(labels: Labels, node: fx.Node) -> None:
     """Run the rule of one node and keep its value."""
     name = op_name(node)
-    if any(arg in labels.live for arg in node.all_input_nodes):
+    if not node.all_input_nodes or any(arg in labels.live for arg in node.all_input_nodes):
         labels.live.add(node)
+    if name in _SAME_INDICES and node.args and node.args[0] in labels.known:
+        labels.known[node] = labels.known[node.args[0]]  # type: ignore[index]
     function = RULES.get(name)
     pointwise = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
     if function is None and pointwise:
