@@ -572,7 +572,7 @@ FIXED: Sequence[tuple[str, Callable[[Tensor], Tensor], int, str]] = [
     ("mean", lambda h: h - h.mean(1, keepdim=True), 4, "mean"),
     ("norm", lambda h: h / h.norm(dim=1, keepdim=True), 4, "norm"),
     ("normalize", lambda h: F.normalize(h, dim=1), 4, "norm"),
-    ("index", lambda h: h[:, (h.detach().sum() > 0).long() + torch.arange(3)], 3, "index"),
+    ("index", lambda h: h[:, torch.arange(3) + 1], 3, "index"),
     ("index_select", lambda h: h.index_select(1, torch.tensor([2, 0, 1, 3])), 4, "index_select"),
     ("fft", lambda h: torch.fft.rfft(h).abs(), 3, "fft"),
     ("select", lambda h: h[:, 2:3] * h[:, 0][:, None].expand(-1, 4), 4, "pick|broadcast"),

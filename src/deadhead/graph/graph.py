@@ -12,11 +12,10 @@ from typing import Any
 
 import torch
 from torch import Tensor, fx
-from torch._decomp import decomposition_table
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
-from deadhead.errors import TraceError
+from deadhead.graph.recurrent import unroll
 
 Edit = Callable[[Tensor], Tensor]
 Around = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Any]
@@ -59,14 +58,17 @@ class Edits:
 
 
 class Graph:
-    """The nodes of an exported program as pure functions of inputs, parameters, buffers and constants."""
+    """The nodes of an exported program as pure functions of inputs, parameters, buffers and constants.
+
+    `calls` are those that an output depends on, `every_call` has the others too.
+    """
 
     def __init__(self, program: ExportedProgram, prefix: str = "") -> None:
         if _needs_decomposition(program.graph):  # before regions are inlined: torch's own pass knows them
             with warnings.catch_warnings():
                 warnings.simplefilter("ignore", FutureWarning)
                 program = program.run_decompositions({})
-        program = _unroll(program)
+        program = unroll(program)
         self.module = program.graph_module
         self._autocast = _inline(program.graph_module)
         self.nodes: list[fx.Node] = list(program.graph.nodes)
@@ -91,7 +93,8 @@ class Graph:
         kept = [spec.kind is OutputKind.USER_OUTPUT for spec in signature.output_specs]
         self.outputs: list[Any] = [arg for arg, keep in zip(self.nodes[-1].args[0], kept, strict=True) if keep]  # type: ignore[arg-type]
         alive = reaching(node for node in self.outputs if isinstance(node, fx.Node))
-        self.calls = [node for node in self.nodes if node.op in ("call_function", "get_attr") and node in alive]
+        self.every_call = [node for node in self.nodes if node.op in ("call_function", "get_attr")]
+        self.calls = [node for node in self.every_call if node in alive]
         self._functions = {node: _pure(node) for node in self.calls if node.op == "call_function"}
         self._last_use = self._find_last_uses()
 
@@ -154,32 +157,6 @@ class Graph:
             value = function(*args, **kwargs) if around is None else around(function, args, kwargs)
         made = edits.made.get(node)
         return value if made is None else made(value)
-
-
-RECURRENT = ("lstm", "gru", "rnn_tanh", "rnn_relu", "lstm_cell", "gru_cell", "rnn_tanh_cell", "rnn_relu_cell")
-
-
-def _unroll(program: ExportedProgram) -> ExportedProgram:
-    """Recurrent layers as the ops of their steps: a gate stands at every step.
-
-    Raises `TraceError` where the number of steps is not fixed.
-    """
-    found = {
-        node.target
-        for node in program.graph.nodes
-        if isinstance(node.target, torch._ops.OpOverload) and node.target._schema.name.split("::")[1] in RECURRENT
-    }
-    if not found:
-        return program
-    table = {each: decomposition_table.get(each, each.decompose) for each in found}
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            unrolled: ExportedProgram = program.run_decompositions(table)
-            return unrolled
-    except Exception as error:
-        names = ", ".join(sorted(str(each) for each in found))
-        raise TraceError(f"{names} cannot be taken apart into its steps: {error}") from error
 
 
 def reaching(outputs: Iterable[fx.Node]) -> set[fx.Node]:

@@ -77,6 +77,7 @@ class Labels:
     `weights` says which nodes are a parameter, or one with its axes in another order: (name, the parameter's axis for
     each axis). `live` holds the nodes that are not made of parameters alone, `unknown` the
     parameters that an op without a rule reads, with the reason. `known` has the values of constants that are indices.
+    While it is `muted`, for ops that no output depends on, labels move and merge, and nothing is fixed or recorded.
     `derived` has the labels over which parameters are contracted with each other, and where.
     """
 
@@ -90,6 +91,7 @@ class Labels:
         self.live: set[fx.Node] = set()
         self.known: dict[fx.Node, Array] = {}
         self.unknown: dict[str, str] = {}
+        self.muted = False
         self.consumers: list[Contact] = []
         self.producers: list[Contact] = []
         self.derived: list[tuple[Array, str]] = []
@@ -135,7 +137,7 @@ class Labels:
 
     def fix(self, labels: Array, why: str) -> None:
         """No unit may hold any of `labels`."""
-        if labels.size:
+        if labels.size and not self.muted:
             self._fixed.append((labels.ravel(), why))
             self._fixed_mask = None
 
@@ -155,6 +157,11 @@ class Labels:
             for root in np.unique(self.find(labels)):
                 reasons.setdefault(int(root), why)
         return reasons
+
+    def record(self, contact: Contact, *, made: bool) -> None:
+        """Note a place where units are made, or read."""
+        if not self.muted:
+            (self.producers if made else self.consumers).append(contact)
 
     # -- values ---------------------------------------------------------------------------------------------------
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import copy
 import inspect
+import io
 import logging
 import traceback
 import warnings
@@ -169,7 +170,8 @@ def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], sh
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
-        return _export_aloud(module, args, kwargs, shapes)
+        with contextlib.redirect_stderr(io.StringIO()), contextlib.redirect_stdout(io.StringIO()):
+            return _export_aloud(module, args, kwargs, shapes)
     finally:
         logging.disable(disabled)
 

@@ -77,7 +77,7 @@ def label(graph: Graph, shapes: Mapping[str, Tensor], names: Mapping[int, str] |
     """Run labels through a graph. `shapes` has the tensors behind its parameters and buffers: those that are one
     tensor under several names share their labels. `names` says where tensors that are no parameters stand, by
     address."""
-    labels = Labels()
+    labels, alive = Labels(), set(graph.calls)
     shared: dict[int, tuple[str, Value]] = {}
     for node, name in graph.state.items():
         tensor = shapes[name]
@@ -96,8 +96,10 @@ def label(graph: Graph, shapes: Mapping[str, Tensor], names: Mapping[int, str] |
     for node in graph.inputs:
         labels.values[node] = plain_result(node, "it meets an input of the model")
         labels.live.add(node)
-    for node in graph.calls:
+    for node in graph.every_call:
+        labels.muted = node not in alive
         propagate(labels, node)
+    labels.muted = False
     for out in graph.outputs:
         if isinstance(out, fx.Node) and isinstance(labels.values.get(out), Value):
             labels.fix_all(labels.values[out], "it is an output of the model")

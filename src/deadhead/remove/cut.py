@@ -60,7 +60,7 @@ def cuttable(network: Network, groups: Sequence[Group], progress: Progress | Non
         else:
             repairs[(group,)] = found
     _drop_wrong(network, repairer, repairs, left, example)
-    for item in _together(repairer, [group for group in groups if group.name in left]):
+    for item in _together([group for group in groups if group.name in left]):
         if all(group.name in left for group in item):
             found, _ = repairer.find(item)
             if found is not None and _trials(network, [item], example, {item: found}, repairer.steps) is None:
@@ -85,14 +85,13 @@ def _example(network: Network) -> Batch:
     return Batch(network.example_call(rows_of(network.example, network.batch_axis, index)), None, None, rows + 1)
 
 
-def _together(repairer: Repairer, failed: Sequence[Group]) -> list[Item]:
-    """Groups of one size that cannot be cut alone: those of one home, any two of them, and those of one kind of layer,
-    whose names differ in numbers only."""
+def _together(failed: Sequence[Group]) -> list[Item]:
+    """Groups of one size that cannot be cut alone: all of them, any two of a few, and those of one kind of layer, whose
+    names differ in numbers only."""
     alike: dict[tuple[object, ...], list[Group]] = {}
     for group in failed:
-        for home in repairer.homes([group])[:1]:
-            alike.setdefault((home, group.size), []).append(group)
-        alike.setdefault((re.sub(r"\d+", "*", group.name), group.size, "layers"), []).append(group)
+        alike.setdefault((group.size,), []).append(group)
+        alike.setdefault((group.size, re.sub(r"\d+", "*", group.name)), []).append(group)
     found: list[Item] = []
     for members in alike.values():
         if len(members) > 2:

@@ -70,13 +70,13 @@ def _grouped(labels: Labels, node: fx.Node, value: Value, kernel: Value, groups:
     parameter = owner[0] if owner else None
     if "c" in aligned.blocks and wide != groups:
         read = np.tile(aligned.blocks["c"][1], groups)
-        labels.consumers.append(
-            Contact(node, 0, channel, read, parameter, owner[1][0 if transposed else 1] if owner else None)
+        labels.record(
+            Contact(node, 0, channel, read, parameter, owner[1][0 if transposed else 1] if owner else None), made=False
         )
     made = found.block_of(channel)
     if made is not None and weight not in labels.live:
         axis = owner[1][1 if transposed else 0] if owner else None
-        labels.producers.append(Contact(node, -1, channel, made.labels, parameter, axis))
+        labels.record(Contact(node, -1, channel, made.labels, parameter, axis), made=True)
     return found
 
 

@@ -7,7 +7,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.graph.labels import Block, Labels, Value, shape_of
+from deadhead.graph.labels import Block, Labels, Value, hint, shape_of
 from deadhead.graph.ops.registry import argument, contract, is_tensor, operand, rule, where
 
 
@@ -106,6 +106,20 @@ def embedding(labels: Labels, node: fx.Node) -> Any:
     outer = [str(axis) for axis in range(len(picked.shape))]
     operands = [(0, weight, value, ["v", "e"]), (1, position, Labels.plain(picked.shape, name), outer)]
     return contract(labels, node, operands, ["v", *outer, "e"], [*outer, "e"])[0]
+
+
+@rule("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
+def embedding_bag(labels: Labels, node: fx.Node) -> Any:
+    """Rows of a table, summed in bags: bags go along axis 0, the width along axis 1."""
+    name = where(node)
+    value = labels.fix_axis(labels.values[operand(node, 0)], 0, f"{name} looks its rows up")
+    for arg in node.all_input_nodes[1:]:
+        if is_tensor(arg) and isinstance(labels.values[arg], Value):
+            labels.fix_all(labels.values[arg], name)
+    operands = [(0, operand(node, 0), value, ["v", "e"]), (1, operand(node, 1), Labels.plain((1,), name), ["b"])]
+    bags, _ = contract(labels, node, operands, ["v", "b", "e"], ["b", "e"])
+    shape = node.meta["val"][0].shape
+    return [Value((hint(shape[0]), hint(shape[1])), bags.blocks, bags.why), None, None, None]
 
 
 @rule("tril", "triu")

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from deadhead.graph.labels import Labels, Value
+from deadhead.graph.labels import Labels, Value, hint, shape_of
 from deadhead.graph.ops.registry import argument, broadcast, is_tensor, operand, rule, where
 
 
@@ -50,7 +50,7 @@ def reduce(labels: Labels, node: fx.Node) -> Any:
 
 @rule(
     "softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "softmin", "sort",
-    "cummax", "cummin", "flip", "roll",
+    "cummax", "cummin", "flip", "roll", "argsort",
 )  # fmt: skip
 def scan(labels: Labels, node: fx.Node) -> Any:
     """Ops that mix or reorder an axis and keep it."""
@@ -60,3 +60,36 @@ def scan(labels: Labels, node: fx.Node) -> Any:
     result = _fix(labels, node, value, dims)
     output = node.meta["val"]
     return [result] * len(output) if isinstance(output, (tuple, list)) else result
+
+
+@rule("topk", "kthvalue")
+def largest(labels: Labels, node: fx.Node) -> Any:
+    """The largest entries along an axis, and where they stand."""
+    value = labels.values[operand(node, 0)]
+    dim = argument(node, 2, "dim", -1) % max(len(value.shape), 1)
+    value = labels.fix_axis(value, dim, f"{where(node)} mixes it")
+    shape = tuple(hint(size) for size in node.meta["val"][0].shape)
+    if len(shape) < len(value.shape):
+        value = labels.drop(value, dim)
+    return [Value(shape, value.blocks, value.why)] * 2
+
+
+@rule("cosine_similarity")
+def cosine_similarity(labels: Labels, node: fx.Node) -> Any:
+    """x . y / (|x| |y|) along one axis, which it mixes."""
+    values = [labels.values[operand(node, place)] for place in (0, 1)]
+    rank = max(len(value.shape) for value in values)
+    dim = argument(node, 2, "dim", 1) % rank
+    names = [str(axis) for axis in range(rank)]
+    operands = []
+    for value in values:
+        axis = dim - (rank - len(value.shape))
+        value = labels.fix_axis(value, axis, f"{where(node)} mixes it") if axis >= 0 else value
+        operands.append((value, names[rank - len(value.shape) :]))
+    sizes = dict.fromkeys(names, 1)
+    for value, letters in operands:
+        for axis, letter in enumerate(letters):
+            sizes[letter] = max(sizes[letter], value.shape[axis])
+    aligned = labels.align(operands, sizes, (), where(node))
+    left = [name for axis, name in enumerate(names) if axis != dim]
+    return labels.assemble(shape_of(node), left, aligned, where(node))

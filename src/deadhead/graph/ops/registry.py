@@ -102,7 +102,7 @@ def plain_result(node: fx.Node, why: str) -> Any:
 def give_up(labels: Labels, node: fx.Node, why: str) -> Any:
     """Fix all that goes into a node, and give plain results."""
     for arg in tensor_arguments(node):
-        if arg in labels.weights:
+        if arg in labels.weights and not labels.muted:
             labels.unknown.setdefault(labels.weights[arg][0], why)
         value = labels.values.get(arg)
         for each in value if isinstance(value, list) else [value]:
@@ -157,7 +157,11 @@ def _record(
     the result."""
     if not any(arg in labels.live for _, arg, _, _ in operands):
         contracted = {letter for _, _, _, names in operands for letter in names if letter not in result}
-        labels.derived += [(aligned.blocks[letter][1], where(node)) for letter in contracted & set(aligned.blocks)]
+        labels.derived += (
+            []
+            if labels.muted
+            else [(aligned.blocks[letter][1], where(node)) for letter in contracted & set(aligned.blocks)]
+        )
     weights = {position: labels.weights.get(arg) for position, arg, _, _ in operands}
     for position, arg, _, names in operands:
         if arg in labels.live:
@@ -169,8 +173,9 @@ def _record(
                     weight, place = next(((w, a) for w, a in other if w is not None), (None, None))
                     axis_there = None if weight is None or place is None else weight[1][place]
                     found = aligned.blocks[letter][1]
-                    labels.consumers.append(
-                        Contact(node, position, axis, found, None if weight is None else weight[0], axis_there)
+                    labels.record(
+                        Contact(node, position, axis, found, None if weight is None else weight[0], axis_there),
+                        made=False,
                     )
         else:
             weight = weights[position]
@@ -178,7 +183,7 @@ def _record(
                 if letter in result and aligned.blocks.get(letter, ((), None))[0] == (letter,):
                     found = aligned.blocks[letter][1]
                     own = (None, None) if weight is None else (weight[0], weight[1][axis])
-                    labels.producers.append(Contact(node, -1, list(result).index(letter), found, *own))
+                    labels.record(Contact(node, -1, list(result).index(letter), found, *own), made=True)
 
 
 def has_rule(node: fx.Node) -> bool:

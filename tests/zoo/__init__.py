@@ -1,0 +1,1 @@
+"""Architectures that people use, small and with random weights."""
