@@ -32,6 +32,7 @@ from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
 from deadhead.remove.measure import measure
 from deadhead.remove.optimizer import adopt, check_optimizer, cut_in_place, exchange, follow
 from deadhead.remove.predict import predict
+from deadhead.remove.pretrained import configuration_of, has_configuration, write_configuration
 from deadhead.remove.surgery import Surgery
 from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.saved import save, write_together
@@ -188,6 +189,13 @@ def prune(
         compensation = take_over(network, groups, plan, calibration, compensate, progress)
     with clock("cut"):
         smaller = cut(network, plan, compensation, cutting.repairs)
+        surgery = surgery_of(network, plan, compensation, cutting.repairs)
+        expressed = True
+        if has_configuration(network.module):
+            kept = [(g.size, g.size - len(plan.removed.get(g.name, ()))) for g in groups]
+            changes = configuration_of(network, smaller, kept)
+            expressed = changes is not None
+            surgery.settings += write_configuration(smaller, changes or [])
     with clock("verify"):
         try:
             difference = verify(Gated(network, plan, compensation), smaller, batches, progress)
@@ -207,7 +215,6 @@ def prune(
         total = sum(group.size for group in network.groups)
         before = measure(network, network.module, total, asked, unseen, progress)
         after = measure(network, smaller, total - plan.count, asked, unseen, progress)
-    surgery = surgery_of(network, plan, compensation, cutting.repairs)
     model, trainer = smaller, None
     if inplace:
         model, trainer = network.module, optimizer
@@ -245,7 +252,7 @@ def prune(
             for group in groups
         ],
         left_alone=_left_alone(network, groups, left),
-        notes=_notes(network, compensation.left, compensation.biases),
+        notes=_notes(network, compensation.left, compensation.biases, expressed),
         seconds=clock.seconds,
         settings={
             "scope": scope,
@@ -327,9 +334,14 @@ def _left_alone(network: Network, groups: Sequence[Any], left: dict[str, str]) -
     return listed + [(module, why) for module, why in network.fixed.items() if module not in pruned]
 
 
-def _notes(network: Network, left: dict[str, str], biases: dict[str, Any]) -> list[str]:
+def _notes(network: Network, left: dict[str, str], biases: dict[str, Any], expressed: bool) -> list[str]:
     notes = [f"{weight} was not compensated: {why}" for weight, why in left.items()]
     notes += [f"{name} is a new bias: the constant that removed units gave needs a place" for name in biases]
+    if not expressed:
+        notes.append(
+            f"the configuration of {type(network.module).__name__} cannot say what is left: from_pretrained would not "
+            "read what save_pretrained writes; use Pruned.save and deadhead.load"
+        )
     if network.difference:
         notes.append(f"the traced graph differs from the module by {network.difference:.1e} relative")
     return notes

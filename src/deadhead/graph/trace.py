@@ -211,6 +211,8 @@ def _refuse(module: nn.Module) -> None:
             name = f"{path} in {type(module).__name__}" if path else type(module).__name__
             raise TraceError(f"{name} is TorchScript, which cannot be traced; give the eager module.")
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if tensor.is_meta:
+            raise TraceError(f"{name} lies on the meta device and has no values; load the weights first.")
         if isinstance(tensor, (nn.UninitializedParameter, nn.UninitializedBuffer)):
             raise TraceError(f"{name} is lazy and has no shape yet; run the model once on real inputs first.")
 

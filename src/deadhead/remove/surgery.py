@@ -26,6 +26,12 @@ KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
 }
 """Attributes of torch's own modules that say how large a tensor of theirs is: (tensor, axis)."""
 
+FORMS = (
+    "{}", "parametrizations.{}.original", "parametrizations.{}.original1", "parametrizations.{}.original0", "{}_orig",
+    "{}_v", "{}_g",
+)  # fmt: skip
+"""Names under which torch keeps what a tensor is made of: parametrized, with a mask, with weight norm."""
+
 
 @dataclass
 class Surgery:
@@ -94,7 +100,8 @@ def _settings(module: nn.Module, keep: Mapping[str, Mapping[int, Sequence[int]]]
         prefix = f"{path}." if path else ""
 
         def length(tensor: str, axis: int, prefix: str = prefix) -> int | None:
-            kept = keep.get(prefix + tensor, {}).get(axis)
+            names = (form.format(tensor) for form in FORMS)
+            kept = next((axes[axis] for name in names if axis in (axes := keep.get(prefix + name, {}))), None)
             return None if kept is None else len(kept)
 
         for kind, attributes in KNOWN.items():
@@ -188,17 +195,28 @@ def operate(module: nn.Module, surgery: Surgery) -> dict[int, nn.Parameter]:
     return replaced
 
 
+def _holders(module: nn.Module, path: Sequence[str]) -> list[Any]:
+    """The module and the objects on the path to an attribute: what it holds, what that holds, and so on."""
+    holders: list[Any] = [module]
+    for name in path:
+        held = getattr(holders[-1], "__dict__", {}).get(name)
+        if name.startswith("_") or held is None or isinstance(held, (nn.Module, Tensor)):
+            raise CutError(f"{type(module).__name__} holds no {name}: the result belongs to another model.")
+        holders.append(held)
+    return holders
+
+
 def read_number(module: nn.Module, attribute: str) -> Any:
-    """An attribute of a module that is an integer or a tuple of them, or one of an object that it holds.
+    """An attribute of a module that is an integer or a tuple of them, or one of an object that it holds; None where
+    that has none yet.
 
     Raises `CutError` for anything else, whatever a saved file names.
     """
-    holder: Any = module
     *path, leaf = attribute.split(".")
-    for name in path[:1]:
-        holder = vars(module).get(name)
-    value = None if len(path) > 1 or leaf.startswith("_") else getattr(holder, leaf, None)
+    value = None if leaf.startswith("_") else getattr(_holders(module, path)[-1], leaf, None)
     numbers = value if isinstance(value, (tuple, list)) else (value,)
+    if value is None and path and not leaf.startswith("_"):
+        return None  # a configuration that does not say it
     if any(isinstance(number, bool) or not isinstance(number, int) for number in numbers):
         raise CutError(f"{attribute} of {type(module).__name__} is no size: the result belongs to another model.")
     return value
@@ -208,13 +226,12 @@ def assign(module: nn.Module, attribute: str, value: Any) -> None:
     """Set a number of a module. An object that the module holds, a configuration say, is shared with others: the module
     gets a copy of it."""
     old = read_number(module, attribute)
-    value = list(value) if isinstance(old, list) else value
-    name, _, leaf = attribute.rpartition(".")
+    *path, leaf = attribute.split(".")
     holder: Any = module
-    if name:
-        holder = copy.copy(vars(module)[name])
-        setattr(module, name, holder)
-    setattr(holder, leaf, value)
+    for name, held in zip(path, _holders(module, path)[1:], strict=True):
+        setattr(holder, name, copy.copy(held))
+        holder = vars(holder)[name]
+    setattr(holder, leaf, list(value) if isinstance(old, list) else value)
 
 
 def _in_a_graph(tensor: Tensor) -> bool:
