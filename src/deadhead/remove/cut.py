@@ -170,9 +170,8 @@ def _trials(
         draw(items, most=True),
     ]
     for bit in range((len(items) - 1).bit_length()):
-        for side in (0, 1):
-            part = [item for place, item in enumerate(items) if place >> bit & 1 == side]
-            plans += [draw(part, most=False), draw(part, most=True)]
+        part = [item for place, item in enumerate(items) if place >> bit & 1]
+        plans.append(draw(part, most=bool(bit % 2)))
     for plan in plans:
         reason = _trial(network, plan, example, repair)
         if reason is not None:
@@ -183,7 +182,8 @@ def _trials(
 def _trial(network: Network, plan: Plan, example: Batch, repairs: Sequence[Repair]) -> str | None:
     """Why a cut is not right, or None where it is."""
     try:
-        module = cut(network, plan, repairs=repairs)
+        module = copy_of(network.module, share=True)
+        carry_out(module, surgery_of(network, plan, repairs=repairs))
         difference = verify(Gated(network, plan), module, [example])
     except TraceError:
         raise

@@ -33,6 +33,11 @@ def configuration_of(network: Network, smaller: nn.Module, sizes: Sequence[tuple
     be written down as it is. At the end the class makes the model, is given the weights of `smaller`, and has to
     compute what it computes.
     """
+    with torch.random.fork_rng(devices=[]):  # making a model draws its weights
+        return _search(network, smaller, sizes)
+
+
+def _search(network: Network, smaller: nn.Module, sizes: Sequence[tuple[int, int]]) -> list[Change] | None:
     intact = network.module
     wanted = _shapes(smaller)
     changes: list[Change] = []

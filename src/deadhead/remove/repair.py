@@ -175,7 +175,7 @@ class _Home:
         same value are one decision, first for the modules that hold the groups' parameters, then for others."""
         found: dict[tuple[bool, type, str, int | None, int], list[Repair]] = {}
         names = [part.parameter for group in self._groups for part in group.slices]
-        with _Recording(copy_of(self.module)) as (recording, reads):
+        with _Recording(copy_of(self.module, share=True)) as (recording, reads):
             self._run(recording)
         for (path, attribute), (kind, value) in reads.items():
             for place, number in enumerate(value) if isinstance(value, (tuple, list)) else [(None, value)]:
@@ -188,7 +188,7 @@ class _Home:
 
     def _outputs_of_whole(self) -> list[Tensor]:
         if self._whole is None:
-            self._whole = self._run(copy_of(self.module))
+            self._whole = self._run(copy_of(self.module, share=True))
         return self._whole
 
     def _run(self, module: nn.Module) -> list[Tensor]:
@@ -211,7 +211,7 @@ class _Home:
         return Surgery(keep, settings + settings_for(self.module, repairs, removed))
 
     def _cut(self, removed: Mapping[str, Tensor], repairs: Sequence[Repair]) -> nn.Module:
-        module = copy_of(self.module)
+        module = copy_of(self.module, share=True)
         operate(module, self._surgery(removed, repairs))
         return module
 

@@ -274,9 +274,14 @@ def _tensors_in(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
             yield from _tensors_in(item, seen)
 
 
-def copy_of(module: nn.Module) -> nn.Module:
-    """A deep copy, also of modules that hold tensors with a history, which are copied without it."""
+def copy_of(module: nn.Module, share: bool = False) -> nn.Module:
+    """A deep copy, also of modules that hold tensors with a history, which are copied without it. With `share`, its
+    parameters are new ones on the same memory: enough for a copy that is cut, run and dropped."""
     memo: dict[int, Any] = {}
+    if share:
+        for parameter in module.parameters():
+            if type(parameter) is nn.Parameter:
+                memo[id(parameter)] = nn.Parameter(parameter.detach(), parameter.requires_grad)
     for each in module.modules():
         for tensor in _tensors_in(each.__dict__):
             if not tensor.is_leaf:
