@@ -7,17 +7,26 @@ from collections.abc import Collection
 from dataclasses import dataclass, replace
 from typing import Any
 
+import attention  # noqa: F401
+import blocks  # noqa: F401
 import contractions  # noqa: F401
+import embeddings  # noqa: F401
+import experts  # noqa: F401
+import indexing  # noqa: F401
 import movement  # noqa: F401
+import norms  # noqa: F401
 import pointwise  # noqa: F401
+import recurrent  # noqa: F401
 import structures  # noqa: F401
+import sums  # noqa: F401
 import torch
+from embeddings import WORDS
 from parts import PARTS, Part, State, randomise, width
 from torch import Tensor, nn
 
-KINDS = {"contraction": 8, "activation": 6, "norm": 4, "movement": 4, "structure": 6}
+KINDS = {"contraction": 8, "activation": 5, "norm": 4, "movement": 5, "structure": 8, "attention": 4}
 OUTPUTS = ("tensor", "tensor", "tensor", "tuple", "dict", "nested")
-MERGES = ("", "", "", "add", "film", "cat")
+MERGES = ("", "", "", "", "add", "film", "cat", "ids", "bag")
 LARGEST = 1500
 """No activation of a sample may have more entries."""
 
@@ -43,11 +52,15 @@ class Spec:
 
 
 class Merge(nn.Module):
-    """A second input, flat, that is projected and joins the first."""
+    """A second input, flat, that is projected and joins the first; or ids of words, which are looked up."""
 
     def __init__(self, state: State, how: str, features: int) -> None:
         super().__init__()
         self.how, self.axis, self.rank = how, state.axis, len(state.shape)
+        if how in ("ids", "bag"):
+            kind = nn.Embedding if how == "ids" else nn.EmbeddingBag
+            self.table = kind(WORDS, state.channels)
+            return
         self.project = nn.Linear(features, state.channels)
         self.shift = nn.Linear(features, state.channels)
 
@@ -55,6 +68,10 @@ class Merge(nn.Module):
         return y.unsqueeze(1) if self.axis == 2 else y.reshape(*y.shape, *[1] * (self.rank - 1))
 
     def forward(self, x: Tensor, other: Tensor) -> Tensor:
+        if self.how == "ids":
+            return x + self._shaped(self.table(other).sum(1))
+        if self.how == "bag":
+            return x * self._shaped(torch.sigmoid(self.table(other)))
         y = self._shaped(torch.tanh(self.project(other)))
         if self.how == "film":
             return x * y + self._shaped(self.shift(other))
@@ -179,6 +196,8 @@ def inputs_of(spec: Spec, rows: int, seed: int) -> tuple[Tensor, ...]:
     x = torch.randn(rows, *spec.start.shape, generator=generator, dtype=torch.float64)
     if not spec.merge:
         return (x,)
+    if spec.merge in ("ids", "bag"):
+        return x, torch.randint(WORDS, (rows, 3), generator=generator)
     return x, torch.randn(rows, 5, generator=generator, dtype=torch.float64)
 
 
@@ -192,7 +211,7 @@ def draw(seed: int, without: Collection[str] = ()) -> Spec:
         State("channels", (dice.choice((1, 3)), dice.choice((6, 8)), 8)),
         State("channels", (2, 4, dice.choice((4, 5)), 6)),
     )
-    start = dice.choices(starts, (2, 2, 2, 4, 1))[0]
+    start = dice.choices(starts, (2, 5, 2, 4, 1))[0]
     return Spec(
         start,
         _steps(start, dice, without),

@@ -217,18 +217,6 @@ class ChannelsLastLinear(Part):
         return self.linear(columns_last(x, "channels")).movedim(-1, 1)  # type: ignore[no-any-return]
 
 
-@part("weight_norm", "contraction")
-class WeightNorm(Part):
-    """A layer whose weight torch computes from others, by a parametrization or by the older hook."""
-
-    def __init__(self, state: State, dice: random.Random) -> None:
-        super().__init__(state, dice)
-        self.layer = nn.utils.parametrizations.weight_norm(keep_positions(state, width(dice), dice))
-
-    def forward(self, x: Tensor) -> Tensor:
-        return self.layer(x)  # type: ignore[no-any-return]
-
-
 @part("bilinear", "contraction")
 class Bilinear(Part):
     layouts = ("flat", "tokens")

@@ -125,7 +125,7 @@ def randomise(module: nn.Module, seed: int) -> None:
         for owner in module.modules():
             table = [*owner.named_parameters(recurse=False), *owner.named_buffers(recurse=False)]
             for name, tensor in table:
-                if not tensor.is_floating_point():
+                if not tensor.is_floating_point() or name.endswith("mask"):
                     continue
                 if "var" in name:
                     tensor.copy_(uniform(tensor, 0.5, 2))

@@ -12,7 +12,7 @@ from torch import Tensor, fx
 from deadhead.graph.graph import Graph
 from deadhead.graph.labels import Array, Labels, Value
 from deadhead.graph.ops import propagate
-from deadhead.graph.ops.registry import plain_result, where
+from deadhead.graph.ops.registry import module_path, plain_result, where
 
 MOST_INDICES = 65536
 """The largest constant of integers whose values labels follow."""
@@ -233,8 +233,8 @@ def _fixed_axes(labels: Labels) -> dict[str, str]:
     reasons = labels.reasons()
     fixed: dict[str, str] = {name.rpartition(".")[0] or name: why for name, why in labels.unknown.items()}
     for contact in labels.producers:
-        if contact.weight is not None:
-            root = int(labels.find(contact.labels.ravel()[:1])[0])
-            if root in reasons:
-                fixed.setdefault(contact.weight.rpartition(".")[0] or contact.weight, reasons[root])
+        root = int(labels.find(contact.labels.ravel()[:1])[0])
+        if root in reasons:
+            own = contact.weight and (contact.weight.rpartition(".")[0] or contact.weight)
+            fixed.setdefault(own or module_path(contact.node) or where(contact.node), reasons[root])
     return fixed

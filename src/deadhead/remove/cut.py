@@ -145,7 +145,8 @@ def _trials(
     First every other unit, the first ones, random ones and all but one go from all groups: a forward that halves an
     axis follows the first, one that counts from the front the second, and rounding hides what a single unit does. Then,
     for any two groups that are not tied, there is a cut of one without the other: they may have been equal in number
-    only by chance.
+    only by chance. Where they lie along the same axis of a parameter, a forward that splits it in halves can hide that
+    (a chunk rounds up), so that both are cut without the other, by few units and by many.
     """
     generator = torch.Generator().manual_seed(0)
     groups = [group for item in items for group in item]
@@ -169,14 +170,31 @@ def _trials(
         draw(items, most=False),
         draw(items, most=True),
     ]
-    for bit in range((len(items) - 1).bit_length()):
-        part = [item for place, item in enumerate(items) if place >> bit & 1]
-        plans.append(draw(part, most=bool(bit % 2)))
+    plans += [
+        draw([item for place, item in enumerate(items) if place >> bit & 1], most=bool(bit % 2))
+        for bit in range((len(items) - 1).bit_length())
+    ]
+    beside = _sharing(items)
+    for bit in range((len(beside) - 1).bit_length() if beside else 0):
+        for side in (0, 1):
+            part = [item for place, item in enumerate(beside) if place >> bit & 1 == side]
+            plans += [draw(part, most=False), draw(part, most=True)]
     for plan in plans:
         reason = _trial(network, plan, example, repair)
         if reason is not None:
             return reason
     return None
+
+
+def _sharing(items: Sequence[Item]) -> list[Item]:
+    """The items that lie along an axis of a parameter along which others lie too."""
+    there: dict[tuple[str, int], set[Item]] = {}
+    for item in items:
+        for group in item:
+            for part in group.slices:
+                there.setdefault((part.parameter, part.axis), set()).add(item)
+    found = set().union(*(each for each in there.values() if len(each) > 1))
+    return [item for item in items if item in found]
 
 
 def _trial(network: Network, plan: Plan, example: Batch, repairs: Sequence[Repair]) -> str | None:

@@ -216,9 +216,14 @@ class _Home:
         return module
 
     def _zeroed(self, removed: Mapping[str, Tensor]) -> nn.Module:
+        """The home with the units' contributions at zero: what their consumers read of them, or, where that is no
+        weight, all of their slices (a weight that is divided by its norm cannot be zero)."""
         module = copy_of(self.module)
+        reads = {(site.weight, site.weight_axis) for group in self._groups for site in group.consumers}
+        prefix = f"{self._path}." if self._path else ""
         with torch.no_grad():
-            for name, axes in self._surgery(removed).keep.items():
+            for name, every in self._surgery(removed).keep.items():
+                axes = {a: kept for a, kept in every.items() if (None, None) in reads or (prefix + name, a) in reads}
                 owner, leaf = owner_of(module, name)
                 tensor = getattr(owner, leaf)
                 for axis, kept in axes.items():

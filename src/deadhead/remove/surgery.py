@@ -26,6 +26,8 @@ KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
 }
 """Attributes of torch's own modules that say how large a tensor of theirs is: (tensor, axis)."""
 
+PROJECTED = {"hidden_size": ("weight_hr_l0", 1), "proj_size": ("weight_hr_l0", 0), "input_size": ("weight_ih_l0", 1)}
+"""The same for an LSTM whose hidden states are projected."""
 FORMS = (
     "{}", "parametrizations.{}.original", "parametrizations.{}.original1", "parametrizations.{}.original0", "{}_orig",
     "{}_v", "{}_g",
@@ -105,6 +107,8 @@ def _settings(module: nn.Module, keep: Mapping[str, Mapping[int, Sequence[int]]]
             return None if kept is None else len(kept)
 
         for kind, attributes in KNOWN.items():
+            if kind is nn.RNNBase and isinstance(owner, nn.RNNBase) and owner.proj_size:
+                attributes = PROJECTED
             if isinstance(owner, kind):
                 for attribute, (tensor, axis) in attributes.items():
                     new = length(tensor, axis)
