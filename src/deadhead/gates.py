@@ -6,16 +6,18 @@ the bit, alpha = 0 replaces it by its reference r.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from deadhead.calibration import Batch
 from deadhead.columns import channel_axis
 from deadhead.errors import DataError, LossError
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
+from deadhead.graph.renormalise import renormalised
 from deadhead.graph.units import Group, Site
 from deadhead.losses import Loss
 
@@ -35,15 +37,19 @@ def along(vector: Tensor, dim: int, axis: int) -> Tensor:
     return vector.reshape(shape)
 
 
+def _spread(value: Tensor, alpha: Tensor, site: Site) -> Tensor:
+    """`alpha` of each unit laid along the site's axis of `value`, one where there is none of the group's."""
+    units = site.units.to(value.device)
+    open_ = torch.ones((*alpha.shape[:-1], 1), dtype=alpha.dtype, device=alpha.device)
+    return along(torch.cat([alpha, open_], -1).to(value.device, value.dtype)[..., units], value.dim(), site.axis)
+
+
 def gate(value: Tensor, alpha: Tensor, reference: Tensor | None, site: Site) -> Tensor:
     """`value` behind a gate: entries of unit k along the site's axis are lerp(r, a, alpha[k]), others as they were.
 
     `alpha` has shape (K,) or (rows, K); `reference` has the length of the axis, or is None for zero.
     """
-    units = site.units.to(value.device)
-    open_ = torch.ones((*alpha.shape[:-1], 1), dtype=alpha.dtype, device=alpha.device)
-    spread = torch.cat([alpha, open_], -1).to(value.device, value.dtype)[..., units]
-    spread = along(spread, value.dim(), site.axis)
+    spread = _spread(value, alpha, site)
     if reference is None:
         return value * spread
     at = along(reference.to(value.device, value.dtype), value.dim(), site.axis)
@@ -56,7 +62,8 @@ class Gates:
     `references` gives r for each group (zero where it is missing). The network, its parameters and gradients are not
     touched: replays run on detached state, which `state` may replace (weights of another network of the same shape).
     `added` gives constants to add to what the consumers of a weight, by its name, make. `closed` gives gates,
-    {group: (K,)}, that stand before all others, with reference zero: units that are gone already.
+    {group: (K,)}, that stand before all others, with reference zero: units that are gone already. Normalisations over
+    the units of a group count each as far as it is open, as in the network without it, unless `renormalise` is off.
     """
 
     def __init__(
@@ -67,6 +74,7 @@ class Gates:
         state: Mapping[str, Tensor] | None = None,
         added: Mapping[str, Tensor] | None = None,
         closed: Mapping[str, Tensor] | None = None,
+        renormalise: bool = True,
     ) -> None:
         self.network = network
         self.loss_function = loss
@@ -74,6 +82,7 @@ class Gates:
         self.state = network.frozen_state() if state is None else state
         self.added = added or {}
         self.closed = closed or {}
+        self.renormalise = renormalise
 
     def edits(self, traced: Traced, alpha: Mapping[str, Tensor]) -> Edits:
         """The edits that put gates at alpha[group], shape (K,), on the consumers of each group named."""
@@ -86,11 +95,23 @@ class Gates:
             references = self.references.get(name) or [None] * len(group.consumers)
             for site, reference in zip(group.consumers, references, strict=True):
                 edits.on_read(site.node, site.position, _gate_edit(value, reference, site))
+        if self.renormalise:
+            self._renormalise(edits, traced, [*self.closed.items(), *alpha.items()])
         if self.added:
             for site in (site for group in traced.units.groups for site in group.consumers):
                 if site.weight in self.added:
                     edits.made[site.node] = _add_edit(self.added[site.weight or ""], site)
         return edits
+
+    @staticmethod
+    def _renormalise(edits: Edits, traced: Traced, gates: Sequence[tuple[str, Tensor]]) -> None:
+        """Put the gates on the normalisations over their groups."""
+        norms: dict[fx.Node, list[tuple[Tensor, Site]]] = {}
+        for name, value in gates:
+            for site in traced.group(name).norms:
+                norms.setdefault(site.node, []).append((value, site))
+        for node, parts in norms.items():
+            edits.around[node] = renormalised(node, _counts(parts))
 
     def outputs(self, alpha: Mapping[str, Tensor], batch: Batch) -> object:
         """The network's outputs, in its own container, with the gates at `alpha`."""
@@ -182,6 +203,11 @@ def _look_edit(look: Look, group: Group, index: int) -> Edit:
         return value
 
     return edit
+
+
+def _counts(parts: Sequence[tuple[Tensor, Site]]) -> Callable[[Tensor], Tensor]:
+    """How far each entry of a value is open behind several gates."""
+    return lambda value: math.prod((_spread(value, alpha, site) for alpha, site in parts), start=value.new_ones(()))
 
 
 def _gate_edit(alpha: Tensor, reference: Tensor | None, site: Site) -> Edit:

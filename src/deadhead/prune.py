@@ -91,6 +91,7 @@ def prune(
     only: Sequence[str] = (),
     round_to: int = 1,
     min_units: int = 1,
+    width: bool = False,
     inplace: bool = False,
     optimizer: Optimizer | None = None,
     test: Iterable[Any] | None = None,
@@ -106,7 +107,9 @@ def prune(
     all parameters (float) or a count (int), spent over all groups by one ranking. `rounds` ranks what is left anew,
     compensated, so many times on the way. The units with the least saliency by `criterion` go, and `compensate`
     (least_squares, least_squares_one_pass, mean, zero) lets the others take over. `only` and `exclude` are patterns
-    of module names; `round_to` keeps multiples, `min_units` at least so many.
+    of module names; `round_to` keeps multiples, `min_units` at least so many. With `width`, the width of residual
+    streams goes too, through LayerNorm, RMSNorm and the like: what is left is then normalised by its own statistics, so
+    that this is approximate, and the report says by how much the outputs move.
 
     `data` is any iterable of batches, read once, up to `samples` rows; a fifth of them is held out. `test` is a
     separate set that no decision sees, on which the report measures; without it, the held-out rows are used. `loss`
@@ -141,7 +144,7 @@ def prune(
             test, samples=None, labels_to_model=asked.labels_to_model, batch_axis=axis
         )  # fmt: skip
     with clock("trace"):
-        network = as_network(model_or_network, batches)
+        network = as_network(model_or_network, batches, width)
     with clock("units"):
         _refuse_not_finite(network)
         if optimizer is not None:
@@ -197,8 +200,11 @@ def prune(
             expressed = changes is not None
             surgery.settings += write_configuration(smaller, changes or [])
     with clock("verify"):
+        moved = None
         try:
             difference = verify(Gated(network, plan, compensation), smaller, batches, progress)
+            if any(group.norms and group.name in plan.removed for group in groups):
+                moved = verify(Gated(network, plan, compensation, renormalise=False), smaller, batches, progress)
         except DeadheadError:
             raise
         except Exception as error:
@@ -240,6 +246,7 @@ def prune(
         predicted_loss=None if increase is None else before.loss + increase,
         difference=difference,
         tolerance=tolerance,
+        approximation=moved,
         groups=[
             GroupRecord(
                 name=group.name,
@@ -248,17 +255,19 @@ def prune(
                 removed=plan.removed[group.name].tolist() if group.name in plan.removed else [],
                 saliency=saliencies[group.name].tolist(),
                 consumers=list(dict.fromkeys(site.module for site in group.consumers)),
+                approximate=bool(group.norms),
             )
             for group in groups
         ],
         left_alone=_left_alone(network, groups, left),
-        notes=_notes(network, compensation.left, compensation.biases, expressed),
+        notes=_approximate(groups, plan, moved) + _notes(network, compensation.left, compensation.biases, expressed),
         seconds=clock.seconds,
         settings={
             "scope": scope,
             "rounds": rounds,
             "round_to": round_to,
             "min_units": min_units,
+            "width": width,
             "samples": samples,
             "seed": seed,
         },
@@ -332,6 +341,17 @@ def _left_alone(network: Network, groups: Sequence[Any], left: dict[str, str]) -
         if group.name not in pruned
     ]
     return listed + [(module, why) for module, why in network.fixed.items() if module not in pruned]
+
+
+def _approximate(groups: Sequence[Group], plan: Plan, moved: float | None) -> list[str]:
+    """What pruning the width did, for people."""
+    if moved is None:
+        return []
+    names = ", ".join(group.name for group in groups if group.norms and group.name in plan.removed)
+    return [
+        f"approximate: normalisations went over all units of {names} and now go over what is left, which moves the "
+        f"outputs by {moved:.2g} relative"
+    ]
 
 
 def _notes(network: Network, left: dict[str, str], biases: dict[str, Any], expressed: bool) -> list[str]:

@@ -32,7 +32,8 @@ class GroupRecord:
     """One group of units: what it is, what each unit was found to be worth, and which units went.
 
     `saliency[k]` is the score of unit k by the report's criterion, `removed` lists unit indices in ascending order,
-    `consumers` names the modules that read the group.
+    `consumers` names the modules that read the group. Where a normalisation takes statistics over its units, taking
+    some off is `approximate`.
     """
 
     name: str
@@ -41,6 +42,7 @@ class GroupRecord:
     removed: list[int]
     saliency: list[float]
     consumers: list[str]
+    approximate: bool = False
 
     @property
     def kept(self) -> int:
@@ -54,8 +56,10 @@ class Report:
     `before` and `after` were measured on `rows` rows of `evaluated_on` ("test" rows that no decision saw, or the
     "held-out" part of the calibration data). `predicted_loss` is the loss before plus the increase that the
     calibration data foretold. `difference` is verify's largest difference between the pruned network and its
-    gated original, relative to the largest absolute output of the latter; it must not exceed `tolerance`.
-    `left_alone` pairs what was not pruned with the reason. `seconds` has the duration of each step.
+    gated original, relative to the largest absolute output of the latter; it must not exceed `tolerance`. Where the
+    width was pruned, the gated original normalises over what is left, as the pruned network does; `approximation` is
+    the difference from one that goes on normalising over all units. `left_alone`
+    pairs what was not pruned with the reason. `seconds` has the duration of each step.
     """
 
     model: str
@@ -71,6 +75,7 @@ class Report:
     predicted_loss: float | None
     difference: float
     tolerance: float
+    approximation: float | None
     groups: list[GroupRecord]
     left_alone: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)

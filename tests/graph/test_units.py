@@ -570,14 +570,12 @@ FIXED: Sequence[tuple[str, Callable[[Tensor], Tensor], int, str]] = [
     ("roll", lambda h: h.roll(1, -1), 4, "roll"),
     ("sort", lambda h: h.sort(1).values, 4, "sort"),
     ("mean", lambda h: h - h.mean(1, keepdim=True), 4, "mean"),
-    ("norm", lambda h: h / h.norm(dim=1, keepdim=True), 4, "norm"),
-    ("normalize", lambda h: F.normalize(h, dim=1), 4, "norm"),
+    ("norm", lambda h: h / h.norm(p=-1, dim=1, keepdim=True), 4, "norm"),
     ("index", lambda h: h[:, torch.arange(3) + 1], 3, "index"),
     ("index_select", lambda h: h.index_select(1, torch.tensor([2, 0, 1, 3])), 4, "index_select"),
     ("fft", lambda h: torch.fft.rfft(h).abs(), 3, "fft"),
     ("select", lambda h: h[:, 2:3] * h[:, 0][:, None].expand(-1, 4), 4, "pick|broadcast"),
     ("pool", lambda h: F.avg_pool1d(h[:, None], 2)[:, 0], 2, "slides along it"),
-    ("sum", lambda h: h.sum(1, keepdim=True).expand(-1, 4), 4, "sum"),
     ("max", lambda h: h.max(1, keepdim=True).values.expand(-1, 4), 4, "max"),
 ]  # fmt: skip
 
@@ -678,21 +676,44 @@ def test_a_recurrent_layer_has_hidden_units_with_their_gates_and_what_they_read_
     )  # fmt: skip
 
 
-class Distances(nn.Module):
+class Turned(nn.Module):
     def __init__(self) -> None:
         super().__init__()
-        self.first, self.last = nn.Linear(3, 4), nn.Linear(6, 2)
-        self.centres = nn.Parameter(torch.randn(6, 4))
+        self.first, self.last = nn.Linear(3, 3), nn.Linear(3, 2)
+        self.axes = nn.Parameter(torch.randn(1, 3))
 
     def forward(self, x: Tensor) -> Tensor:
-        return self.last(torch.cdist(torch.relu(self.first(x)), self.centres))
+        return self.last(torch.linalg.cross(torch.relu(self.first(x)), self.axes.expand(len(x), -1)))
 
 
 def test_what_no_rule_knows_is_fixed_and_named_itself_too() -> None:
-    network = traced(Distances(), 3)
+    network = traced(Turned(), 3)
     assert not network.groups
-    assert "cdist" in network.fixed["first"]
-    assert "cdist" in network.fixed["centres"], "its own parameters are left alone, so it is listed"
+    assert "cross" in network.fixed["first"]
+
+
+SUMMED: Sequence[tuple[str, Callable[[Tensor], Tensor]]] = [
+    ("sum", lambda h: h.sum(1, keepdim=True).expand(-1, 4)),
+    ("sum that drops the axis", lambda h: (h * h.sigmoid()).sum(-1)[:, None].expand(-1, 4)),
+    ("norm", lambda h: h.norm(dim=1, keepdim=True).expand(-1, 4)),
+    ("largest", lambda h: h.norm(p=float("inf"), dim=1, keepdim=True).expand(-1, 4)),
+    ("cosine similarity", lambda h: F.cosine_similarity(h, h.roll(1, 0), dim=1)[:, None].expand(-1, 4)),
+    ("distances", lambda h: torch.cdist(h[:, None], h[:, None].roll(1, 0))[:, 0].expand(-1, 4)),
+    ("einsum", lambda h: torch.einsum("ni->n", h)[:, None].expand(-1, 4)),
+]
+
+
+@pytest.mark.parametrize("op", [case[1] for case in SUMMED], ids=[case[0] for case in SUMMED])
+def test_a_sum_reads_its_units_as_a_product_with_ones_would(op: Callable[[Tensor], Tensor]) -> None:
+    network = traced(Through(op), 3)
+    assert units_of(network.groups[0]) == each(4, lambda k: of(("first.weight", 0, k), ("first.bias", 0, k)))
+    assert all(site.weight is None for site in network.groups[0].consumers)
+
+
+def test_a_vector_that_is_divided_by_its_norm_keeps_its_units() -> None:
+    network = traced(Through(lambda h: F.normalize(h, dim=1)), 3)
+    (group,) = network.groups
+    assert [site.weight for site in group.consumers] == [None, "last.weight"]
 
 
 def test_indices_that_are_known_carry_their_units_along() -> None:

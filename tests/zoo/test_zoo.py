@@ -187,16 +187,7 @@ def test_every_entry_of_transformers_is_told() -> None:
     assert list(expected.HUGGINGFACE) == list(zoo_of("huggingface/").ENTRIES)
 
 
-def with_gaps(names: list[str]) -> list[Any]:
-    return [
-        pytest.param(name, marks=pytest.mark.xfail(strict=True, reason=expected.KNOWN_GAPS[name]))
-        if name in expected.KNOWN_GAPS
-        else name
-        for name in names
-    ]
-
-
-@each(with_gaps(ALL))
+@each(ALL)
 def test_groups_are_what_the_architecture_has(name: str) -> None:
     wanted = Counter((kind, size) for kind, *sizes in expected.GROUPS[name].values() for size in sizes)
     assert Counter((group.kind, group.size) for group in traced(name).groups) == wanted
@@ -324,3 +315,38 @@ def test_cut_model_generates(name: str) -> None:
     assert torch.equal(generated(intact, True), generated(intact, False))
     smaller = halved(name).pruned.model
     assert torch.equal(generated(smaller, True), generated(smaller, False))
+
+
+WIDE = [
+    f"huggingface/{name}"
+    for name in (
+        "bert",
+        "albert",
+        "gpt2",
+        "llama",
+        "gemma2",
+        "olmo2",
+        "mamba",
+        "vit",
+        "swin",
+        "convnextv2",
+        "segformer",
+    )
+]
+
+
+@each(WIDE)
+def test_the_width_of_residual_streams_can_be_cut_through_their_norms(name: str) -> None:
+    model, inputs = fresh(name), inputs_of(name, ROWS["calibration"])
+    network = dh.trace(model, inputs_of(name, ROWS["traced with"]), batch_axis=axis_of(name), width=True)
+    streams = [group for group in network.groups if group.norms]
+    assert streams
+    pruned = dh.prune(
+        network, [inputs if isinstance(inputs, dict) else (inputs,)], loss=squares, units=0.5, criterion="magnitude",
+        compensate="zero", width=True,
+    )  # fmt: skip
+    assert all(group.name in pruned.plan.removed for group in streams)
+    assert pruned.report.difference <= 1e-5
+    assert pruned.report.approximation > LEAST_MOVE
+    new = inputs_of(name, ROWS["new"], seed=1)
+    assert [each.shape for each in outputs_of(pruned.model, new)] == [each.shape for each in outputs_of(model, new)]

@@ -120,6 +120,10 @@ def prune(
     rounds: Annotated[int, typer.Option(help="Rank anew, compensated, so many times on the way.")] = 1,
     round_to: Annotated[int, typer.Option(help="Keep multiples of this many units.")] = 1,
     min_units: Annotated[int, typer.Option(help="Keep at least this many units of each group.")] = 1,
+    width: Annotated[
+        bool,
+        typer.Option("--width", help="Prune the width of residual streams too, through LayerNorm; approximate."),
+    ] = False,
     test: Annotated[
         str | None, typer.Option(help="Data that no decision sees, to measure on; as --data.", metavar="DATA")
     ] = None,
@@ -136,5 +140,5 @@ def prune(
     prune_model(
         model, data, out, units=units, params=params, loss=loss, criterion=criterion, compensate=compensate,
         scope=scope, rounds=rounds, only=only or [], exclude=exclude or [], round_to=round_to, min_units=min_units,
-        test=test, samples=samples, seed=seed, trust=trust,
+        width=width, test=test, samples=samples, seed=seed, trust=trust,
     )  # fmt: skip

@@ -149,6 +149,10 @@ class Graph:
             return operator.attrgetter(str(node.target))(self.module)
         args: list[Any] = [fx.node.map_arg(arg, values.__getitem__) for arg in node.args]
         kwargs = {key: fx.node.map_arg(arg, values.__getitem__) for key, arg in node.kwargs.items()}
+        return self.apply(node, args, kwargs, edits)
+
+    def apply(self, node: fx.Node, args: list[Any], kwargs: dict[str, Any], edits: Edits) -> Any:
+        """What a node makes of the values of its arguments."""
         for position, edit in edits.read.get(node, {}).items():
             _edit_argument(args, position, edit)
         around = edits.around.get(node)

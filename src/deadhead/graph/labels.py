@@ -17,10 +17,10 @@ from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import fx
 
-Array = NDArray[np.int64]
+from deadhead.graph.union_find import Array, UnionFind
+
 INSIDE = "it lies inside a unit"
 UNIFORM = "it is the same all along"
 """Why an axis has no labels that puts nothing in the way of others: what is broadcast or filled there fits any size."""
@@ -71,99 +71,35 @@ class Aligned:
     reasons: dict[str, str]
 
 
-class Labels:
-    """Union-find over labels, the labelled values of a graph, and what the ops recorded on the way.
+class Labels(UnionFind):
+    """The labelled values of a graph, and what the ops recorded on the way.
 
     `weights` says which nodes are a parameter, or one with its axes in another order: (name, the parameter's axis for
     each axis). `live` holds the nodes that are not made of parameters alone, `unknown` the
     parameters that an op without a rule reads, with the reason. `known` has the values of constants that are indices.
     While it is `muted`, for ops that no output depends on, labels move and merge, and nothing is fixed or recorded.
+    With `width`, normalisations of a whole axis do not fix it; `normalised` has the places where they read it.
     `derived` has the labels over which parameters are contracted with each other, and where.
     """
 
-    def __init__(self) -> None:
-        self._parent: Array = np.zeros(1, dtype=np.int64)
-        self._count = 0
-        self._fixed: list[tuple[Array, str]] = []
-        self._fixed_mask: NDArray[np.bool_] | None = None
+    def __init__(self, width: bool = False) -> None:
+        super().__init__()
+        self.width = width
         self.values: dict[fx.Node, Any] = {}
         self.weights: dict[fx.Node, tuple[str, tuple[int, ...]]] = {}
         self.live: set[fx.Node] = set()
         self.known: dict[fx.Node, Array] = {}
         self.unknown: dict[str, str] = {}
-        self.muted = False
         self.consumers: list[Contact] = []
         self.producers: list[Contact] = []
+        self.normalised: list[Contact] = []
         self.derived: list[tuple[Array, str]] = []
         self._open: list[Value] = []
 
-    # -- union-find -----------------------------------------------------------------------------------------------
-
-    def fresh(self, count: int) -> Array:
-        """`count` labels that nothing has yet."""
-        start = self._count
-        self._count += count
-        if self._count > len(self._parent):
-            grown = np.arange(max(self._count, 2 * len(self._parent)), dtype=np.int64)
-            grown[: len(self._parent)] = self._parent
-            grown[len(self._parent) :] = np.arange(len(self._parent), len(grown))
-            self._parent = grown
-        self._parent[start : self._count] = np.arange(start, self._count)
-        return np.arange(start, self._count, dtype=np.int64)
-
-    def find(self, labels: Array) -> Array:
-        """The root of each label."""
-        roots = self._parent[labels]
-        while True:
-            above = self._parent[roots]
-            if np.array_equal(above, roots):
-                break
-            roots = above
-        self._parent[labels] = roots
-        return roots
-
-    def union(self, left: Array, right: Array) -> None:
-        """Merge `left` and `right` entry by entry (broadcast)."""
-        left, right = np.broadcast_arrays(left, right)
-        left, right = self.find(left.ravel()), self.find(right.ravel())
-        while True:
-            apart = left != right
-            if not apart.any():
-                return
-            left, right = left[apart], right[apart]
-            self._parent[np.maximum(left, right)] = np.minimum(left, right)
-            left, right = self.find(left), self.find(right)
-            self._fixed_mask = None
-
-    def fix(self, labels: Array, why: str) -> None:
-        """No unit may hold any of `labels`."""
-        if labels.size and not self.muted:
-            self._fixed.append((labels.ravel(), why))
-            self._fixed_mask = None
-
-    def fixed(self, labels: Array) -> NDArray[np.bool_]:
-        """Which of `labels` are fixed."""
-        if self._fixed_mask is None or len(self._fixed_mask) < self._count:
-            mask = np.zeros(self._count, dtype=np.bool_)
-            for each, _ in self._fixed:
-                mask[self.find(each)] = True
-            self._fixed_mask = mask
-        return self._fixed_mask[self.find(labels)]
-
-    def reasons(self) -> dict[int, str]:
-        """For each root that is fixed, what fixed it first."""
-        reasons: dict[int, str] = {}
-        for labels, why in self._fixed:
-            for root in np.unique(self.find(labels)):
-                reasons.setdefault(int(root), why)
-        return reasons
-
-    def record(self, contact: Contact, *, made: bool) -> None:
-        """Note a place where units are made, or read."""
+    def record(self, contact: Contact, to: list[Contact]) -> None:
+        """Note a place where units are made, read or normalised, in the list of such places."""
         if not self.muted:
-            (self.producers if made else self.consumers).append(contact)
-
-    # -- values ---------------------------------------------------------------------------------------------------
+            to.append(contact)
 
     def parameter(self, shape: Sequence[int]) -> Value:
         """A tensor whose every axis starts with fresh labels."""
@@ -250,6 +186,8 @@ class Labels:
             return self.plain(shape, "it is empty") if not value.blocks else self.fix_all(value, "it is empty")
         segments = list(_segments(value.shape, shape))
         for old, _ in segments:
+            value = self._label_uniform(value, old)
+        for old, _ in segments:
             touching = sorted({block.axes[0]: block for block in value.blocks if set(block.axes) & set(old)}.items())
             for _, block in touching[1:]:
                 for axis in set(block.axes) & set(old):
@@ -276,6 +214,16 @@ class Labels:
         if any(len(block.axes) > 1 for block in result.blocks):
             self._open.append(result)
         return result
+
+    def _label_uniform(self, value: Value, axes: list[int]) -> Value:
+        """`value` with fresh labels on what is the same all along among `axes`, which a reshape is to merge with others
+        that have none: it may be split again."""
+        free = tuple(axis for axis in axes if value.why[axis] == UNIFORM and value.shape[axis] > 1)
+        if len(axes) < 2 or not free or any(value.block_of(axis) for axis in axes):
+            return value
+        sizes = [value.shape[axis] for axis in free]
+        block = Block(free, self.fresh(int(np.prod(sizes))).reshape(sizes))
+        return Value(value.shape, (*value.blocks, block), value.why)
 
     def settle(self) -> None:
         """Decide for every block that still spans several axes: units lie along the longest of them. What is fixed

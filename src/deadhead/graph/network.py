@@ -44,12 +44,14 @@ class Network:
     """A module with its traced graph; made by `trace`.
 
     `groups` are the groups of units, in forward order; `fixed` says for each module whose outputs cannot be pruned
-    what fixed them. `difference` is the largest relative difference seen between module and graph.
+    what fixed them. `difference` is the largest relative difference seen between module and graph. `width` says
+    whether axes that a normalisation goes over may be pruned.
     """
 
-    def __init__(self, module: nn.Module, inputs: Any, batch_axis: int = 0) -> None:
+    def __init__(self, module: nn.Module, inputs: Any, batch_axis: int = 0, width: bool = False) -> None:
         self.module = module
         self.batch_axis = batch_axis
+        self.width = width
         self.difference = 0.0
         program, output, tensors = trace_program(module, inputs, batch_axis, free=None)
         self.example = [tensor.detach().clone() for tensor in tensors]
@@ -62,7 +64,7 @@ class Network:
 
     def _traced(self, program: Any, output: Structure) -> Traced:
         graph = Graph(program, PREFIX)
-        return Traced(graph, find_units(graph, self.state(), unregistered(self.module)), output)
+        return Traced(graph, find_units(graph, self.state(), unregistered(self.module), self.width), output)
 
     def state(self) -> dict[str, Tensor]:
         """The module's own parameters and buffers by name, tied ones under each of their names."""
@@ -218,7 +220,7 @@ class Network:
         there = {group.name: group for group in traced.units.groups}
         for group in self._static.units.groups:
             other = there.get(group.name)
-            if other is None or other.size != group.size or len(other.consumers) != len(group.consumers):
+            if other is None or _counts(other) != _counts(group):
                 self._vanished[group.name] = "it is another group when the number of rows is free"
 
     def _compare(self, found: Tensor, expected: Tensor, rows: int) -> None:
@@ -248,6 +250,10 @@ class Network:
         return "\n".join(lines)
 
     __repr__ = __str__
+
+
+def _counts(group: Group) -> tuple[int, int, int]:
+    return group.size, len(group.consumers), len(group.norms)
 
 
 def _varied(key: tuple[Any, ...], other: tuple[Any, ...]) -> list[tuple[int, ...]] | None:
@@ -317,12 +323,14 @@ def relative_difference(found: Tensor, expected: Tensor) -> float:
     return difference / largest if largest else float("inf")
 
 
-def trace(model: nn.Module, example_inputs: Any, *, batch_axis: int = 0) -> Network:
+def trace(model: nn.Module, example_inputs: Any, *, batch_axis: int = 0, width: bool = False) -> Network:
     """Trace a model into a `Network`: its graph and its groups of units.
 
     `example_inputs` is what the model is called with: a tensor, a tuple of positional arguments or a mapping of
-    keyword arguments; one row is enough. `batch_axis` is the axis of the inputs that counts the rows. The model is
-    left as it was: modes, buffers, hooks and gradients.
+    keyword arguments; one row is enough. `batch_axis` is the axis of the inputs that counts the rows. With `width`,
+    LayerNorm, RMSNorm and other statistics over an axis leave its units free: the width of a residual stream. Taking
+    such units off is approximate, as what is left is normalised by its own statistics. The model is left as it was:
+    modes, buffers, hooks and gradients.
 
     Raises `TraceError` where the model cannot be traced, with the line that prevents it.
 
@@ -335,4 +343,4 @@ def trace(model: nn.Module, example_inputs: Any, *, batch_axis: int = 0) -> Netw
     """
     if not isinstance(model, nn.Module):
         raise TraceError(f"deadhead traces torch.nn.Module objects, this is a {type(model).__name__}.")
-    return Network(model, example_inputs, batch_axis)
+    return Network(model, example_inputs, batch_axis, width)

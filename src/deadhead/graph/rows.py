@@ -48,7 +48,7 @@ def measure_rows(
     outputs = []
     for inputs, found in zip((first, second), seen, strict=True):
         edits = Edits()
-        for site in (site for group in units.groups for site in group.consumers):
+        for site in (site for group in units.groups for site in (*group.consumers, *group.norms)):
             edits.on_read(site.node, site.position, _keep_in(found, (site.node, site.position)))
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             outputs.append(graph.run([tensor.clone() for tensor in inputs], state, edits))

@@ -10,9 +10,10 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Graph
-from deadhead.graph.labels import Array, Labels, Value
+from deadhead.graph.labels import Labels, Value
 from deadhead.graph.ops import propagate
 from deadhead.graph.ops.registry import module_path, plain_result, where
+from deadhead.graph.union_find import Array
 
 MOST_INDICES = 65536
 """The largest constant of integers whose values labels follow."""
@@ -48,7 +49,10 @@ class Site:
 
 @dataclass(frozen=True)
 class Group:
-    """K units of the same kind: each owns one set of the slices, is made at the producers and read at the consumers."""
+    """K units of the same kind: each owns one set of the slices, is made at the producers and read at the consumers.
+
+    `norms` are the places where a normalisation takes statistics over the units, which then change with what is left.
+    """
 
     name: str
     kind: str
@@ -56,6 +60,7 @@ class Group:
     slices: tuple[Slice, ...]
     producers: tuple[Site, ...]
     consumers: tuple[Site, ...]
+    norms: tuple[Site, ...] = ()
 
     def __str__(self) -> str:
         readers = ", ".join(dict.fromkeys(site.module for site in self.consumers)) or "nothing"
@@ -73,11 +78,13 @@ class Units:
     roots: dict[str, Array]
 
 
-def label(graph: Graph, shapes: Mapping[str, Tensor], names: Mapping[int, str] | None = None) -> Labels:
+def label(
+    graph: Graph, shapes: Mapping[str, Tensor], names: Mapping[int, str] | None = None, width: bool = False
+) -> Labels:
     """Run labels through a graph. `shapes` has the tensors behind its parameters and buffers: those that are one
     tensor under several names share their labels. `names` says where tensors that are no parameters stand, by
-    address."""
-    labels, alive = Labels(), set(graph.calls)
+    address. `width` leaves axes free that a normalisation goes over."""
+    labels, alive = Labels(width), set(graph.calls)
     shared: dict[int, tuple[str, Value]] = {}
     for node, name in graph.state.items():
         tensor = shapes[name]
@@ -122,9 +129,11 @@ def _fix_normalised(labels: Labels) -> None:
         labels.fix(roots[np.isin(roots, there)], f"{name} mixes it within its weight")
 
 
-def find_units(graph: Graph, tensors: Mapping[str, Tensor], names: Mapping[int, str] | None = None) -> Units:
+def find_units(
+    graph: Graph, tensors: Mapping[str, Tensor], names: Mapping[int, str] | None = None, width: bool = False
+) -> Units:
     """The groups of units of a graph."""
-    labels = label(graph, tensors, names)
+    labels = label(graph, tensors, names, width)
     seen: set[int] = set()
     axes: list[tuple[str, int, Array]] = []
     for node, name in graph.state.items():
@@ -135,10 +144,15 @@ def find_units(graph: Graph, tensors: Mapping[str, Tensor], names: Mapping[int, 
     slices: list[list[Slice]] = [[] for _ in members.roots]
     producers: list[list[Site]] = [[] for _ in members.roots]
     consumers: list[list[Site]] = [[] for _ in members.roots]
+    norms: list[list[Site]] = [[] for _ in members.roots]
     for name, axis, found in axes:
         for group, units in members.units(found):
             slices[group].append(Slice(name, axis, units))
-    for contacts, sites in ((labels.producers, producers), (labels.consumers, consumers)):
+    for contacts, sites in (
+        (labels.producers, producers),
+        (labels.consumers, consumers),
+        (labels.normalised, norms),
+    ):
         for contact in contacts:
             if contact.labels.ndim == 1 and contact.position >= -1:
                 for group, units in members.units(labels.find(contact.labels)):
@@ -160,7 +174,8 @@ def find_units(graph: Graph, tensors: Mapping[str, Tensor], names: Mapping[int, 
             continue
         kind = _kind(producers[i], consumers[i], size)
         kept.append(i)
-        groups.append(Group(unique, kind, size, tuple(slices[i]), tuple(producers[i]), tuple(consumers[i])))
+        made, read, normalised = (tuple(found[i]) for found in (producers, consumers, norms))
+        groups.append(Group(unique, kind, size, tuple(slices[i]), made, read, normalised))
     roots = {group.name: members.roots[i] for group, i in zip(groups, kept, strict=True)}
     return Units(tuple(groups), _fixed_axes(labels), labels, roots)
 

@@ -10,8 +10,8 @@ from torch import Tensor, fx
 
 from deadhead.calibration import Batch, count
 from deadhead.columns import channel_axis
-from deadhead.gates import along
-from deadhead.graph.graph import Edits
+from deadhead.gates import Gates, along
+from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.units import Group
 from deadhead.losses import Loss
@@ -40,7 +40,8 @@ def predict(
     """
     if loss.sampled is None:
         return None
-    changed = _changed_state(network, groups, plan, compensation)
+    closed = Gates(network, loss, closed=plan.alpha(groups))
+    changed = _under_every_name(network, compensation.state)
     generator = torch.Generator().manual_seed(seed)
     state = network.frozen_state()
     total = 0.0
@@ -51,7 +52,7 @@ def predict(
         if traced.rows.mixed:
             return None
         step = torch.zeros(batch.rows, device=network.device(), requires_grad=True)
-        edits = _edits(traced, state, changed, compensation, step)
+        edits = _edits(traced, state, changed, closed.edits(traced, {}), compensation, step)
         if edits is None:
             return None
         with torch.enable_grad():
@@ -66,61 +67,59 @@ def predict(
 
 
 def _edits(
-    traced: Traced, state: Mapping[str, Tensor], changed: Mapping[str, Tensor], compensation: Compensation, step: Tensor
+    traced: Traced,
+    state: Mapping[str, Tensor],
+    changed: Mapping[str, Tensor],
+    closed: Edits,
+    compensation: Compensation,
+    step: Tensor,
 ) -> Edits | None:
-    """What moves every node that reads a changed tensor by `step` towards its changed result; None where the rows of
-    such a result cannot be told apart."""
+    """What moves every node that reads a changed tensor or a closed unit by `step` towards its changed result; None
+    where the rows of such a result cannot be told apart."""
     graph, live = traced.graph, traced.units.labels.live
     new: dict[fx.Node, Any] = {node: changed[name] for node, name in graph.state.items() if name in changed}
     new.update(graph.constants_of({**state, **changed}, live, new))
-    sites = {site.node: site for group in traced.units.groups for site in group.consumers}
+    sites = {site.node: site for group in traced.units.groups for site in (*group.norms, *group.consumers)}
     edits = Edits()
     for node in graph.calls:
-        if node in live and any(arg in new for arg in node.all_input_nodes):
+        reads = any(arg in new for arg in node.all_input_nodes) or node in closed.read or node in closed.around
+        if node in live and reads:
             site = sites.get(node)
             constant = compensation.added.get(site.weight or "") if site else None
             owner = traced.rows.owners.get((node, site.position), "") if site else "outer"
             if owner not in ("outer", "inner", "second"):
                 return None
-            edits.around[node] = _toward(node, new, step, owner, constant)
+            edits.around[node] = _toward(graph, node, new, closed, step, owner, constant)
     return edits
 
 
-def _changed_state(
-    network: Network, groups: Sequence[Group], plan: Plan, compensation: Compensation
-) -> dict[str, Tensor]:
-    """The tensors of the gated network that differ from the intact one's: with the removed columns at zero."""
-    state = network.frozen_state()
-    changed: dict[str, Tensor] = dict(compensation.state)
-    for group in groups:
-        gone = plan.removed.get(group.name)
-        if gone is None:
-            continue
-        for site in group.consumers:
-            if site.weight is not None and site.weight_axis is not None:
-                tensor = changed.get(site.weight, state[site.weight]).clone()
-                dead = torch.zeros(group.size + 1, dtype=torch.bool).index_fill_(0, gone, True)
-                columns = dead[site.units[: tensor.shape[site.weight_axis]]].nonzero()[:, 0].to(tensor.device)
-                changed[site.weight] = tensor.index_fill_(site.weight_axis, columns, 0.0)
+def _under_every_name(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by name, those that are shared under each of theirs."""
     held = network.state()
-    for name, tensor in list(changed.items()):
-        changed.update({other: tensor for other, value in held.items() if value is held[name]})
-    return changed
+    return {other: tensor for name, tensor in state.items() for other, value in held.items() if value is held[name]}
 
 
 def _toward(
-    node: fx.Node, new: Mapping[fx.Node, Any], step: Tensor, owner: str, constant: Tensor | None
+    graph: Graph,
+    node: fx.Node,
+    new: Mapping[fx.Node, Any],
+    closed: Edits,
+    step: Tensor,
+    owner: str,
+    constant: Tensor | None,
 ) -> Callable[[Callable[..., Any], list[Any], dict[str, Any]], Any]:
-    """What the node gives, moved by `step` (rows) towards what it gives with its changed arguments."""
+    """What the node gives, moved by `step` (rows) towards what it gives with its changed arguments and closed units."""
 
     def around(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         value = function(*args, **kwargs)
+        if not isinstance(value, Tensor):
+            return value
         with torch.no_grad():
             other = [
                 new.get(source, arg) if isinstance(source, fx.Node) else arg
                 for source, arg in zip(node.args, args, strict=True)
             ]
-            moved = function(*other, **kwargs)
+            moved = graph.apply(node, other, kwargs, closed)
             if constant is not None:
                 moved = moved + along(constant, moved.dim(), channel_axis(node, moved))
             change = moved - value

@@ -17,13 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deadhead.calibration import Batch
 from deadhead.graph.containers import take
 from deadhead.graph.network import Network, relative_difference
-from deadhead.graph.trace import untouched
+from deadhead.graph.trace import batch_size, untouched
 from deadhead.graph.units import Group
 from deadhead.remove.program import settings_of
 from deadhead.remove.surgery import Surgery, copy_of, operate, owner_of, read_number, surgery_for
-from deadhead.remove.verify import PROOF, tolerance_of
+from deadhead.remove.verify import PROOF, Gated, floats, tolerance_of
+from deadhead.select.plan import plan_of
 
 TRIES = 400
 """How many sets of numbers are tried for a group in one home."""
@@ -81,6 +83,8 @@ class Repairer:
         """The modules that hold all parameters of the groups and were called, deepest first."""
         names = [part.parameter for group in groups for part in group.slices]
         paths = [name.rpartition(".")[0].split(".") for name in names]
+        if any(group.norms for group in groups):
+            return [""]  # the reference is the whole network, normalised over what is left
         common = [parts[0] for parts in itertools.takewhile(lambda p: len(set(p)) == 1, zip(*paths, strict=False))]
         above = [".".join(common[:n]) for n in range(len(common), -1, -1)]
         return [path for path in dict.fromkeys(above) if path in self._calls]
@@ -153,7 +157,7 @@ class _Home:
             return f"its home cannot be called again ({_told(error)})"
         for place, removed in enumerate(self._plans):
             if place not in self._expected:
-                self._expected[place] = self._run(self._zeroed(removed))
+                self._expected[place] = self._reference(removed)
             try:
                 found = self._run(self._cut(removed, repairs))
             except Exception as error:
@@ -214,6 +218,14 @@ class _Home:
         module = copy_of(self.module, share=True)
         operate(module, self._surgery(removed, repairs))
         return module
+
+    def _reference(self, removed: Mapping[str, Tensor]) -> list[Tensor]:
+        """What the home gives without the units' contributions: by gates where it is the whole network."""
+        if self._path:
+            return self._run(self._zeroed(removed))
+        rows = batch_size(self._network.example, self._network.batch_axis)
+        plan = plan_of([(name, int(unit)) for name, units in removed.items() for unit in units])
+        return floats(Gated(self._network, plan).outputs(Batch(self._network.example_call(), None, None, rows)))
 
     def _zeroed(self, removed: Mapping[str, Tensor]) -> nn.Module:
         """The home with the units' contributions at zero: what their consumers read of them, or, where that is no

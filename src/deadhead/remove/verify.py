@@ -28,16 +28,23 @@ def tolerance_of(module: nn.Module) -> float:
 
 
 class Gated:
-    """The intact network with the plan's units closed (reference zero) and the compensation applied."""
+    """The intact network with the plan's units closed (reference zero) and the compensation applied. With
+    `renormalise` off, normalisations go on over all units, those that are closed too."""
 
     def __init__(
-        self, network: Network, plan: Plan, compensation: Compensation | None = None, loss: Loss | None = None
+        self,
+        network: Network,
+        plan: Plan,
+        compensation: Compensation | None = None,
+        loss: Loss | None = None,
+        renormalise: bool = True,
     ) -> None:
         compensation = compensation or Compensation()
         self.network = network
         self.gates = Gates(
-            network, loss or as_loss("mse"), state=compensation.full_state(network), added=compensation.added
-        )
+            network, loss or as_loss("mse"), state=compensation.full_state(network), added=compensation.added,
+            renormalise=renormalise,
+        )  # fmt: skip
         self.alpha = plan.alpha(network.groups)
 
     def outputs(self, batch: Batch) -> object:

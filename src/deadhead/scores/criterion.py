@@ -117,9 +117,11 @@ def ask(question: Question, name: str, absolute: bool = False) -> dict[str, Tens
     return result
 
 
-def as_network(model: nn.Module | Network, batches: Sequence[Batch]) -> Network:
+def as_network(model: nn.Module | Network, batches: Sequence[Batch], width: bool = False) -> Network:
     """A network from a module, traced with the first batch, or the network itself; ready to replay that batch."""
-    network = model if isinstance(model, Network) else trace(model, batches[0].inputs)
+    network = model if isinstance(model, Network) else trace(model, batches[0].inputs, width=width)
+    if width and not network.width:
+        raise DataError("width=True needs a network that was traced so: deadhead.trace(model, inputs, width=True).")
     network.traced(network.flatten(batches[0].inputs))
     return network
 

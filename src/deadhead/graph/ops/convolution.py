@@ -71,14 +71,15 @@ def _grouped(labels: Labels, node: fx.Node, value: Value, kernel: Value, groups:
     if "c" in aligned.blocks and wide != groups:
         read = np.tile(aligned.blocks["c"][1], groups)
         labels.record(
-            Contact(node, 0, channel, read, parameter, owner[1][0 if transposed else 1] if owner else None), made=False
+            Contact(node, 0, channel, read, parameter, owner[1][0 if transposed else 1] if owner else None),
+            to=labels.consumers,
         )
     made = found.block_of(channel)
     if made is None and parameter is not None and not labels.muted:
         labels.unknown.setdefault(parameter, found.why[channel])
     if made is not None and weight not in labels.live:
         axis = owner[1][1 if transposed else 0] if owner else None
-        labels.record(Contact(node, -1, channel, made.labels, parameter, axis), made=True)
+        labels.record(Contact(node, -1, channel, made.labels, parameter, axis), to=labels.producers)
     return found
 
 

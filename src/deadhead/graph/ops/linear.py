@@ -93,10 +93,6 @@ def einsum(labels: Labels, node: fx.Node) -> Any:
         return give_up(labels, node, f"{where(node)} takes a diagonal")
     every = [*dots, *dict.fromkeys(c for term in operands for c in term if c != ".")]
     outputs = names(result, len(shape_of(node)))
-    if len(values) == 1:
-        for axis, letter in enumerate(letters[0]):
-            if letter not in outputs:
-                values[0] = labels.fix_axis(values[0], axis, where(node))
     packed = [(1 + i, arg, v, n) for i, (arg, v, n) in enumerate(zip(args, values, letters, strict=True))]
     return contract(labels, node, packed, every, outputs)[0]
 

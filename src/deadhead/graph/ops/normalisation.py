@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx
 
 from deadhead.graph.labels import Labels, Value
-from deadhead.graph.ops.registry import argument, broadcast, is_tensor, operand, rule, where
+from deadhead.graph.ops.registry import argument, broadcast, is_tensor, normalise, operand, rule, where
 
 
 def _per_channel(labels: Labels, node: fx.Node, value: Value, positions: tuple[int, ...]) -> Value:
@@ -33,16 +33,22 @@ def batch_norm(labels: Labels, node: fx.Node) -> Any:
 
 @rule("layer_norm", "native_layer_norm", "rms_norm", "_fused_rms_norm")
 def layer_norm(labels: Labels, node: fx.Node) -> Any:
-    """LayerNorm and RMSNorm mix the last axes, so they fix them."""
+    """LayerNorm and RMSNorm mix the last axes, so they fix them, unless the caller prunes the width."""
     value = labels.values[operand(node, 0)]
     count = len(argument(node, 1, "normalized_shape"))
-    name = f"{where(node)} mixes it"
+    value = labels.tidy(value)
     for axis in range(len(value.shape) - count, len(value.shape)):
-        value = labels.fix_axis(value, axis, name)
-    for arg in node.all_input_nodes[1:]:
-        if is_tensor(arg):
-            labels.fix_all(labels.values[arg], name)
-    return [value, None, None] if isinstance(node.meta["val"], (tuple, list)) else value
+        value = (
+            normalise(labels, node, value, axis)
+            if count == 1
+            else labels.fix_axis(value, axis, f"{where(node)} mixes it")
+        )
+    vectors = [labels.values[arg] for arg in node.all_input_nodes[1:] if is_tensor(arg)]
+    names = [str(axis) for axis in range(len(value.shape))]
+    operands = [(value, names), *((each, names[len(names) - len(each.shape) :]) for each in vectors)]
+    aligned = labels.align(operands, dict(zip(names, value.shape, strict=True)), (), where(node))
+    result = labels.assemble(value.shape, names, aligned, f"{where(node)} mixes it")
+    return [result, None, None] if isinstance(node.meta["val"], (tuple, list)) else result
 
 
 @rule("group_norm", "native_group_norm")

@@ -12,6 +12,10 @@ from typing_extensions import TypeIs
 from deadhead.graph.labels import Aligned, Contact, Labels, Rule, Value, hint, shape_of
 
 RULES: dict[str, Rule] = {}
+NORMALISATIONS = frozenset(
+    {"layer_norm", "native_layer_norm", "rms_norm", "mean", "var", "std", "var_mean", "std_mean"}
+)
+"""Ops that take statistics over an axis, and can take them over a part of it (`graph/renormalise.py`)."""
 _SAME_INDICES = {"lift_fresh_copy", "lift_fresh", "clone", "detach", "detach_", "alias", "to", "_to_copy"}
 
 
@@ -175,7 +179,7 @@ def _record(
                     found = aligned.blocks[letter][1]
                     labels.record(
                         Contact(node, position, axis, found, None if weight is None else weight[0], axis_there),
-                        made=False,
+                        to=labels.consumers,
                     )
         else:
             weight = weights[position]
@@ -183,7 +187,17 @@ def _record(
                 if letter in result and aligned.blocks.get(letter, ((), None))[0] == (letter,):
                     found = aligned.blocks[letter][1]
                     own = (None, None) if weight is None else (weight[0], weight[1][axis])
-                    labels.record(Contact(node, -1, list(result).index(letter), found, *own), made=True)
+                    labels.record(Contact(node, -1, list(result).index(letter), found, *own), to=labels.producers)
+
+
+def normalise(labels: Labels, node: fx.Node, value: Value, axis: int) -> Value:
+    """`value` after `node` took statistics over one of its axes, which fixes it. With `width`, an axis that is labelled
+    by itself stays free, and the place is kept: a cut normalises over what is left, which is another function."""
+    block = value.block_of(axis)
+    if labels.width and op_name(node) in NORMALISATIONS and block is not None and len(block.axes) == 1:
+        labels.record(Contact(node, 0, axis, block.labels, None, None), to=labels.normalised)
+        return value
+    return labels.fix_axis(value, axis, f"{where(node)} mixes it")
 
 
 def has_rule(node: fx.Node) -> bool:
