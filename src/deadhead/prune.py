@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 from torch.optim import Optimizer
 
 from deadhead.calibration import calibrate, count, read
@@ -42,6 +42,10 @@ from deadhead.select.plan import Plan, Sizes
 from deadhead.select.ranking import Rules, overall, per_group
 from deadhead.select.schedule import in_rounds
 from deadhead.select.ties import choose_tied, counted
+
+FURTHER = (
+    "its exported program has its sizes written down and can go further: prune(trace(model, inputs).program(), ...)"
+)
 
 
 @dataclass(frozen=True)
@@ -260,7 +264,9 @@ def prune(
             for group in groups
         ],
         left_alone=_left_alone(network, groups, left),
-        notes=_approximate(groups, plan, moved) + _notes(network, compensation.left, compensation.biases, expressed),
+        notes=_approximate(groups, plan, moved)
+        + _further(network, left)
+        + _notes(network, compensation.left, compensation.biases, expressed),
         seconds=clock.seconds,
         settings={
             "scope": scope,
@@ -330,7 +336,9 @@ def _nothing(network: Network, left: dict[str, str]) -> str:
     if not reasons:
         return f"{name} has no group of units that could be pruned."
     listed = "; ".join(f"{group}: {why}" for group, why in list(reasons.items())[:5])
-    return f"Nothing in {name} can be cut: {listed}."
+    return " ".join(
+        [f"Nothing in {name} can be cut: {listed}.", *(f"Note: {note}." for note in _further(network, left))]
+    )
 
 
 def _left_alone(network: Network, groups: Sequence[Any], left: dict[str, str]) -> list[tuple[str, str]]:
@@ -352,6 +360,14 @@ def _approximate(groups: Sequence[Group], plan: Plan, moved: float | None) -> li
         f"approximate: normalisations went over all units of {names} and now go over what is left, which moves the "
         f"outputs by {moved:.2g} relative"
     ]
+
+
+def _further(network: Network, left: Mapping[str, str]) -> list[str]:
+    """Where the class stood in the way, what can be done without it."""
+    if not left or isinstance(network.module, fx.GraphModule):
+        return []
+    groups = "1 group was" if len(left) == 1 else f"{len(left)} groups were"
+    return [f"{groups} left whole because the forward of {type(network.module).__name__} cannot follow; {FURTHER}"]
 
 
 def _notes(network: Network, left: dict[str, str], biases: dict[str, Any], expressed: bool) -> list[str]:

@@ -75,8 +75,8 @@ class Report:
     predicted_loss: float | None
     difference: float
     tolerance: float
-    approximation: float | None
     groups: list[GroupRecord]
+    approximation: float | None = None
     left_alone: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)

@@ -350,3 +350,22 @@ def test_the_width_of_residual_streams_can_be_cut_through_their_norms(name: str)
     assert pruned.report.approximation > LEAST_MOVE
     new = inputs_of(name, ROWS["new"], seed=1)
     assert [each.shape for each in outputs_of(pruned.model, new)] == [each.shape for each in outputs_of(model, new)]
+
+
+@each([name for name in expected.LEFT if name.startswith("plain/")])
+def test_the_exported_program_goes_further_than_the_class(name: str) -> None:
+    model, inputs = fresh(name), inputs_of(name, ROWS["calibration"])
+    data = [inputs if isinstance(inputs, dict) else (inputs,)]
+    how = {"loss": squares, "units": 0.5, "criterion": "magnitude", "compensate": "zero"}
+    example, axis = inputs_of(name, ROWS["traced with"]), axis_of(name)
+    try:
+        told = " ".join(dh.prune(dh.trace(model, example, batch_axis=axis), data, **how).report.notes)
+    except dh.CutError as error:
+        told = str(error)
+    assert "exported program" in told
+    network = dh.trace(dh.trace(model, example, batch_axis=axis).program(), example, batch_axis=axis)
+    pruned = dh.prune(network, data, **how)
+    assert pruned.plan.removed.keys() == {group.name for group in network.groups}
+    assert pruned.report.difference <= 1e-10
+    before, after = (outputs_of(each, inputs_of(name, ROWS["new"], seed=1)) for each in (model, pruned.model))
+    assert [each.shape for each in before] == [each.shape for each in after]

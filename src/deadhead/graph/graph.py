@@ -64,11 +64,7 @@ class Graph:
     """
 
     def __init__(self, program: ExportedProgram, prefix: str = "") -> None:
-        if _needs_decomposition(program.graph):  # before regions are inlined: torch's own pass knows them
-            with warnings.catch_warnings():
-                warnings.simplefilter("ignore", FutureWarning)
-                program = program.run_decompositions({})
-        program = unroll(program)
+        program = unroll(functional(program))  # before regions are inlined: torch's own pass knows them
         self.module = program.graph_module
         self._autocast = _inline(program.graph_module)
         self.nodes: list[fx.Node] = list(program.graph.nodes)
@@ -161,6 +157,16 @@ class Graph:
             value = function(*args, **kwargs) if around is None else around(function, args, kwargs)
         made = edits.made.get(node)
         return value if made is None else made(value)
+
+
+def functional(program: ExportedProgram) -> ExportedProgram:
+    """The program without in-place ops where what they write is read later under another name; else itself."""
+    if not _needs_decomposition(program.graph):
+        return program
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore", FutureWarning)
+        decomposed: ExportedProgram = program.run_decompositions({})
+    return decomposed
 
 
 def reaching(outputs: Iterable[fx.Node]) -> set[fx.Node]:

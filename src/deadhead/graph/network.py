@@ -12,10 +12,10 @@ from torch import Tensor, nn
 
 from deadhead.errors import DataError, TraceError
 from deadhead.graph.containers import Call, Structure, as_call, take
-from deadhead.graph.graph import Edits, Graph
+from deadhead.graph.graph import Edits, Graph, functional
 from deadhead.graph.ops.registry import has_rule, where
 from deadhead.graph.rows import RowLayout, measure_rows
-from deadhead.graph.trace import PREFIX, batch_size, has_rows, rows_of, trace_program, untouched
+from deadhead.graph.trace import PREFIX, batch_size, export_as_is, has_rows, rows_of, trace_program, untouched
 from deadhead.graph.units import Group, Units, find_units
 from deadhead.graph.unregistered import unregistered
 
@@ -169,6 +169,14 @@ class Network:
     def example_call(self, tensors: Sequence[Tensor] | None = None) -> Any:
         """The inputs that the network was traced with, or a call like it with other tensors."""
         return Call(*self._call.fill(list(self.example if tensors is None else tensors)))
+
+    def program(self) -> nn.Module:
+        """The network as a program of torch.export, which runs without its class: a module whose sizes are written down
+        in its graph, so that some groups can be cut there that the class's own forward cannot follow.
+
+        Raises `TraceError` where the module cannot be exported under its own signature.
+        """
+        return functional(export_as_is(self.module, self.example_call(), self.batch_axis)).module()
 
     def replay(self, inputs: Any, state: Mapping[str, Tensor] | None = None, edits: Edits | None = None) -> Any:
         """The outputs of the graph, in the container that the module returns."""

@@ -18,7 +18,7 @@ from deadhead.graph.units import Group
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation
 from deadhead.remove.program import rewrites, settings_of
-from deadhead.remove.repair import Repair, Repairer, settings_for
+from deadhead.remove.repair import Repair, Repairer, rewrites_for, settings_for
 from deadhead.remove.surgery import Surgery, copy_of, operate, owner_of, pick, surgery_for
 from deadhead.remove.verify import PROOF, Gated, tolerance_of, verify
 from deadhead.select.plan import Plan, plan_of
@@ -230,6 +230,7 @@ def surgery_of(
     surgery.rewrites = rewrites(network.module, network.static, plan.removed)
     surgery.settings += settings_of(network.module, network.static, plan.removed)
     surgery.settings += settings_for(network.module, repairs, plan.removed)
+    surgery.rewrites += rewrites_for(network.module, repairs, plan.removed)
     if compensation is not None:
         for name, value in compensation.biases.items():
             rows = surgery.keep.get(weight_beside(name), {}).get(0)

@@ -26,6 +26,11 @@ Rewrite = tuple[str, int, Any]
 """(node, argument position, new value): entries of a list that stay are None."""
 
 SIZES = {"view": 1, "reshape": 1, "_unsafe_view": 1, "expand": 1, "new_zeros": 1, "new_ones": 1, "broadcast_to": 1}
+FILLED = {
+    "expand": 1, "broadcast_to": 1, "repeat": 1, "zeros": 0, "ones": 0, "full": 0, "empty": 0, "rand": 0, "randn": 0,
+    "new_zeros": 1, "new_ones": 1, "new_full": 1, "new_empty": 1,
+}  # fmt: skip
+"""Ops that make something of the sizes given at that argument, the same all along."""
 GROUPS = {f"conv{kind}{rank}d": 6 for kind in ("", "_transpose") for rank in (1, 2, 3)} | {"group_norm": 1}
 _SKIPPED = ("_assert", "sym_constrain", "_guards_fn", "lift_fresh", "detach", "sym_")
 
@@ -198,4 +203,5 @@ def apply(module: nn.Module, changes: list[Rewrite]) -> None:
         elif isinstance(value, list):
             node.target = torch.ops.aten.split_with_sizes.default
         node.update_arg(position, value)
+    module.graph.eliminate_dead_code()
     module.recompile()

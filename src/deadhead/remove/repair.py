@@ -15,14 +15,15 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
 from deadhead.calibration import Batch
 from deadhead.graph.containers import take
 from deadhead.graph.network import Network, relative_difference
+from deadhead.graph.ops.registry import op_name
 from deadhead.graph.trace import batch_size, untouched
 from deadhead.graph.units import Group
-from deadhead.remove.program import settings_of
+from deadhead.remove.program import FILLED, Rewrite, rewrites, settings_of
 from deadhead.remove.surgery import Surgery, copy_of, operate, owner_of, read_number, surgery_for
 from deadhead.remove.verify import PROOF, Gated, floats, tolerance_of
 from deadhead.select.plan import plan_of
@@ -38,7 +39,8 @@ MOST_TOGETHER = 4
 @dataclass(frozen=True)
 class Repair:
     """A number that counts the units of `group`, `size` of them: `attribute` of `module` (`config.heads` is held by a
-    configuration), entry `place` where that is a tuple; `value` while the group is whole."""
+    configuration), entry `place` where that is a tuple; `value` while the group is whole. In a traced program, a number
+    that is written down for argument `attribute` of the node `module`."""
 
     module: str
     attribute: str
@@ -55,6 +57,8 @@ def settings_for(
     module: nn.Module, repairs: Sequence[Repair], removed: Mapping[str, Tensor]
 ) -> list[tuple[str, str, Any]]:
     """The attributes of `module` and its submodules that change when the units `removed[group]` go."""
+    if isinstance(module, fx.GraphModule):
+        return []
     settings: dict[tuple[str, str], Any] = {}
     for repair in repairs:
         gone = len(removed.get(repair.group, ()))
@@ -67,6 +71,24 @@ def settings_for(
                 value = tuple(held)  # type: ignore[assignment]
             settings[key] = value
     return [(path, attribute, value) for (path, attribute), value in settings.items()]
+
+
+def rewrites_for(module: nn.Module, repairs: Sequence[Repair], removed: Mapping[str, Tensor]) -> list[Rewrite]:
+    """The numbers in the graph of a traced program that change when the units `removed[group]` go."""
+    if not isinstance(module, fx.GraphModule):
+        return []
+    nodes = {node.name: node for node in module.graph.nodes}
+    changes: list[Rewrite] = []
+    for repair in repairs:
+        gone = len(removed.get(repair.group, ()))
+        if gone:
+            new: Any = repair.after(gone)
+            if repair.place is not None:
+                held = nodes[repair.module].args[int(repair.attribute)]
+                assert isinstance(held, (list, tuple))
+                new = [new if place == repair.place else None for place in range(len(held))]
+            changes.append((repair.module, int(repair.attribute), new))
+    return changes
 
 
 class Repairer:
@@ -177,6 +199,8 @@ class _Home:
     def decisions(self) -> list[list[Repair]]:
         """The numbers that forward reads and that may count the units: those of one class with the same name and the
         same value are one decision, first for the modules that hold the groups' parameters, then for others."""
+        if isinstance(self.module, fx.GraphModule):
+            return self._literals(self.module)
         found: dict[tuple[bool, type, str, int | None, int], list[Repair]] = {}
         names = [part.parameter for group in self._groups for part in group.slices]
         with _Recording(copy_of(self.module, share=True)) as (recording, reads):
@@ -189,6 +213,20 @@ class _Home:
                     apart = not any(f".{name}".startswith(f".{full}.".replace("..", ".")) for name in names)
                     found.setdefault((apart, kind, attribute, place, number), []).append(repair)
         return [found[key] for key in sorted(found, key=lambda key: key[0])]
+
+    def _literals(self, program: fx.GraphModule) -> list[list[Repair]]:
+        """The same for a traced program: the sizes of what it fills and expands, which nothing else tells."""
+        found: dict[tuple[str, int, int | None, int], list[Repair]] = {}
+        for node in program.graph.nodes:
+            name = op_name(node) if node.op == "call_function" else ""
+            if name in FILLED:
+                position = FILLED[name]
+                given = node.args[position] if len(node.args) > position else ()
+                for place, number in enumerate(given) if isinstance(given, (tuple, list)) else [(None, given)]:
+                    if isinstance(number, int) and number > 0 and number % self.size == 0:
+                        repair = Repair(node.name, str(position), place, number, self._groups[0].name, self.size)
+                        found.setdefault((name, position, place, number), []).append(repair)
+        return list(found.values())
 
     def _outputs_of_whole(self) -> list[Tensor]:
         if self._whole is None:
@@ -206,6 +244,10 @@ class _Home:
         network, prefix = self._network, f"{self._path}." if self._path else ""
         whole = surgery_for(network.module, self._groups, removed)
         whole.settings += settings_of(network.module, network.static, removed)
+        if isinstance(self.module, fx.GraphModule):
+            whole.rewrites = rewrites(self.module, network.static, removed)
+            whole.rewrites += rewrites_for(self.module, repairs, removed)
+            return whole
         keep = {name.removeprefix(prefix): axes for name, axes in whole.keep.items() if name.startswith(prefix)}
         settings = [
             (path.removeprefix(self._path).removeprefix("."), attribute, value)

@@ -55,7 +55,7 @@ def _product(labels: Labels, node: fx.Node, left: int, right: int) -> Value:
     return contract(labels, node, operands, [*batch, "m", "i", "n"], result)[0]
 
 
-@rule("matmul", "mm", "bmm", "mv", "dot", "linalg_matmul")
+@rule("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul")
 def matmul(labels: Labels, node: fx.Node) -> Any:
     """y[..., m, n] = sum_i a[..., m, i] b[..., i, n]."""
     return _product(labels, node, 0, 1)
