@@ -12,11 +12,12 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor, fx
 
-from deadhead.calibration import Batch
+from deadhead.calibration import Batch, choose
 from deadhead.columns import channel_axis
 from deadhead.errors import DataError, LossError
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
+from deadhead.graph.ops.registry import op_name
 from deadhead.graph.renormalise import renormalised
 from deadhead.graph.units import Group, Site
 from deadhead.losses import Loss
@@ -41,15 +42,29 @@ def _spread(value: Tensor, alpha: Tensor, site: Site) -> Tensor:
     """`alpha` of each unit laid along the site's axis of `value`, one where there is none of the group's."""
     units = site.units.to(value.device)
     open_ = torch.ones((*alpha.shape[:-1], 1), dtype=alpha.dtype, device=alpha.device)
-    return along(torch.cat([alpha, open_], -1).to(value.device, value.dtype)[..., units], value.dim(), site.axis)
+    dtype = value.dtype if value.is_floating_point() else alpha.dtype
+    return along(torch.cat([alpha, open_], -1).to(value.device, dtype)[..., units], value.dim(), site.axis)
+
+
+def _masked(value: Tensor, spread: Tensor, site: Site) -> Tensor:
+    """`value` where a node chooses among units: `x + log(alpha)` before a softmax, and what is closed never the
+    largest."""
+    if "softmax" in op_name(site.node):
+        return value + spread.log()
+    return value.masked_fill(spread <= 0, -math.inf)
 
 
 def gate(value: Tensor, alpha: Tensor, reference: Tensor | None, site: Site) -> Tensor:
     """`value` behind a gate: entries of unit k along the site's axis are lerp(r, a, alpha[k]), others as they were.
 
-    `alpha` has shape (K,) or (rows, K); `reference` has the length of the axis, or is None for zero.
+    `alpha` has shape (K,) or (rows, K); `reference` has the length of the axis, or is None for zero. Where a node
+    chooses among units, a closed one is out of the choice, whatever the reference.
     """
     spread = _spread(value, alpha, site)
+    if site.among:
+        return _masked(value, spread, site)
+    if not value.is_floating_point():
+        return value * (spread > 0)
     if reference is None:
         return value * spread
     at = along(reference.to(value.device, value.dtype), value.dim(), site.axis)
@@ -162,11 +177,23 @@ class Gates:
         site = traced.group(group).consumers[index]
         return traced.rows.owners.get((site.node, site.position))
 
+    def apart(self, batch: Batch, groups: Sequence[Group]) -> list[Batch]:
+        """Batches in which it is known which rows of what the consumers of `groups` read belong to which sample: the
+        batch itself, or its samples one by one where an op moves them about (experts, say)."""
+        places = ((group, index) for group in groups for index in range(len(group.consumers)))
+        if all(
+            self.owner(batch, group.name, index) is not None or not _is_differentiable(group.consumers[index].node)
+            for group, index in places
+        ):
+            return [batch]
+        return [choose(batch, torch.tensor([row])) for row in range(batch.rows)]
+
     def sensitivities(self, batch: Batch, visit: Visit) -> Tensor:
         """One forward and one backward pass: `visit(group, consumer index, a, g)` for each consumer of each group.
 
         `a` is the activation that the consumer reads and `g = d(sum_n L_n)/da` through that consumer alone, both in
-        the activation's shape. Row n's part of g is `dL_n/da_n`, as samples do not see each other. Returns `L_n`.
+        the activation's shape; where a node chooses among units, a is one. Row n's part of g is
+        `dL_n/da_n`, as samples do not see each other. Returns `L_n`.
         """
         batch = batch.to(self.network.device())
         tensors, traced = self.traced(batch)
@@ -175,12 +202,15 @@ class Gates:
             for index, site in enumerate(group.consumers):
 
                 def tap(value: Tensor, group: Group = group, index: int = index) -> Tensor:
+                    if not value.is_floating_point() or not _is_differentiable(group.consumers[index].node):
+                        return value
                     if value.requires_grad:
                         edge = value.view_as(value)
                     else:
                         edge = value.detach().requires_grad_()
                         leaves.append(edge)
-                    held = edge.detach()
+                    among = group.consumers[index].among
+                    held = torch.ones_like(edge) if among else edge.detach()  # d(x + log alpha) / d alpha = 1
                     edge.register_hook(lambda gradient: visit(group, index, held, gradient))  # type: ignore[no-untyped-call]
                     return edge
 
@@ -195,6 +225,13 @@ class Gates:
             if leaves and losses.requires_grad:
                 torch.autograd.backward(losses.sum(), inputs=leaves)
         return losses.detach()
+
+
+def _is_differentiable(node: fx.Node) -> bool:
+    """Whether a node gives floating-point numbers: counts have no derivative."""
+    made = node.meta.get("val")
+    first = made[0] if isinstance(made, (tuple, list)) else made
+    return isinstance(first, Tensor) and first.is_floating_point()
 
 
 def _look_edit(look: Look, group: Group, index: int) -> Edit:
@@ -220,10 +257,12 @@ def _add_edit(constant: Tensor, site: Site) -> Edit:
 
 def by_row(value: Tensor, site: Site, rows: int, owner: str | None) -> Tensor:
     """`value` summed over everything but the sample and the site's axis: shape (rows, n). `owner` says where the
-    samples lie, as `RowLayout` does.
+    samples lie, as `RowLayout` does; a single sample owns everything.
 
     Raises `DataError` where the samples see each other.
     """
+    if rows == 1:
+        return value.movedim(site.axis, -1).flatten(0, -2).sum(0, keepdim=True)
     samples = 1 if owner == "second" else 0
     if owner is None or site.axis == samples:
         raise DataError(

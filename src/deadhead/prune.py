@@ -156,7 +156,7 @@ def prune(
         candidates = network.select(_patterns(only), _patterns(exclude))
         cutting = cuttable(network, candidates, progress)
         groups, left = cutting.groups, cutting.left
-        rules = replace(rules, steps=cutting.steps)
+        rules = replace(rules, steps=cutting.steps, least={group.name: group.least for group in groups})
         if not groups:
             raise CutError(_nothing(network, left))
     question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress)

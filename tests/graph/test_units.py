@@ -563,9 +563,8 @@ class Through(nn.Module):
 
 
 FIXED: Sequence[tuple[str, Callable[[Tensor], Tensor], int, str]] = [
-    ("softmax", lambda h: h.softmax(-1), 4, "softmax"),
     ("log_softmax", lambda h: F.log_softmax(h, 1), 4, "log_softmax"),
-    ("cumsum", lambda h: h.cumsum(1), 4, "cumsum"),
+    ("cumprod", lambda h: h.cumprod(1), 4, "cumprod"),
     ("flip", lambda h: h.flip(1), 4, "flip"),
     ("roll", lambda h: h.roll(1, -1), 4, "roll"),
     ("sort", lambda h: h.sort(1).values, 4, "sort"),
@@ -708,6 +707,62 @@ def test_a_sum_reads_its_units_as_a_product_with_ones_would(op: Callable[[Tensor
     network = traced(Through(op), 3)
     assert units_of(network.groups[0]) == each(4, lambda k: of(("first.weight", 0, k), ("first.bias", 0, k)))
     assert all(site.weight is None for site in network.groups[0].consumers)
+
+
+def test_a_running_sum_reads_its_units_and_keeps_them() -> None:
+    (group,) = traced(Through(lambda h: h.cumsum(1)), 3).groups
+    assert [site.weight for site in group.consumers] == [None, "last.weight"]
+
+
+def test_a_softmax_chooses_among_its_units_and_keeps_them() -> None:
+    (group,) = traced(Through(lambda h: h.softmax(-1)), 3).groups
+    assert [(site.weight, site.among) for site in group.consumers] == [(None, 1), ("last.weight", 0)]
+    assert group.least == 1
+
+
+class Experts(nn.Module):
+    """Each row goes through the experts that a router chooses for it, whose weights are looked up."""
+
+    def __init__(self, count: int = 5, chosen: int = 2, how: str = "index") -> None:
+        super().__init__()
+        self.count, self.chosen, self.how = count, chosen, how
+        self.router = nn.Linear(4, count)
+        self.experts = nn.Parameter(torch.randn(count, 3, 4))
+        self.shift = nn.Parameter(torch.randn(count, 3))
+
+    def forward(self, x: Tensor) -> Tensor:
+        scores, chosen = self.router(x).topk(self.chosen)
+        if self.how == "one hot":
+            marked = F.one_hot(chosen, self.count).to(x.dtype)
+            weights = torch.einsum("nk,nke->ne", scores.softmax(-1), marked)
+            return torch.einsum("nd,eod,ne->no", x, self.experts, weights)
+        if self.how == "reckoned":
+            return (scores.softmax(-1) * (chosen + 1)).sum(-1, keepdim=True)
+        made = torch.einsum("nd,nkod->nko", x, self.experts[chosen])
+        shift = self.shift.index_select(0, chosen.flatten()).unflatten(0, (-1, self.chosen))
+        return torch.einsum("nk,nko->no", scores.softmax(-1), made + shift)
+
+
+@pytest.mark.parametrize("how", ["index", "one hot"])
+def test_an_expert_is_its_row_of_the_router_and_its_weights(how: str) -> None:
+    network = traced(Experts(how=how), 4)
+    (group,) = network.groups
+    assert (group.kind, group.least) == ("expert", 2)
+    shift = [("shift", 0)] if how == "index" else []
+    names = [("router.weight", 0), ("router.bias", 0), ("experts", 0), *shift]
+    assert units_of(group) == each(5, lambda k: of(*((name, axis, k) for name, axis in names)))
+
+
+def test_experts_whose_numbers_are_reckoned_with_are_fixed() -> None:
+    network = traced(Experts(how="reckoned"), 4)
+    assert not network.groups
+    assert "reckons with which of them was chosen" in network.fixed["router"]
+
+
+def test_experts_that_are_all_chosen_are_fixed() -> None:
+    network = traced(Experts(chosen=5), 4)
+    assert not network.groups
+    assert "all 5 of them are chosen" in network.fixed["router"]
 
 
 def test_a_vector_that_is_divided_by_its_norm_keeps_its_units() -> None:

@@ -54,7 +54,11 @@ HUGGINGFACE: dict[str, Groups] = {
     "phi": _BLOCKS,
     "phi3": _GROUPED,
     "olmo2": _HIDDEN,  # a normalisation over all heads at once
-    "mixtral": {"key-value heads": ("head", 2, 2), "hidden units of the experts": ("unit", 40, 40)},
+    "mixtral": {
+        "key-value heads": ("head", 2, 2),
+        "experts": ("expert", 3, 3),
+        "hidden units of the experts": ("unit", 40, 40),
+    },
     "mamba": {
         "inner channels": ("channel group", 96, 96),
         "states": ("unit", 6, 6),
@@ -262,7 +266,11 @@ PLAIN: dict[str, Groups] = {
         "hidden units of each expert": ("unit", 13, 14, 15, 16, 17),
         "outputs that the experts add to": ("unit", 9),
     },
-    "experts_stacked": {"hidden units of all experts": ("unit", 13), "outputs they add to": ("unit", 9)},
+    "experts_stacked": {
+        "experts": ("unit", 5),
+        "hidden units of all experts": ("unit", 13),
+        "outputs they add to": ("unit", 9),
+    },
     "experts_soft": {
         "experts": ("unit", 5),
         "hidden units of all experts": ("unit", 13),
@@ -359,14 +367,12 @@ FIXED: dict[str, dict[str, str]] = {
     "huggingface/bert": {"bert.encoder.layer.0.output.dense": "layer_norm"},
     "huggingface/bloom": {"transformer.h.*.self_attention.query_key_value": "arange in transformer"},
     "huggingface/olmo2": {"model.layers.*.self_attn.q_proj": "mean in model.layers.*.self_attn.q_norm"},
-    "huggingface/mixtral": {"model.layers.*.mlp.gate": "softmax"},
     "huggingface/opt": {"model.decoder.embed_positions": "layer_norm"},
     "huggingface/wav2vec2": {"wav2vec2.feature_projection.projection": "_weight_norm"},
     "huggingface/swinv2": {"*continuous_position_bias_mlp.0": "depends on no input"},
     "huggingface/poolformer": {"poolformer.encoder.patch_embeddings.*.projection": "group_norm"},
     "huggingface/clip": {"visual_projection": "output of the model", "text_projection": "output of the model"},
-    "plain/experts_listed": {"router": "topk"},
-    "plain/experts_stacked": {"router": "softmax"},
+    "plain/experts_listed": {"router": "reckons with which of them was chosen"},
     "plain/pointnet": {"turn.3": "eye"},
     "plain/orthogonal": {"2.parametrizations.weight": "diagonal"},
     "plain/gated_two": {"down": "it meets an input of the model"},

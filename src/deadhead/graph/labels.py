@@ -52,7 +52,8 @@ class Contact:
     arguments with lists taken apart.
 
     `weight` names the parameter on the other side and `weight_axis` its axis; None where that side is an activation
-    or a parameter that other ops went over first.
+    or a parameter that other ops went over first. `among` is 0, or says that the node chooses among the units (softmax,
+    topk): one that is closed is minus infinity there, and at least so many must stay.
     """
 
     node: fx.Node
@@ -61,6 +62,7 @@ class Contact:
     labels: Array
     weight: str | None
     weight_axis: int | None
+    among: int = 0
 
 
 @dataclass(frozen=True)
@@ -79,6 +81,7 @@ class Labels(UnionFind):
     parameters that an op without a rule reads, with the reason. `known` has the values of constants that are indices.
     While it is `muted`, for ops that no output depends on, labels move and merge, and nothing is fixed or recorded.
     With `width`, normalisations of a whole axis do not fix it; `normalised` has the places where they read it.
+    `points` says of tensors of indices along which labels they choose, by node and, where that gives several, which.
     `derived` has the labels over which parameters are contracted with each other, and where.
     """
 
@@ -93,6 +96,7 @@ class Labels(UnionFind):
         self.consumers: list[Contact] = []
         self.producers: list[Contact] = []
         self.normalised: list[Contact] = []
+        self.points: dict[tuple[fx.Node, int], Array] = {}
         self.derived: list[tuple[Array, str]] = []
         self._open: list[Value] = []
 

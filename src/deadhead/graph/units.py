@@ -33,7 +33,7 @@ class Slice:
 class Site:
     """A place in the graph where a group is read or made: argument `position` of `node` (its result, where that is
     -1), whose entry i along `axis` is of unit `units[i]`. `weight` is the parameter it is contracted with, along
-    `weight_axis`; None where that is no parameter."""
+    `weight_axis`; None where that is no parameter. Where the node chooses `among` units, so many must stay."""
 
     node: fx.Node
     position: int
@@ -41,6 +41,7 @@ class Site:
     units: Tensor
     weight: str | None
     weight_axis: int | None
+    among: int = 0
 
     @property
     def module(self) -> str:
@@ -61,6 +62,11 @@ class Group:
     producers: tuple[Site, ...]
     consumers: tuple[Site, ...]
     norms: tuple[Site, ...] = ()
+
+    @property
+    def least(self) -> int:
+        """How many units must stay."""
+        return max([1, *(site.among for site in self.consumers)])
 
     def __str__(self) -> str:
         readers = ", ".join(dict.fromkeys(site.module for site in self.consumers)) or "nothing"
@@ -156,9 +162,8 @@ def find_units(
         for contact in contacts:
             if contact.labels.ndim == 1 and contact.position >= -1:
                 for group, units in members.units(labels.find(contact.labels)):
-                    sites[group].append(
-                        Site(contact.node, contact.position, contact.axis, units, contact.weight, contact.weight_axis)
-                    )
+                    place = (contact.node, contact.position, contact.axis)
+                    sites[group].append(Site(*place, units, contact.weight, contact.weight_axis, contact.among))
     order = {node: rank for rank, node in enumerate(graph.nodes)}
     places = [i for i, roots in enumerate(members.roots) if len(roots) > 1 and producers[i]]
     places.sort(key=lambda i: min(order[site.node] for site in producers[i]))
@@ -171,6 +176,11 @@ def find_units(
         if not consumers[i] and not any(site.node in labels.live for site in producers[i]):
             for site in producers[i]:
                 labels.unknown.setdefault(site.weight or slices[i][0].parameter, "what it makes depends on no input")
+            continue
+        least = max([1, *(site.among for site in consumers[i])])
+        if least >= size:
+            for site in producers[i]:
+                labels.unknown.setdefault(site.weight or slices[i][0].parameter, f"all {size} of them are chosen")
             continue
         kind = _kind(producers[i], consumers[i], size)
         kept.append(i)
@@ -233,7 +243,10 @@ class _Members:
 
 
 def _kind(producers: Sequence[Site], consumers: Sequence[Site], size: int) -> str:
-    """What people call such a unit: a channel, a head (several columns of a linear layer in one), or just a unit."""
+    """What people call such a unit: an expert (a few of them are chosen), a channel, a head (several columns of a
+    linear layer in one), or just a unit."""
+    if any("topk" in str(site.node.target) for site in consumers):
+        return "expert"
     if any("conv" in str(site.node.target) for site in producers):
         wide = max(int((site.units >= 0).sum()) for site in producers) > size
         return "channel group" if wide else "channel"

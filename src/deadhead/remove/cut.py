@@ -155,8 +155,9 @@ def _trials(
     def draw(part: Sequence[Item], most: bool) -> Plan:
         order = []
         for item in part:
-            size = item[0].size
-            kept = range(steps.get(item[0].name, 1), size, steps.get(item[0].name, 1))
+            size, step = item[0].size, steps.get(item[0].name, 1)
+            least = max(group.least for group in item)
+            kept = range(-(-least // step) * step, size, step)
             count = size - (kept[0] if most else kept[int(torch.randint(len(kept), (), generator=generator))])
             order += [
                 (group.name, int(unit)) for group in item for unit in torch.randperm(size, generator=generator)[:count]
@@ -165,8 +166,8 @@ def _trials(
 
     free = [group for group in groups if group.name not in steps]
     plans = [
-        plan_of([(group.name, unit) for group in free for unit in range(0, group.size - 1, 2)]),
-        plan_of([(group.name, unit) for group in free for unit in range((group.size + 2) // 3)]),
+        plan_of([(g.name, unit) for g in free for unit in range(0, g.size - 1, 2)[: g.size - g.least]]),
+        plan_of([(g.name, unit) for g in free for unit in range(min((g.size + 2) // 3, g.size - g.least))]),
         draw(items, most=False),
         draw(items, most=True),
     ]

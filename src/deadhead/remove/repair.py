@@ -105,8 +105,8 @@ class Repairer:
         """The modules that hold all parameters of the groups and were called, deepest first."""
         names = [part.parameter for group in groups for part in group.slices]
         paths = [name.rpartition(".")[0].split(".") for name in names]
-        if any(group.norms for group in groups):
-            return [""]  # the reference is the whole network, normalised over what is left
+        if any(group.norms or any(site.among for site in group.consumers) for group in groups):
+            return [""]  # only gates can say what a norm or a choice makes of what is left
         common = [parts[0] for parts in itertools.takewhile(lambda p: len(set(p)) == 1, zip(*paths, strict=False))]
         above = [".".join(common[:n]) for n in range(len(common), -1, -1)]
         return [path for path in dict.fromkeys(above) if path in self._calls]
@@ -290,7 +290,7 @@ class _Home:
 def _plans(groups: Sequence[Group], step: int) -> list[dict[str, Tensor]]:
     """Units to remove: every other one, the first ones, all but one; the same number from each of the groups, such that
     a multiple of `step` is left."""
-    size = groups[0].size
+    size, most = groups[0].size, groups[0].size - max(group.least for group in groups)
     generator = torch.Generator().manual_seed(0)
 
     def draw(count: int) -> dict[str, Tensor]:
@@ -299,9 +299,11 @@ def _plans(groups: Sequence[Group], step: int) -> list[dict[str, Tensor]]:
     if step > 1:
         kept = range(step, size, step)
         return [draw(size - kept[0]), draw(size - kept[len(kept) // 2]), draw(size - kept[-1])]
-    first = {group.name: torch.arange(0, size - 1, 2) for group in groups}
-    plans = [first, {group.name: torch.arange((size + 2) // 3) for group in groups}, draw(size - 1)]
-    return [*plans, draw(max(1, size // 2))]
+    if most < 1:
+        return []
+    first = {group.name: torch.arange(0, size - 1, 2)[:most] for group in groups}
+    plans = [first, {group.name: torch.arange(min((size + 2) // 3, most)) for group in groups}, draw(most)]
+    return [*plans, draw(min(max(1, size // 2), most))]
 
 
 def _callable_modules(module: nn.Module) -> list[str]:

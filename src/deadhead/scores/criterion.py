@@ -45,7 +45,14 @@ class Question:
             return {}
         found = moments(self.gates_without_references(), self.groups, self.batches, self.progress)
         part = {"mean": "mean", "min": "least", "max": "greatest"}[self.reference]
-        return {name: [getattr(each, part) for each in values] for name, values in found.items()}
+        groups = {group.name: group for group in self.groups}
+        return {
+            name: [
+                None if site.among else getattr(each, part)
+                for site, each in zip(groups[name].consumers, values, strict=True)
+            ]
+            for name, values in found.items()
+        }
 
     def gates(self) -> Gates:
         """Gates at the question's reference."""

@@ -30,12 +30,15 @@ def mrs(question: Question) -> dict[str, Tensor]:
 
     With s the positions and j the columns of the unit, `dL_n/dalpha_k = sum_s,j (a - r_j) dL_n/da`. One forward and
     one backward pass: `P = sum_s,j a dL/da` and `Q_j = sum_s dL/da` are kept for each sample, and
-    `abs(P - sum_j r_j Q_j)` is taken once the mean is known. Source: 003 definition 3.1.2, eq. 3.3.
+    `abs(P - sum_j r_j Q_j)` is taken once the mean is known. Samples that an op moves about inside the network (to
+    experts, say) are taken one by one. Source: 003 definition 3.1.2, eq. 3.3.
     """
     gates = question.gates_without_references()
     store = {group.name: _Store(group) for group in question.groups}
-    for batch in track(question.progress, "mrs", question.batches):
+    for batch in question.batches:
         gates.refuse_mixed(batch, "mrs")
+    parts = [part for batch in question.batches for part in gates.apart(batch, question.groups)]
+    for batch in track(question.progress, "mrs", parts):
 
         def visit(group: Group, index: int, value: Tensor, gradient: Tensor, batch: Batch = batch) -> None:
             if group.name in store:
@@ -78,7 +81,7 @@ class _Store:
         for product, gradients in zip(self.products, self.gradients, strict=True):
             change = product.double()
             for site, gradient, mean in zip(self.group.consumers, gradients, means, strict=True):
-                if gradient is not None and mean is not None:
+                if gradient is not None and mean is not None and not site.among:
                     change = change - by_unit(gradient.double() * mean, site, self.group.size)
             total += change.abs().sum(0).cpu()
         return total

@@ -31,15 +31,17 @@ def kept_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
 class Rules:
     """How a selection is made: multiples of `round_to` and at least `min_units` of each group stay; `comparable` says
     whether saliencies of different groups can be ranked together as they are; `steps` names groups of which multiples
-    of a number of their own stay."""
+    of a number of their own stay, `least` those of which more than one must."""
 
     comparable: bool = True
     round_to: int = 1
     min_units: int = 1
     steps: Mapping[str, int] = field(default_factory=dict)
+    least: Mapping[str, int] = field(default_factory=dict)
 
     def kept(self, name: str, size: int, wanted: int) -> int:
-        return kept_of(size, wanted, math.lcm(self.round_to, self.steps.get(name, 1)), self.min_units)
+        floor = max(self.min_units, self.least.get(name, 1))
+        return kept_of(size, wanted, math.lcm(self.round_to, self.steps.get(name, 1)), floor)
 
 
 def per_group(

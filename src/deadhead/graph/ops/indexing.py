@@ -11,6 +11,20 @@ from deadhead.graph.labels import Block, Labels, Value, hint, shape_of
 from deadhead.graph.ops.registry import argument, contract, is_tensor, operand, rule, where
 
 
+def _chosen(labels: Labels, node: fx.Node, value: Value, axis: int, index: fx.Node) -> Value:
+    """`value` with an axis looked up by indices: where these choose among units, they lie along that axis too, and what
+    comes out has no labels there; else it is fixed."""
+    found, block, why = labels.points.get((index, 0)), value.block_of(axis), f"{where(node)} looks it up"
+    alone = block is not None and len(block.axes) == 1
+    if found is not None and alone and len(found) == value.shape[axis] and not labels.fixed(found).any():
+        labels.union(block.labels, found)  # type: ignore[union-attr]
+        others = tuple(each for each in value.blocks if each is not block)
+        return Value(value.shape, others, tuple(why if a == axis else each for a, each in enumerate(value.why)))
+    if found is not None:
+        labels.fix(found, why)
+    return labels.fix_axis(value, axis, why)
+
+
 def _looked_up(labels: Labels, node: fx.Node, value: Value) -> tuple[Value, list[int], int, int]:
     """`value` with the axes fixed that the list of indices (argument 1) covers; those axes; where the axes of the
     indices stand in what comes out, and how many they are."""
@@ -28,6 +42,8 @@ def _looked_up(labels: Labels, node: fx.Node, value: Value) -> tuple[Value, list
             rank = max(rank, 1 if mask else found.dim())
             if isinstance(labels.values[index], Value):
                 labels.fix_all(labels.values[index], where(node))
+            if not mask:
+                value = _chosen(labels, node, value, place, index)
         place += width
     for axis in axes:
         value = labels.fix_axis(value, axis, f"{where(node)} looks it up")
@@ -81,6 +97,11 @@ def along_one_axis(labels: Labels, node: fx.Node) -> Any:
     parts = []
     for arg in dict.fromkeys(each for each in node.all_input_nodes if is_tensor(each)):
         part = labels.values[arg]
+        pointing = labels.points.get((arg, 0)) if arg is node.args[2] else None
+        if pointing is not None and name not in ("index_select", "gather"):
+            labels.fix(pointing, f"{why} writes where they point to")
+        if arg is node.args[0] and name in ("index_select", "gather"):
+            part = _chosen(labels, node, labels.tidy(part), dim, operand(node, 2))
         if flat and arg is node.args[2]:
             labels.fix_all(part, why)
         elif len(part.shape) == len(value.shape):
@@ -101,7 +122,7 @@ def embedding(labels: Labels, node: fx.Node) -> Any:
     weight, position = operand(node, 0), operand(node, 1)
     value, picked = labels.values[weight], labels.values[position]
     name = where(node)
-    value = labels.fix_axis(value, 0, f"{name} looks its rows up")
+    value = _chosen(labels, node, value, 0, position)
     labels.fix_all(picked, name)
     outer = [str(axis) for axis in range(len(picked.shape))]
     operands = [(0, weight, value, ["v", "e"]), (1, position, Labels.plain(picked.shape, name), outer)]

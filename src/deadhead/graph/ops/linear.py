@@ -97,6 +97,10 @@ def einsum(labels: Labels, node: fx.Node) -> Any:
     return contract(labels, node, packed, every, outputs)[0]
 
 
+def _sizes(experts: Value) -> dict[str, int]:
+    return dict(zip("eio", experts.shape, strict=True))
+
+
 @rule("_grouped_mm", "transformers::grouped_mm_fallback")
 def grouped_matmul(labels: Labels, node: fx.Node) -> Any:
     """y[t, o] = sum_i x[t, i] W[e(t), i, o]: one matrix for each expert, rows in the order of their experts."""
@@ -105,6 +109,10 @@ def grouped_matmul(labels: Labels, node: fx.Node) -> Any:
     if len(value.shape) != 2 or len(experts.shape) != 3:
         return give_up(labels, node, f"{where(node)} has no rule for these shapes")
     value = labels.fix_axis(value, 0, where(node))
-    experts = labels.fix_axis(experts, 0, f"{where(node)} chooses among them")
+    ends = operand(node, 2) if len(node.args) > 2 else None
+    if ends is None or labels.values[ends].block_of(0) is None:
+        experts = labels.fix_axis(experts, 0, f"{where(node)} chooses among them")
+    else:
+        labels.align([(experts, ["e", "i", "o"]), (labels.values[ends], ["e"])], _sizes(experts), (), where(node))
     operands = [(0, x, value, ["t", "i"]), (1, weight, experts, ["e", "i", "o"])]
     return contract(labels, node, operands, ["e", "t", "i", "o"], ["t", "o"])[0]

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from deadhead.graph.labels import UNIFORM, Block, Labels, Value, hint, shape_of
+from deadhead.graph.labels import UNIFORM, Block, Contact, Labels, Value, hint, shape_of
 from deadhead.graph.ops.registry import (
     argument,
     broadcast,
@@ -18,6 +18,7 @@ from deadhead.graph.ops.registry import (
     rule,
     where,
 )
+from deadhead.graph.union_find import Array
 
 
 def _dims(node: fx.Node, rank: int, index: int = 1) -> list[int]:
@@ -115,30 +116,98 @@ def reduce(labels: Labels, node: fx.Node) -> Any:
     return _ended(node, _fix(labels, node, value, dims), dims)
 
 
+def _choose(labels: Labels, node: fx.Node, axis: int, least: int) -> tuple[Value, Array | None]:
+    """The value in which `node` chooses along an axis among units, and their labels; where units do not lie along the
+    axis by themselves, it is fixed."""
+    value = labels.tidy(labels.values[operand(node, 0)])
+    block = value.block_of(axis) if value.shape else None
+    if block is None or len(block.axes) > 1:
+        return (labels.fix_axis(value, axis, f"{where(node)} mixes it") if value.shape else value), None
+    labels.record(Contact(node, 0, axis, block.labels, None, None, least), to=labels.consumers)
+    return value, block.labels
+
+
+@rule("softmax", "_softmax")
+def softmax(labels: Labels, node: fx.Node) -> Any:
+    """exp(x_i) / sum_j exp(x_j): without a unit, it is as if its entry were minus infinity."""
+    return _choose(labels, node, _dims(node, len(labels.values[operand(node, 0)].shape) or 1)[0], 1)[0]
+
+
+@rule("cumsum")
+def running_sum(labels: Labels, node: fx.Node) -> Any:
+    """y_i = sum_{j <= i} x_j: without a unit, it is as if its entry were zero."""
+    value = labels.tidy(labels.values[operand(node, 0)])
+    (axis,) = _dims(node, len(value.shape) or 1)
+    block = value.block_of(axis)
+    if block is None or len(block.axes) > 1:
+        return _fix(labels, node, value, [axis] if value.shape else [])
+    labels.record(Contact(node, 0, axis, block.labels, None, None), to=labels.consumers)
+    return value
+
+
 @rule(
-    "softmax", "_softmax", "log_softmax", "_log_softmax", "cumsum", "cumprod", "logcumsumexp", "softmin", "sort",
-    "cummax", "cummin", "flip", "roll", "argsort",
+    "log_softmax", "_log_softmax", "cumprod", "logcumsumexp", "softmin", "sort", "cummax", "cummin", "flip", "roll",
+    "argsort",
 )  # fmt: skip
 def scan(labels: Labels, node: fx.Node) -> Any:
     """Ops that mix or reorder an axis and keep it."""
-    value = labels.values[operand(node, 0)]
+    source = operand(node, 0)
+    value = labels.values[source]
     index = 2 if "roll" in str(node.target) else 1
     dims = _dims(node, len(value.shape), index) if value.shape else []
     result = _fix(labels, node, value, dims)
     output = node.meta["val"]
+    if (source, 0) in labels.points:
+        labels.points[node, 0] = labels.points[source, 0]
     return [result] * len(output) if isinstance(output, (tuple, list)) else result
 
 
 @rule("topk", "kthvalue")
 def largest(labels: Labels, node: fx.Node) -> Any:
-    """The largest entries along an axis, and where they stand."""
+    """The largest entries along an axis, and where they stand: without a unit, it is as if its entry were minus
+    infinity, and it is never chosen where enough others stay."""
     value = labels.values[operand(node, 0)]
-    dim = argument(node, 2, "dim", -1) % max(len(value.shape), 1)
-    value = labels.fix_axis(value, dim, f"{where(node)} mixes it")
+    rank = max(len(value.shape), 1)
+    dim = argument(node, 2, "dim", -1) % rank
+    found = None
+    if op_name(node) == "topk" and argument(node, 3, "largest", True):
+        value, found = _choose(labels, node, dim, argument(node, 1, "k"))
+    else:
+        value = labels.fix_axis(value, dim, f"{where(node)} mixes it")
+    if found is not None:
+        labels.points[node, 1] = found
     shape = tuple(hint(size) for size in node.meta["val"][0].shape)
     if len(shape) < len(value.shape):
         value = labels.drop(value, dim)
-    return [Value(shape, value.blocks, value.why)] * 2
+        return [Value(shape, value.blocks, value.why)] * 2
+    blocks = tuple(block for block in value.blocks if dim not in block.axes)
+    why = tuple(each or (f"{where(node)} chooses it" if axis == dim else "") for axis, each in enumerate(value.why))
+    return [Value(shape, blocks, why)] * 2
+
+
+def _counted(labels: Labels, node: fx.Node, before: int) -> Value:
+    """A value whose last axis, after `before` others, counts or marks what indices point to."""
+    shape, name = shape_of(node), where(node)
+    found = labels.points.get((operand(node, 0), 0))
+    if found is None or len(found) != shape[-1]:
+        if found is not None:
+            labels.fix(found, f"{name} counts others too")
+        return labels.plain(shape, f"{name} makes it of a fixed size")
+    return Value(shape, (Block((before,), found),), (*[f"{name} counts along it"] * before, ""))
+
+
+@rule("histc", "bincount")
+def counts(labels: Labels, node: fx.Node) -> Any:
+    """How many indices point to each entry."""
+    labels.fix_all(labels.values[operand(node, 0)], where(node))
+    return _counted(labels, node, 0)
+
+
+@rule("one_hot")
+def one_hot(labels: Labels, node: fx.Node) -> Any:
+    """A one where an index points to."""
+    labels.fix_all(labels.values[operand(node, 0)], where(node))
+    return _counted(labels, node, len(shape_of(node)) - 1)
 
 
 @rule("cosine_similarity")

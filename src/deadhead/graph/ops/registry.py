@@ -16,6 +16,11 @@ NORMALISATIONS = frozenset(
     {"layer_norm", "native_layer_norm", "rms_norm", "mean", "var", "std", "var_mean", "std_mean"}
 )
 """Ops that take statistics over an axis, and can take them over a part of it (`graph/renormalise.py`)."""
+_MOVES = {
+    "view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "transpose", "permute", "t", "contiguous", "select",
+    "slice", "repeat", "repeat_interleave", "type_as",
+}  # fmt: skip
+"""Ops after which indices point to what they pointed to, beside those that copy them."""
 _SAME_INDICES = {"lift_fresh_copy", "lift_fresh", "clone", "detach", "detach_", "alias", "to", "_to_copy"}
 
 
@@ -208,6 +213,27 @@ def has_rule(node: fx.Node) -> bool:
     return not tensor_arguments(node) or "sym_" in op_name(node) or "_assert" in op_name(node)
 
 
+POINTED = {"index", "index_select", "gather", "embedding", "one_hot", "histc", "bincount", "sort"}
+"""Ops whose rules know what indices point to."""
+
+
+def _carry_points(labels: Labels, node: fx.Node, name: str) -> None:
+    """Indices that choose among units go on doing so where they are only moved; other ops fix those units."""
+    if name == "getitem":
+        found = labels.points.get((operand(node, 0), argument(node, 1, "index")))
+        if found is not None:
+            labels.points[node, 0] = found
+        return
+    for arg in node.all_input_nodes:
+        found = labels.points.get((arg, 0))
+        if found is None or not is_tensor(arg):
+            continue
+        if name in _MOVES or name in _SAME_INDICES:
+            labels.points[node, 0] = found
+        elif name not in POINTED:
+            labels.fix(found, f"{where(node)} reckons with which of them was chosen")
+
+
 def propagate(labels: Labels, node: fx.Node) -> None:
     """Run the rule of one node and keep its value."""
     name = op_name(node)
@@ -215,6 +241,7 @@ def propagate(labels: Labels, node: fx.Node) -> None:
         labels.live.add(node)
     if name in _SAME_INDICES and node.args and node.args[0] in labels.known:
         labels.known[node] = labels.known[node.args[0]]  # type: ignore[index]
+    _carry_points(labels, node, name)
     function = RULES.get(name)
     pointwise = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
     if function is None and pointwise:
