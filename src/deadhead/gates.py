@@ -163,37 +163,36 @@ class Gates:
             )
         return losses
 
-    def refuse_mixed(self, batch: Batch, name: str) -> None:
-        """Raise `DataError` where the loss of one sample depends on another, so that there is none per sample."""
-        if self.traced(batch)[1].rows.mixed:
-            raise DataError(
-                f"The samples of a batch see each other in {type(self.network.module).__name__}, so that {name} has no "
-                "loss per sample to judge by; choose a criterion that does without, such as magnitude or taylor1."
-            )
-
     def owner(self, batch: Batch, group: str, index: int) -> str | None:
         """Where the samples lie in what a consumer reads, as `RowLayout` says."""
         traced = self.traced(batch)[1]
         site = traced.group(group).consumers[index]
         return traced.rows.owners.get((site.node, site.position))
 
-    def apart(self, batch: Batch, groups: Sequence[Group]) -> list[Batch]:
-        """Batches in which it is known which rows of what the consumers of `groups` read belong to which sample: the
-        batch itself, or its samples one by one where an op moves them about (experts, say)."""
+    def apart(self, batch: Batch, groups: Sequence[Group]) -> list[tuple[Batch, int | None]]:
+        """Passes of `sensitivities` by which the losses of a batch's samples can be told apart: (batch, sample).
+
+        The batch itself, where it is known which rows of what the consumers of `groups` read belong to which sample;
+        its samples one by one, where an op moves them about (experts, say); the batch for each of its samples, where
+        these see each other, so that a loss depends on all rows.
+        """
+        if self.traced(batch)[1].rows.mixed:
+            return [(batch, row) for row in range(batch.rows)]
         places = ((group, index) for group in groups for index in range(len(group.consumers)))
         if all(
             self.owner(batch, group.name, index) is not None or not _is_differentiable(group.consumers[index].node)
             for group, index in places
         ):
-            return [batch]
-        return [choose(batch, torch.tensor([row])) for row in range(batch.rows)]
+            return [(batch, None)]
+        return [(choose(batch, torch.tensor([row])), 0) for row in range(batch.rows)]
 
-    def sensitivities(self, batch: Batch, visit: Visit) -> Tensor:
+    def sensitivities(self, batch: Batch, visit: Visit, sample: int | None = None) -> Tensor:
         """One forward and one backward pass: `visit(group, consumer index, a, g)` for each consumer of each group.
 
         `a` is the activation that the consumer reads and `g = d(sum_n L_n)/da` through that consumer alone, both in
         the activation's shape; where a node chooses among units, a is one. Row n's part of g is
-        `dL_n/da_n`, as samples do not see each other. Returns `L_n`.
+        `dL_n/da_n`, as samples do not see each other; with `sample`, g is the derivative of that one's loss alone.
+        Returns `L_n`.
         """
         batch = batch.to(self.network.device())
         tensors, traced = self.traced(batch)
@@ -223,7 +222,7 @@ class Gates:
                     f"The loss {self.loss_function.name} is not finite on this data; nothing can be decided by it."
                 )
             if leaves and losses.requires_grad:
-                torch.autograd.backward(losses.sum(), inputs=leaves)
+                torch.autograd.backward(losses.sum() if sample is None else losses[sample], inputs=leaves)
         return losses.detach()
 
 

@@ -82,6 +82,9 @@ def consumers_of(network: Network, groups: Sequence[Group], plan: Plan) -> tuple
         if not names <= {"linear", "addmm", "mm", "matmul", "conv1d", "conv2d", "conv3d"}:
             left[weight] = f"{', '.join(sorted(names))} cannot be compensated yet"
             continue
+        if any(site.position != (op_name(site.node) == "addmm") for _, site in reads):
+            left[weight] = "it multiplies from the left, which cannot be compensated yet"
+            continue
         groups_of = {argument(node, 6, "groups", 1) if "conv" in op_name(node) else 1 for node in nodes}
         transposed = tensor.dim() == 2 and axis == 0
         flat = not any("conv" in name for name in names)

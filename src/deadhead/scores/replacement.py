@@ -19,8 +19,6 @@ def mrp(question: Question) -> dict[str, Tensor]:
 
     A unit is dead when every term is about 0. Source: 003 definition 3.1.1.
     """
-    for batch in question.batches:
-        question.gates_without_references().refuse_mixed(batch, "mrp")
     return changes(question, "mrp", torch.abs)
 
 
@@ -31,23 +29,30 @@ def mrs(question: Question) -> dict[str, Tensor]:
     With s the positions and j the columns of the unit, `dL_n/dalpha_k = sum_s,j (a - r_j) dL_n/da`. One forward and
     one backward pass: `P = sum_s,j a dL/da` and `Q_j = sum_s dL/da` are kept for each sample, and
     `abs(P - sum_j r_j Q_j)` is taken once the mean is known. Samples that an op moves about inside the network (to
-    experts, say) are taken one by one. Source: 003 definition 3.1.2, eq. 3.3.
+    experts, say) or that see each other take a pass each. Source: 003 definition 3.1.2, eq. 3.3.
     """
     gates = question.gates_without_references()
     store = {group.name: _Store(group) for group in question.groups}
-    for batch in question.batches:
-        gates.refuse_mixed(batch, "mrs")
     parts = [part for batch in question.batches for part in gates.apart(batch, question.groups)]
-    for batch in track(question.progress, "mrs", parts):
+    for batch, sample in track(question.progress, "mrs", parts):
+        rows, first = (batch.rows, True) if sample is None else (1, sample == 0)
 
-        def visit(group: Group, index: int, value: Tensor, gradient: Tensor, batch: Batch = batch) -> None:
+        def visit(
+            group: Group,
+            index: int,
+            value: Tensor,
+            gradient: Tensor,
+            batch: Batch = batch,
+            rows: int = rows,
+            first: bool = first,
+        ) -> None:
             if group.name in store:
                 owner = gates.owner(batch, group.name, index)
-                store[group.name].add(index, value, gradient, batch.rows, owner)
+                store[group.name].add(index, value, gradient, rows, owner, first)
 
         for each in store.values():
-            each.open(batch.rows)
-        gates.sensitivities(batch, visit)
+            each.open(rows)
+        gates.sensitivities(batch, visit, sample)
     return {name: each.result() for name, each in store.items()}
 
 
@@ -65,11 +70,13 @@ class _Store:
         self.products.append(torch.zeros(rows, self.group.size))
         self.gradients.append([None] * len(self.group.consumers))
 
-    def add(self, index: int, value: Tensor, gradient: Tensor, rows: int, owner: str | None) -> None:
+    def add(self, index: int, value: Tensor, gradient: Tensor, rows: int, owner: str | None, first: bool) -> None:
         site = self.group.consumers[index]
         product = by_unit(by_row(value * gradient, site, rows, owner), site, self.group.size)
         self.products[-1] = self.products[-1].to(product) + product
         self.gradients[-1][index] = by_row(gradient, site, rows, owner)
+        if not first:
+            return  # the same activations again, for another sample's loss
         total = columns_sum(value, site)
         have = self.sums[index]
         self.sums[index] = total if have is None else have + total
