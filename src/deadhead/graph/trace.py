@@ -210,6 +210,10 @@ def _refuse(module: nn.Module) -> None:
         if isinstance(each, torch.jit.ScriptModule):
             name = f"{path} in {type(module).__name__}" if path else type(module).__name__
             raise TraceError(f"{name} is TorchScript, which cannot be traced; give the eager module.")
+        if ".quantized." in type(each).__module__:
+            raise TraceError(
+                f"{path} in {type(module).__name__} is quantized; prune the model first and quantize the result."
+            )
     for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
         if tensor.is_meta:
             raise TraceError(f"{name} lies on the meta device and has no values; load the weights first.")
