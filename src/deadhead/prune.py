@@ -332,13 +332,14 @@ def _patterns(given: Sequence[str] | str) -> Sequence[str]:
 
 def _nothing(network: Network, left: dict[str, str]) -> str:
     name = type(network.module).__name__
-    reasons = left or network.fixed
+    reasons, wide = left or network.fixed, network.freed_by_width()
     if not reasons:
         return f"{name} has no group of units that could be pruned."
     listed = "; ".join(f"{group}: {why}" for group, why in list(reasons.items())[:5])
-    return " ".join(
-        [f"Nothing in {name} can be cut: {listed}.", *(f"Note: {note}." for note in _further(network, left))]
-    )
+    further = f"; {FURTHER}" if left and not isinstance(network.module, fx.GraphModule) else ""
+    if wide:
+        further += f"; width=True frees {', '.join(group.name for group in wide[:3])}, approximately"
+    return f"Nothing in {name} can be cut: {listed}{further}."
 
 
 def _left_alone(network: Network, groups: Sequence[Any], left: dict[str, str]) -> list[tuple[str, str]]:

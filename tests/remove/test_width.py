@@ -169,6 +169,14 @@ def test_a_network_that_was_traced_without_is_refused() -> None:
         dh.prune(network, batches(), units=0.5, width=True, **FAST)
 
 
+def test_where_nothing_can_be_cut_without_it_the_error_says_so() -> None:
+    model = nn.Sequential(nn.Linear(INPUTS, WIDTH), nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2))
+    data = [(torch.randn(20, INPUTS), torch.zeros(20))]
+    with pytest.raises(dh.CutError, match="width=True frees 0, approximately"):
+        dh.prune(model, data, units=0.5, **FAST)
+    assert dh.prune(model, data, units=0.5, width=True, **FAST).model[0].out_features == WIDTH // 2
+
+
 class PerHead(nn.Module):
     """A norm over the width of each head: heads are units with and without the option."""
 

@@ -80,6 +80,11 @@ class Network:
     def groups(self) -> tuple[Group, ...]:
         return tuple(group for group in self._static.units.groups if group.name not in self._vanished)
 
+    def freed_by_width(self) -> tuple[Group, ...]:
+        """The groups that `width` would free: those over which a normalisation goes."""
+        units = find_units(self._static.graph, self.state(), unregistered(self.module), width=True)
+        return () if self.width else tuple(group for group in units.groups if group.norms)
+
     @property
     def fixed(self) -> dict[str, str]:
         return {**self._static.units.fixed, **self._vanished}
