@@ -9,6 +9,7 @@ from typing import Any
 
 import attention  # noqa: F401
 import blocks  # noqa: F401
+import choices  # noqa: F401
 import contractions  # noqa: F401
 import embeddings  # noqa: F401
 import experts  # noqa: F401

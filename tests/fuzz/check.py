@@ -59,13 +59,13 @@ class DisagreementError(AssertionError):
 
 
 def examine(spec: Spec, plans: int = 4, seed: int = 0) -> list[Outcome]:
-    """`plans` outcomes for one architecture."""
+    """`plans` outcomes for one architecture, every third with the width of residual streams among the units."""
     step = "build"
     try:
         model = Net(spec)
         before = snapshot(model)
         step = "trace"
-        network = deadhead.trace(model, inputs_of(spec, spec.rows, seed=seed + 2))
+        network = deadhead.trace(model, inputs_of(spec, spec.rows, seed=seed + 2), width=seed % 3 == 0)
         if not network.groups:
             return [Outcome("nothing", "; ".join(sorted(set(network.fixed.values()))[:2]))] * plans
         step = "groups"
@@ -125,11 +125,13 @@ def random_plan(cutting: Cutting, dice: random.Random) -> Plan:
     tied = {name for tie in cutting.ties for name in tie}
     items = list(cutting.ties) + [(group.name,) for group in cutting.groups if group.name not in tied]
     sizes = {group.name: group.size for group in cutting.groups}
+    least = {group.name: group.least for group in cutting.groups}
     order = []
     for item in dice.sample(items, dice.randint(1, len(items))):
         size = sizes[item[0]]
         step = cutting.steps.get(item[0], 1)
-        count = size - dice.choice(range(step, size, step))
+        most = size - max(least[name] for name in item)
+        count = min(size - dice.choice(range(step, size, step)), most // step * step if step > 1 else most)
         order += [(name, unit) for name in item for unit in dice.sample(range(size), count)]
     return plan_of(order)
 
@@ -185,7 +187,7 @@ def zeroed(network: Network, plan: Plan, seed: int | None) -> nn.Module | None:
     """The user's module with the consumers' columns of removed units zeroed, and noise in their other slices where a
     seed is given; None where a consumer is no contraction with a parameter itself."""
     groups = [group for group in network.groups if group.name in plan.removed]
-    if any(site.weight is None for group in groups for site in group.consumers):
+    if any(group.norms or any(site.weight is None for site in group.consumers) for group in groups):
         return None
     module = copy.deepcopy(network.module)
     tensors = {**dict(module.named_parameters(remove_duplicate=False)), **dict(module.named_buffers())}

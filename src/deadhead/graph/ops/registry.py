@@ -237,7 +237,8 @@ def _carry_points(labels: Labels, node: fx.Node, name: str) -> None:
 def propagate(labels: Labels, node: fx.Node) -> None:
     """Run the rule of one node and keep its value."""
     name = op_name(node)
-    if not node.all_input_nodes or any(arg in labels.live for arg in node.all_input_nodes):
+    read = [arg for arg in node.all_input_nodes if not isinstance(arg.meta.get("val"), (int, float, torch.SymInt))]
+    if not read or any(arg in labels.live for arg in read):
         labels.live.add(node)
     if name in _SAME_INDICES and node.args and node.args[0] in labels.known:
         labels.known[node] = labels.known[node.args[0]]  # type: ignore[index]
