@@ -22,7 +22,8 @@ class Loss:
     Where the model returns its own loss (`labels_to_model`), there is one number for the whole batch, repeated for
     each row, and `is_per_sample` is False. `sampled(outputs, batch, generator)` is a loss per row against targets
     drawn from the model's own predictive distribution: the mean of the outer products of its gradients is the
-    Gauss-Newton matrix of the loss. None where that distribution is not known.
+    Gauss-Newton matrix of the loss. None where that distribution is not known. `is_rowwise` says that a row's loss
+    depends on that row alone, however many there are.
     """
 
     name: str
@@ -30,6 +31,7 @@ class Loss:
     is_per_sample: bool = True
     labels_to_model: bool = False
     sampled: Callable[[Any, Batch, torch.Generator], Tensor] | None = None
+    is_rowwise: bool = False
 
     def per_sample(self, outputs: Any, batch: Batch) -> Tensor:
         """The losses, shape (rows,), in the outputs' own precision."""
@@ -223,7 +225,7 @@ def as_loss(loss: Any) -> Loss:
             raise LossError(
                 f"There is no loss {loss!r}; the names are {', '.join([*NAMED, 'model'])}, or give a callable."
             )
-        return Loss(loss, NAMED[loss], sampled=SAMPLED.get(loss))
+        return Loss(loss, NAMED[loss], sampled=SAMPLED.get(loss), is_rowwise=True)
     if isinstance(loss, nn.modules.loss._Loss):
         module = copy.copy(loss)
         module.reduction = "none"
@@ -234,8 +236,11 @@ def as_loss(loss: Any) -> Loss:
                 name,
                 lambda outputs, batch: _entropy(outputs, batch, module),
                 sampled=_sampled_entropy if plain else None,
+                is_rowwise=True,
             )
-        return Loss(name, lambda outputs, batch: module(logits_of(outputs, name), _targets(batch, name)))
+        return Loss(
+            name, lambda outputs, batch: module(logits_of(outputs, name), _targets(batch, name)), is_rowwise=True
+        )
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)
         return Loss(name, lambda outputs, batch: loss(outputs, batch.raw))

@@ -109,16 +109,19 @@ class Graph:
         state: Mapping[str, Tensor],
         edits: Edits | None = None,
         until: Collection[fx.Node] | None = None,
+        kept: dict[fx.Node, Any] | None = None,
     ) -> list[Any]:
         """The outputs for `inputs`, with parameters and buffers by name from `state`; none where the replay ends as
-        soon as the nodes `until` have run."""
+        soon as the nodes `until` have run. What the nodes in `kept` give is put there."""
         edits = edits or Edits()
         values: dict[fx.Node, Any] = dict(zip(self.inputs, inputs, strict=True))
         values.update(self.constants)
         values.update((node, state[name]) for node, name in self.state.items())
         left = None if until is None else set(until)
         for node in self.calls:
-            values[node] = self._step(node, values, edits)
+            values[node] = self.step(node, values, edits)
+            if kept is not None and node in kept:
+                kept[node] = values[node]
             for dead in self._last_use[node]:
                 values.pop(dead, None)
             if left is not None:
@@ -135,12 +138,13 @@ class Graph:
         found: dict[fx.Node, Any] = {}
         for node in self.calls:
             if node not in live and all(arg in values for arg in node.all_input_nodes):
-                values[node] = self._step(node, values, Edits())
+                values[node] = self.step(node, values, Edits())
                 if any(arg in found or arg in reading for arg in node.all_input_nodes):
                     found[node] = values[node]
         return found
 
-    def _step(self, node: fx.Node, values: dict[fx.Node, Any], edits: Edits) -> Any:
+    def step(self, node: fx.Node, values: dict[fx.Node, Any], edits: Edits) -> Any:
+        """What a node gives, from the values of those that it reads."""
         if node.op == "get_attr":
             return operator.attrgetter(str(node.target))(self.module)
         args: list[Any] = [fx.node.map_arg(arg, values.__getitem__) for arg in node.args]

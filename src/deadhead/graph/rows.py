@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -11,6 +12,9 @@ from torch import Tensor, fx
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.trace import batch_size, rows_of
 from deadhead.graph.units import Units
+
+COUNT, CHANGED = 3, 1
+"""How many samples are looked at, and which of them is changed."""
 
 
 @dataclass(frozen=True)
@@ -29,40 +33,67 @@ class RowLayout:
 def measure_rows(
     graph: Graph, units: Units, tensors: list[Tensor], batch_axis: int, state: Mapping[str, Tensor]
 ) -> RowLayout:
-    """Change one of three samples, and see what moves where."""
-    count, changed = 3, 1
-    chosen = rows_of(tensors, batch_axis, torch.arange(count) % batch_size(tensors, batch_axis))
+    """Change one of three samples, and see what moves at the consumers, the norms and the outputs."""
+    sites = [site for group in units.groups for site in (*group.consumers, *group.norms)]
+    seen: list[dict[tuple[fx.Node, int], Tensor]] = [{}, {}]
+    outputs = []
+    for inputs, found in zip(_with_one_changed(tensors, batch_axis), seen, strict=True):
+        edits = Edits()
+        for site in sites:
+            edits.on_read(site.node, site.position, _keep_in(found, (site.node, site.position)))
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            outputs.append(graph.run([tensor.clone() for tensor in inputs], state, edits))
+    owners = {}
+    for key, before in seen[0].items():
+        owner = _owner(before, seen[1][key])
+        if owner is not None:
+            owners[key] = owner
+    mixed = any(
+        _owner(before, after) is None
+        for before, after in zip(*outputs, strict=True)
+        if isinstance(before, Tensor) and before.dim() and before.is_floating_point()
+    )
+    return RowLayout(owners, mixed)
+
+
+def owners_of(
+    graph: Graph, nodes: Sequence[fx.Node], tensors: list[Tensor], batch_axis: int, state: Mapping[str, Tensor]
+) -> dict[fx.Node, str | None]:
+    """Where the samples lie in what each of `nodes` gives, as `RowLayout` says; None where they are not told apart."""
+    seen = []
+    for inputs in _with_one_changed(tensors, batch_axis):
+        kept: dict[fx.Node, Any] = dict.fromkeys(nodes)
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            graph.run([tensor.clone() for tensor in inputs], state, kept=kept)
+        kept.update((node, tensor) for node, tensor in zip(graph.inputs, inputs, strict=True) if node in kept)
+        seen.append(kept)
+    return {node: _owner_of_all(seen[0][node], seen[1][node]) for node in nodes}
+
+
+def _owner_of_all(before: Any, after: Any) -> str | None:
+    """The same for a list of tensors, which have to agree."""
+    if isinstance(before, (tuple, list)):
+        found = {_owner_of_all(a, b) for a, b in zip(before, after, strict=True) if a is not None}
+        return found.pop() if len(found) == 1 else None
+    return _owner(before, after) if isinstance(before, Tensor) else None
+
+
+def _with_one_changed(tensors: list[Tensor], batch_axis: int) -> tuple[list[Tensor], list[Tensor]]:
+    """Inputs of `COUNT` samples, and the same with sample `CHANGED` changed."""
+    chosen = rows_of(tensors, batch_axis, torch.arange(COUNT) % batch_size(tensors, batch_axis))
     generator = torch.Generator().manual_seed(0)
     first, second = [], []
     for tensor in chosen:
         other = tensor.clone()
-        if tensor.dim() > batch_axis and tensor.shape[batch_axis] == count:
-            row = other.select(batch_axis, changed)
+        if tensor.dim() > batch_axis and tensor.shape[batch_axis] == COUNT:
+            row = other.select(batch_axis, CHANGED)
             if row.is_floating_point():
                 row.add_(torch.randn(row.shape, generator=generator).to(row) * (0.5 + row.abs().mean()))
             elif row.dim():
                 row.copy_(row.flip(-1))
         first.append(tensor)
         second.append(other)
-    seen: list[dict[tuple[fx.Node, int], Tensor]] = [{}, {}]
-    outputs = []
-    for inputs, found in zip((first, second), seen, strict=True):
-        edits = Edits()
-        for site in (site for group in units.groups for site in (*group.consumers, *group.norms)):
-            edits.on_read(site.node, site.position, _keep_in(found, (site.node, site.position)))
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            outputs.append(graph.run([tensor.clone() for tensor in inputs], state, edits))
-    owners = {}
-    for key, before in seen[0].items():
-        owner = _owner(before, seen[1][key], count, changed)
-        if owner is not None:
-            owners[key] = owner
-    mixed = any(
-        _owner(before, after, count, changed) is None
-        for before, after in zip(*outputs, strict=True)
-        if isinstance(before, Tensor) and before.dim() and before.is_floating_point()
-    )
-    return RowLayout(owners, mixed)
+    return first, second
 
 
 def _keep_in(found: dict[tuple[fx.Node, int], Tensor], key: tuple[fx.Node, int]) -> Callable[[Tensor], Tensor]:
@@ -73,8 +104,9 @@ def _keep_in(found: dict[tuple[fx.Node, int], Tensor], key: tuple[fx.Node, int])
     return keep
 
 
-def _owner(before: Tensor, after: Tensor, count: int, changed: int) -> str | None:
-    """Where the changed one of `count` samples lies in a value: outer, inner, second; None where others move too."""
+def _owner(before: Tensor, after: Tensor) -> str | None:
+    """Where the changed sample lies in a value: outer, inner, second; None where others move too."""
+    count, changed = COUNT, CHANGED
     if before.shape != after.shape or not before.dim():
         return None
     moved = (before != after) & ~(before.isnan() & after.isnan())

@@ -1,0 +1,259 @@
+"""Many alphas at once: losses behind the gates of one group, from the middle of the network on.
+
+What lies before the group's consumers is computed once for a batch (prefix caching). Behind them, M alphas on B samples
+are one batch of M B samples (batching). Where one linear or convolutional consumer alone reads the group, what it gives
+moves by the columns of the unit that an alpha changes (delta), and is not computed anew.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from deadhead.calibration import Batch, choose
+from deadhead.columns import CONVOLUTIONS, LINEAR
+from deadhead.errors import LossError
+from deadhead.gates import Gates, along, gate
+from deadhead.graph.graph import Edits
+from deadhead.graph.labels import hint
+from deadhead.graph.network import Network, Traced, relative_difference
+from deadhead.graph.ops.registry import argument, op_name
+from deadhead.graph.suffix import Suffix, laid, suffix_of
+from deadhead.graph.trace import batch_size, rows_of
+from deadhead.graph.units import Group, Site
+
+MEMORY = 2**27
+"""Bytes that the largest activation of several alphas at once may take."""
+AGREES = 1e-4
+"""Relative difference up to which stacked copies agree with the batch itself."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """How the network is replayed behind one group: its suffix; whether alphas `stack`; the site whose result moves by
+    single columns, and the suffix behind that, where there is one; the entries of one sample's largest activation."""
+
+    suffix: Suffix
+    stacks: bool
+    moves: Site | None
+    behind: Suffix | None
+    entries: int
+
+    def at_once(self, rows: int) -> int:
+        """How many alphas fit the memory on so many rows."""
+        return max(1, MEMORY // max(4 * self.entries * rows, 1)) if self.stacks else 1
+
+
+class Parts:
+    """The parts of a network behind its groups, found once for each graph."""
+
+    def __init__(self, network: Network) -> None:
+        self._network = network
+        self._known: dict[tuple[int, str], Part] = {}
+
+    def of(self, traced: Traced, name: str, tensors: list[Tensor]) -> Part:
+        key = (id(traced), name)
+        if key not in self._known:
+            self._known[key] = self._find(traced, traced.group(name), tensors)
+        return self._known[key]
+
+    def _find(self, traced: Traced, group: Group, tensors: list[Tensor]) -> Part:
+        axis, state = self._network.batch_axis, self._network.frozen_state()
+        few = rows_of(tensors, axis, torch.arange(3) % batch_size(tensors, axis))
+        start = {site.node for site in (*group.consumers, *group.norms)}
+        suffix = suffix_of(traced.graph, start, few, axis, state)
+        stacks = suffix.stacks and not group.norms and _agrees(traced, suffix, few, state, group)
+        site, behind = group.consumers[0], None
+        if stacks and _moves_by_columns(group) and traced.rows.owners.get((site.node, site.position)) == "outer":
+            behind = suffix_of(traced.graph, set(site.node.users), few, axis, state)
+            stacked = behind.stacks and behind.owners.get(site.node) == "outer"
+            behind = behind if stacked and _agrees(traced, behind, few, state, group) else None
+        entries = max((_entries(node, 3) for node in suffix.calls), default=1)
+        return Part(suffix, stacks, None if behind is None else site, behind, entries)
+
+
+def _moves_by_columns(group: Group) -> bool:
+    """Whether one linear or convolutional consumer with a weight of its own alone reads the group."""
+    site = group.consumers[0]
+    name = op_name(site.node)
+    return (
+        len(group.consumers) == 1
+        and site.weight is not None
+        and site.position == (name == "addmm")
+        and (name in LINEAR or (name in CONVOLUTIONS and argument(site.node, 6, "groups", 1) == 1))
+    )
+
+
+def _entries(node: fx.Node, rows: int) -> int:
+    """How many entries a node gives for one sample."""
+    value = node.meta.get("val")
+    values = value if isinstance(value, (tuple, list)) else [value]
+    sizes = [math.prod(max(hint(size), 1) for size in each.shape) for each in values if isinstance(each, Tensor)]
+    return max(sizes, default=rows) // rows + 1
+
+
+def _agrees(traced: Traced, suffix: Suffix, tensors: list[Tensor], state: dict[str, Tensor], group: Group) -> bool:
+    """Whether a batch at two alphas, stacked, gives what it gives at each of them."""
+    rows, generator = 3, torch.Generator().manual_seed(0)
+    alphas = torch.rand(2, group.size, generator=generator)
+    kept: dict[fx.Node, Any] = dict.fromkeys(suffix.needed)
+    gated = any(site.node in suffix.calls for site in group.consumers)
+    with torch.no_grad():
+        single = [traced.graph.run(tensors, state, _gated(traced, group, alpha, gated), kept=kept) for alpha in alphas]
+        if not gated:
+            traced.graph.run(tensors, state, kept=kept)
+        held = {**kept, **dict(zip(traced.graph.inputs, tensors, strict=True))}
+        try:
+            edits = _gated(traced, group, alphas.repeat_interleave(rows, 0), gated)
+            stacked = suffix.run(held, tensors, state, edits, 2, rows)
+        except (RuntimeError, ZeroDivisionError):
+            return False
+    for place in range(2):
+        for found, wanted in zip(stacked, single[place], strict=True):
+            if isinstance(wanted, Tensor) and wanted.is_floating_point() and wanted.dim():
+                part = _copy(found, place, 2)
+                if part.shape != wanted.shape or relative_difference(part, wanted) > AGREES:
+                    return False
+    return True
+
+
+def _gated(traced: Traced, group: Group, alpha: Tensor, gated: bool) -> Edits:
+    """The gates of a group at one alpha (K,), or at one for each sample (samples, K)."""
+    edits = Edits()
+    for site in group.consumers if gated else ():
+        owner = traced.rows.owners.get((site.node, site.position))
+        edits.on_read(site.node, site.position, _gate_each(alpha, None, site, owner))
+    return edits
+
+
+class Stacked:
+    """The losses of one batch at many alphas of its groups, without gradients.
+
+    `intact` are its losses with all gates open but those that are closed in `gates`, shape (rows,).
+    """
+
+    def __init__(self, gates: Gates, batch: Batch, groups: Sequence[Group], parts: Parts) -> None:
+        self._gates, self._batch = gates, batch.to(gates.network.device())
+        self._tensors, self._traced = gates.traced(self._batch)
+        self._parts = {group.name: parts.of(self._traced, group.name, self._tensors) for group in groups}
+        self._edits = gates.edits(self._traced, {})
+        self._read: dict[str, Tensor] = {}
+        kept: dict[fx.Node, Any] = {}
+        watched = gates.edits(self._traced, {})
+        for name, part in self._parts.items():
+            kept.update(dict.fromkeys((part.behind or part.suffix).needed))
+            if part.moves is not None:
+                watched.on_read(part.moves.node, part.moves.position, self._keep(name))
+                kept.update(dict.fromkeys(part.suffix.needed))
+        with torch.no_grad():
+            outputs = self._traced.graph.run(self._tensors, gates.state, watched, kept=kept)
+        self._held = {**kept, **dict(zip(self._traced.graph.inputs, self._tensors, strict=True))}
+        self.intact = self._losses(outputs, 1)[0]
+
+    def _keep(self, name: str) -> Callable[[Tensor], Tensor]:
+        def keep(value: Tensor) -> Tensor:
+            self._read[name] = value
+            return value
+
+        return keep
+
+    def closing(self, group: Group, units: Sequence[int]) -> Tensor:
+        """`L_n` with each of `units` closed alone: (units, rows)."""
+        alphas = torch.ones(len(units), group.size)
+        alphas[torch.arange(len(units)), torch.tensor(units)] = 0
+        return self.losses(group.name, alphas)
+
+    def losses(self, name: str, alphas: Tensor) -> Tensor:
+        """`L_n` at each of the alphas of group `name`, (M, K): shape (M, rows)."""
+        part = self._parts[name]
+        with torch.no_grad():
+            chunks = torch.split(alphas, part.at_once(self._batch.rows))
+            return torch.cat([self._chunk(self._traced.group(name), part, chunk) for chunk in chunks])
+
+    def _chunk(self, group: Group, part: Part, alphas: Tensor) -> Tensor:
+        copies, rows = len(alphas), self._batch.rows
+        references = self._gates.references.get(group.name) or [None] * len(group.consumers)
+        run = (self._held, self._tensors, self._gates.state)
+        if not part.stacks:
+            edits = self._gates.edits(self._traced, {group.name: alphas[0]})
+            return self._losses(part.suffix.run(*run, edits, 1, rows), 1)
+        if part.moves is not None and part.behind is not None and bool(((alphas != 1).sum(1) <= 1).all()):
+            change = self._change(group.name, part.moves, alphas, references[0])
+            moved = (self._held[part.moves.node] + change).flatten(0, 1)
+            given = {part.moves.node: moved}
+            return self._losses(part.behind.run(*run, self._edits, copies, rows, given), copies)
+        edits = self._gates.edits(self._traced, {})
+        samples = alphas.repeat_interleave(rows, 0)
+        for site, reference in zip(group.consumers, references, strict=True):
+            owner = self._traced.rows.owners.get((site.node, site.position))
+            edits.on_read(site.node, site.position, _gate_each(samples, reference, site, owner))
+        return self._losses(part.suffix.run(*run, edits, copies, rows), copies)
+
+    def _change(self, name: str, site: Site, alphas: Tensor, reference: Tensor | None) -> Tensor:
+        """By how much what the consumer gives moves at each alpha that changes one unit: (M, *its shape)."""
+        units = (alphas != 1).int().argmax(1)
+        amounts = alphas.gather(1, units[:, None])[:, 0] - 1
+        value, weight = self._read[name], self._gates.state[site.weight or ""]
+        columns = [(site.units == unit).nonzero()[:, 0] for unit in units.tolist()]
+        wide = max(len(each) for each in columns)
+        index = torch.stack([torch.cat([each, each[-1:].expand(wide - len(each))]) for each in columns])
+        there = torch.stack([torch.arange(wide) < len(each) for each in columns])
+        scale = (amounts[:, None] * there).to(value)
+        index = index.to(value.device)
+        read = value.movedim(site.axis, 0)[index.flatten()]  # (M c, the other axes)
+        if reference is not None:
+            read = read - along(reference.to(value)[index.flatten()], read.dim(), 0)
+        read = (read * along(scale.flatten(), read.dim(), 0)).reshape(*index.shape, *read.shape[1:])
+        if op_name(site.node) in LINEAR:
+            matrix = weight if site.weight_axis == 1 else weight.T
+            kernel = matrix[:, index].permute(1, 2, 0)  # (M, c, outputs)
+            change = torch.bmm(read.flatten(2).transpose(1, 2), kernel)
+            return change.reshape(len(units), *read.shape[2:], -1)
+        kernel = weight[:, index].movedim(1, 0).flatten(0, 1)  # (M outputs, c, taps)
+        maps = read.movedim(2, 0).flatten(1, 2)  # (rows, M c, positions)
+        options = (argument(site.node, place, key, default) for place, key, default in CONVOLVED)
+        change = CONVOLVE[op_name(site.node)](maps, kernel, None, *options, len(units))
+        return change.reshape(len(change), len(units), -1, *change.shape[2:]).movedim(1, 0)
+
+    def _losses(self, outputs: list[Any], copies: int) -> Tensor:
+        """The losses of each copy, (copies, rows)."""
+        loss, rows, fill = self._gates.loss_function, self._batch.rows, self._traced.output.fill
+        if copies == 1 or loss.is_rowwise:
+            batch = self._batch if copies == 1 else choose(self._batch, torch.arange(rows).repeat(copies))
+            found = loss.per_sample(fill(outputs), batch).reshape(copies, rows)
+        else:
+            parts = ([_copy(value, each, copies) for value in outputs] for each in range(copies))
+            found = torch.stack([loss.per_sample(fill(part), self._batch) for part in parts])
+        if not torch.isfinite(found).all():
+            raise LossError(f"The loss {loss.name} is not finite on this data; nothing can be decided by it.")
+        return found
+
+
+CONVOLVE: dict[str, Callable[..., Tensor]] = {"conv1d": F.conv1d, "conv2d": F.conv2d, "conv3d": F.conv3d}
+CONVOLVED = ((3, "stride", 1), (4, "padding", 0), (5, "dilation", 1))
+"""The options of a convolution: place, name and default."""
+
+
+def _copy(value: Any, place: int, copies: int) -> Any:
+    return value.chunk(copies)[place] if isinstance(value, Tensor) and value.dim() else value
+
+
+def _gate_each(samples: Tensor, reference: Tensor | None, site: Site, owner: str | None) -> Callable[[Tensor], Tensor]:
+    """The gate of a site at one alpha, or with one for each sample, wherever the samples lie."""
+
+    def edit(value: Tensor) -> Tensor:
+        if samples.dim() == 1:
+            return gate(value, samples, reference, site)
+        if owner != "second":
+            return gate(value, laid(samples, value, owner), reference, site)
+        swapped = value.transpose(0, 1)
+        there = replace(site, axis={0: 1, 1: 0}.get(site.axis, site.axis))
+        return gate(swapped, laid(samples, swapped, "outer"), reference, there).transpose(0, 1)
+
+    return edit
