@@ -55,10 +55,10 @@ class Memory(Part):
         self.how = dice.choice(("soft", "matrices", "best", "nearest"))
         slots = dice.choice((4, 5, 6))
         self.keys, self.values = weight(slots, state.channels), weight(slots, state.channels)
-        self.many = weight(slots, 3, state.channels)
+        self.many, self.shift = weight(slots, 3, state.channels), weight(slots)
 
     def forward(self, x: Tensor) -> Tensor:
-        scores = x @ self.keys.t()
+        scores = x @ self.keys.t() + self.shift  # without, positions that are zero would tie
         if self.how == "soft":
             return x + scores.softmax(-1) @ self.values
         if self.how == "matrices":
