@@ -19,7 +19,7 @@ from torch.optim import Optimizer
 
 from deadhead.calibration import calibrate, count, read
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
-from deadhead.graph.network import Network
+from deadhead.graph.network import Network, trace
 from deadhead.graph.trace import export_as_is
 from deadhead.graph.units import Group
 from deadhead.losses import as_loss
@@ -95,7 +95,7 @@ def prune(
     only: Sequence[str] = (),
     round_to: int = 1,
     min_units: int = 1,
-    width: bool = False,
+    width: bool | None = None,
     inplace: bool = False,
     optimizer: Optimizer | None = None,
     test: Iterable[Any] | None = None,
@@ -111,9 +111,10 @@ def prune(
     all parameters (float) or a count (int), spent over all groups by one ranking. `rounds` ranks what is left anew,
     compensated, so many times on the way. The units with the least saliency by `criterion` go, and `compensate`
     (least_squares, least_squares_one_pass, mean, zero) lets the others take over. `only` and `exclude` are patterns
-    of module names; `round_to` keeps multiples, `min_units` at least so many. With `width`, the width of residual
-    streams goes too, through LayerNorm, RMSNorm and the like: what is left is then normalised by its own statistics, so
-    that this is approximate, and the report says by how much the outputs move.
+    of module names; `round_to` keeps multiples, `min_units` at least so many. With `width=True`, the width of
+    residual streams goes too, through LayerNorm, RMSNorm and the like: what is left is then normalised by its own
+    statistics, so that this is approximate, and the report says by how much the outputs move. By default that is done
+    only where nothing else can be cut, with `width=False` never.
 
     `data` is any iterable of batches, read once, up to `samples` rows; a fifth of them is held out. `test` is a
     separate set that no decision sees, on which the report measures; without it, the held-out rows are used. `loss`
@@ -148,13 +149,17 @@ def prune(
             test, samples=None, labels_to_model=asked.labels_to_model, batch_axis=axis
         )  # fmt: skip
     with clock("trace"):
-        network = as_network(model_or_network, batches, width)
+        network = as_network(model_or_network, batches, bool(width))
     with clock("units"):
         _refuse_not_finite(network)
         if optimizer is not None:
             check_optimizer(optimizer, network.module)
-        candidates = network.select(_patterns(only), _patterns(exclude))
-        cutting = cuttable(network, candidates, progress)
+        cutting = cuttable(network, network.select(_patterns(only), _patterns(exclude)), progress)
+        widened = not cutting.groups and width is None and bool(network.freed_by_width())
+        if widened:
+            network = trace(network.module, network.example_call(), batch_axis=network.batch_axis, width=True)
+            as_network(network, batches)
+            cutting = cuttable(network, network.select(_patterns(only), _patterns(exclude)), progress)
         groups, left = cutting.groups, cutting.left
         rules = replace(rules, steps=cutting.steps, least={group.name: group.least for group in groups})
         if not groups:
@@ -264,7 +269,8 @@ def prune(
             for group in groups
         ],
         left_alone=_left_alone(network, groups, left),
-        notes=_approximate(groups, plan, moved)
+        notes=_unasked(widened)
+        + _approximate(groups, plan, moved)
         + _further(network, left)
         + _notes(network, compensation.left, compensation.biases, expressed),
         seconds=clock.seconds,
@@ -273,7 +279,7 @@ def prune(
             "rounds": rounds,
             "round_to": round_to,
             "min_units": min_units,
-            "width": width,
+            "width": network.width,
             "samples": samples,
             "seed": seed,
         },
@@ -350,6 +356,10 @@ def _left_alone(network: Network, groups: Sequence[Any], left: dict[str, str]) -
         if group.name not in pruned
     ]
     return listed + [(module, why) for module, why in network.fixed.items() if module not in pruned]
+
+
+def _unasked(widened: bool) -> list[str]:
+    return ["nothing else can be cut, so the width was; width=False refuses instead"] if widened else []
 
 
 def _approximate(groups: Sequence[Group], plan: Plan, moved: float | None) -> list[str]:

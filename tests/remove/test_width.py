@@ -173,8 +173,13 @@ def test_where_nothing_can_be_cut_without_it_the_error_says_so() -> None:
     model = nn.Sequential(nn.Linear(INPUTS, WIDTH), nn.LayerNorm(WIDTH), nn.Linear(WIDTH, 2))
     data = [(torch.randn(20, INPUTS), torch.zeros(20))]
     with pytest.raises(dh.CutError, match="width=True frees 0, approximately"):
-        dh.prune(model, data, units=0.5, **FAST)
-    assert dh.prune(model, data, units=0.5, width=True, **FAST).model[0].out_features == WIDTH // 2
+        dh.prune(model, data, units=0.5, width=False, **FAST)
+    asked = dh.prune(model, data, units=0.5, width=True, **FAST)
+    assert asked.model[0].out_features == WIDTH // 2
+    found = dh.prune(model, data, units=0.5, **FAST)
+    assert found.model[0].out_features == WIDTH // 2
+    assert found.report.notes[0].startswith("nothing else can be cut, so the width was")
+    assert not asked.report.notes[0].startswith("nothing else")
 
 
 class PerHead(nn.Module):

@@ -121,9 +121,13 @@ def prune(
     round_to: Annotated[int, typer.Option(help="Keep multiples of this many units.")] = 1,
     min_units: Annotated[int, typer.Option(help="Keep at least this many units of each group.")] = 1,
     width: Annotated[
-        bool,
-        typer.Option("--width", help="Prune the width of residual streams too, through LayerNorm; approximate."),
-    ] = False,
+        bool | None,
+        typer.Option(
+            "--width/--no-width",
+            help="Prune the width of residual streams too, through LayerNorm; approximate. By default, only where "
+            "nothing else can be cut.",
+        ),
+    ] = None,
     test: Annotated[
         str | None, typer.Option(help="Data that no decision sees, to measure on; as --data.", metavar="DATA")
     ] = None,

@@ -19,7 +19,8 @@ import numpy as np
 import torch
 from torch import fx
 
-from deadhead.graph.union_find import Array, UnionFind
+from deadhead.graph.union_find import Array as Array
+from deadhead.graph.union_find import UnionFind
 
 INSIDE = "it lies inside a unit"
 UNIFORM = "it is the same all along"

@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import fx
 
-from deadhead.graph.labels import UNIFORM, Block, Contact, Labels, Value, hint, shape_of
+from deadhead.graph.labels import UNIFORM, Array, Block, Contact, Labels, Value, hint, shape_of
 from deadhead.graph.ops.registry import (
     argument,
     broadcast,
@@ -18,7 +18,6 @@ from deadhead.graph.ops.registry import (
     rule,
     where,
 )
-from deadhead.graph.union_find import Array
 
 
 def _dims(node: fx.Node, rank: int, index: int = 1) -> list[int]:
