@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from deadhead.calibration import Batch, choose
+from deadhead.calibration import Batch
 from deadhead.columns import CONVOLUTIONS, LINEAR
 from deadhead.errors import LossError
 from deadhead.gates import Gates, along, gate
@@ -24,11 +24,11 @@ from deadhead.graph.graph import Edits
 from deadhead.graph.labels import hint
 from deadhead.graph.network import Network, Traced, relative_difference
 from deadhead.graph.ops.registry import argument, op_name
-from deadhead.graph.suffix import Suffix, laid, suffix_of
+from deadhead.graph.suffix import Suffix, laid, repeated, suffix_of
 from deadhead.graph.trace import batch_size, rows_of
 from deadhead.graph.units import Group, Site
 
-MEMORY = 2**27
+MEMORY = 2**22
 """Bytes that the largest activation of several alphas at once may take."""
 AGREES = 1e-4
 """Relative difference up to which stacked copies agree with the batch itself."""
@@ -74,7 +74,8 @@ class Parts:
             behind = suffix_of(traced.graph, set(site.node.users), few, axis, state)
             stacked = behind.stacks and behind.owners.get(site.node) == "outer"
             behind = behind if stacked and _agrees(traced, behind, few, state, group) else None
-        entries = max((_entries(node, 3) for node in suffix.calls), default=1)
+        traced_with = max((hint(node.meta["val"].shape[axis]) for node in traced.graph.inputs[:1]), default=1)
+        entries = max((_entries(node, traced_with) for node in suffix.calls), default=1)
         return Part(suffix, stacks, None if behind is None else site, behind, entries)
 
 
@@ -144,6 +145,7 @@ class Stacked:
         self._parts = {group.name: parts.of(self._traced, group.name, self._tensors) for group in groups}
         self._edits = gates.edits(self._traced, {})
         self._read: dict[str, Tensor] = {}
+        self._repeated: dict[int, Batch] = {}
         kept: dict[fx.Node, Any] = {}
         watched = gates.edits(self._traced, {})
         for name, part in self._parts.items():
@@ -163,11 +165,11 @@ class Stacked:
 
         return keep
 
-    def closing(self, group: Group, units: Sequence[int]) -> Tensor:
-        """`L_n` with each of `units` closed alone: (units, rows)."""
-        alphas = torch.ones(len(units), group.size)
+    def closing(self, name: str, units: Sequence[int]) -> Tensor:
+        """`L_n` with each of `units` of group `name` closed alone: (units, rows)."""
+        alphas = torch.ones(len(units), self._traced.group(name).size)
         alphas[torch.arange(len(units)), torch.tensor(units)] = 0
-        return self.losses(group.name, alphas)
+        return self.losses(name, alphas)
 
     def losses(self, name: str, alphas: Tensor) -> Tensor:
         """`L_n` at each of the alphas of group `name`, (M, K): shape (M, rows)."""
@@ -221,12 +223,18 @@ class Stacked:
         change = CONVOLVE[op_name(site.node)](maps, kernel, None, *options, len(units))
         return change.reshape(len(change), len(units), -1, *change.shape[2:]).movedim(1, 0)
 
+    def _copies(self, copies: int) -> Batch:
+        """The batch so many times, as far as a named loss looks at it: its targets."""
+        if copies not in self._repeated:
+            targets = repeated(self._batch.targets, "outer", copies, self._batch.rows)
+            self._repeated[copies] = replace(self._batch, targets=targets, rows=copies * self._batch.rows)
+        return self._repeated[copies]
+
     def _losses(self, outputs: list[Any], copies: int) -> Tensor:
         """The losses of each copy, (copies, rows)."""
         loss, rows, fill = self._gates.loss_function, self._batch.rows, self._traced.output.fill
         if copies == 1 or loss.is_rowwise:
-            batch = self._batch if copies == 1 else choose(self._batch, torch.arange(rows).repeat(copies))
-            found = loss.per_sample(fill(outputs), batch).reshape(copies, rows)
+            found = loss.per_sample(fill(outputs), self._copies(copies)).reshape(copies, rows)
         else:
             parts = ([_copy(value, each, copies) for value in outputs] for each in range(copies))
             found = torch.stack([loss.per_sample(fill(part), self._batch) for part in parts])

@@ -244,8 +244,13 @@ def test_what_cannot_be_traced_says_why(name: str) -> None:
 
 @each(list(expected.NOTHING))
 def test_what_has_nothing_to_cut_says_why(name: str) -> None:
+    inputs = inputs_of(name, ROWS["calibration"])
+    how = {"loss": squares, "units": 0.5, "criterion": "magnitude", "compensate": "zero"}
     with pytest.raises(dh.CutError, match=expected.NOTHING[name]):
-        halved(name)
+        dh.prune(traced(name), [inputs], width=False, **how)
+    pruned = dh.prune(traced(name), [inputs], **how)
+    assert "nothing else can be cut, so the width was" in pruned.report.notes[0]
+    assert pruned.report.difference <= 1e-5
 
 
 # -- half of it cut -----------------------------------------------------------------------------------------------
@@ -371,7 +376,7 @@ def test_the_width_of_residual_streams_can_be_cut_through_their_norms(name: str)
         network, [inputs if isinstance(inputs, dict) else (inputs,)], loss=squares, units=0.5, criterion="magnitude",
         compensate="zero", width=True,
     )  # fmt: skip
-    assert all(group.name in pruned.plan.removed for group in streams, width=False)
+    assert all(group.name in pruned.plan.removed for group in streams)
     assert pruned.report.difference <= 1e-5
     assert pruned.report.approximation > LEAST_MOVE
     new = inputs_of(name, ROWS["new"], seed=1)

@@ -1,0 +1,150 @@
+"""The oracle: the order of the plain loop, exactly; races near to it; runs that were stopped go on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from torch import Tensor, nn
+
+import deadhead as dh
+from deadhead.select import oracle as oracles
+from support.networks import Flat, classes, mlp, unit_gain
+
+
+def plain_loop(model: nn.Module, data: list[Any], readers: dict[str, tuple[str, int]], remove: int) -> dh.Removal:
+    """The order and the losses of a loop over forward passes in which hooks mask what the consumers read."""
+    masks = {name: torch.ones(size, dtype=torch.float64) for name, (_, size) in readers.items()}
+
+    def mean_loss() -> float:
+        handles = []
+        for name, (reader, _) in readers.items():
+
+            def hide(_: nn.Module, args: tuple[Tensor], name: str = name) -> Tensor:
+                wide = masks[name].repeat_interleave(args[0].shape[1] // len(masks[name]))
+                return args[0] * wide.reshape(1, -1, *[1] * (args[0].dim() - 2))
+
+            handles.append(model.get_submodule(reader).register_forward_pre_hook(hide))
+        with torch.no_grad():
+            losses = [nn.functional.cross_entropy(model(x), t, reduction="none") for x, t in data]
+        for handle in handles:
+            handle.remove()
+        return float(torch.cat(losses).mean())
+
+    result = dh.Removal([], [mean_loss()])
+    for _ in range(remove):
+        tried = {}
+        for name, mask in masks.items():
+            for unit in range(len(mask)) if mask.sum() > 1 else ():
+                if mask[unit]:
+                    mask[unit] = 0
+                    tried[name, unit] = mean_loss()
+                    mask[unit] = 1
+        best = min(tried, key=tried.__getitem__)
+        masks[best[0]][best[1]] = 0
+        result.order.append(best)
+        result.losses.append(tried[best])
+    return result
+
+
+def networks() -> dict[str, tuple[nn.Module, list[Any], dict[str, tuple[str, int]]]]:
+    flat = unit_gain(Flat()).double()
+    sizes = {"conv1": flat.conv1.out_channels, "conv2": flat.conv2.out_channels, "fc1": flat.fc1.out_features}
+    readers = dict(zip(sizes, ("conv2", "fc1", "fc2"), strict=True))
+    return {
+        "mlp": (mlp(3, 7, 5, 3).double(), classes(40, 3, count=3, batch=16), {"0": ("2", 7), "2": ("4", 5)}),
+        "convolutions": (flat, classes(12, 2, 6, 6, count=4, batch=7), {n: (readers[n], s) for n, s in sizes.items()}),
+    }
+
+
+def doubled(data: list[Any]) -> list[Any]:
+    return [(x.double(), t) for x, t in data]
+
+
+@pytest.mark.parametrize("name", ["mlp", "convolutions"])
+def test_exact_is_the_plain_loop(name: str) -> None:
+    model, data, readers = networks()[name]
+    data = doubled(data)
+    remove = sum(size - 1 for _, size in readers.values())
+    expected = plain_loop(model, data, readers, remove)
+    found = dh.oracle(model, data, loss="cross_entropy")
+    assert found.order == expected.order
+    assert found.losses == pytest.approx(expected.losses, rel=1e-12)
+    assert found.passes >= remove
+    plan = found.plan(3)
+    assert plan.order == expected.order[:3]
+
+
+def test_a_race_that_may_not_err_is_the_exact_order(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data, _ = networks()["mlp"]
+    exact = dh.oracle(model, doubled(data), loss="cross_entropy")
+    monkeypatch.setattr(oracles, "FIRST", 0.6)
+    race = dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, tolerance=0.0)
+    assert race.order == exact.order
+    assert race.losses == pytest.approx(exact.losses, rel=1e-12)
+
+
+def test_a_race_takes_fewer_passes_and_stays_near() -> None:
+    torch.manual_seed(0)
+    model = mlp(3, 30, 20, 3)
+    data = classes(2000, 3, count=3)
+    exact = dh.oracle(model, data, loss="cross_entropy", remove=25)
+    race = dh.oracle(model, data, loss="cross_entropy", remove=25, exact=False)
+    assert race.passes < 0.4 * exact.passes
+    apart = [abs(a - b) / b for a, b in zip(race.losses, exact.losses, strict=True)]
+    assert sum(apart) / len(apart) < 0.05
+    gates = dh.gates.Gates(dh.trace(model, data[0][0]), dh.losses.as_loss("cross_entropy"))
+    after = gates.loss(race.plan(25).alpha(gates.network.groups), dh.calibration.as_batch(data[0])).mean()
+    assert race.losses[-1] == pytest.approx(float(after), rel=1e-5), "its losses are measured, not estimated"
+
+
+@pytest.mark.parametrize("exact", [True, False])
+def test_a_run_that_was_stopped_goes_on_with_the_same_result(exact: bool, tmp_path: Path) -> None:
+    model, data, _ = networks()["mlp"]
+    options: dict[str, Any] = {"loss": "cross_entropy", "exact": exact, "seed": 3}
+    whole = dh.oracle(model, doubled(data), remove=8, **options)
+    path = tmp_path / "state"
+
+    class StopError(Exception):
+        pass
+
+    def stop(step: str, done: int, total: int) -> None:
+        if step == "oracle" and done == 4:
+            raise StopError
+
+    with pytest.raises(StopError):
+        dh.oracle(model, doubled(data), remove=8, checkpoint=path, progress=stop, **options)
+    assert path.exists()
+    again = dh.oracle(model, doubled(data), remove=8, checkpoint=path, **options)
+    assert again == whole
+    assert [each.name for each in tmp_path.iterdir()] == ["state"]
+    done = dh.oracle(model, doubled(data), remove=8, checkpoint=path, **options)
+    assert done == whole
+
+
+def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
+    model, data, _ = networks()["mlp"]
+    path = tmp_path / "state"
+    dh.oracle(model, doubled(data), loss="cross_entropy", remove=2, checkpoint=path)
+    with pytest.raises(dh.DataError, match="is of another run"):
+        dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, remove=2, checkpoint=path)
+    path.write_text("something else")
+    with pytest.raises(dh.DataError, match="holds no state of an oracle"):
+        dh.oracle(model, doubled(data), loss="cross_entropy", remove=2, checkpoint=path)
+
+
+def test_what_cannot_be_asked_is_refused() -> None:
+    model, data, _ = networks()["mlp"]
+    with pytest.raises(dh.BudgetError, match="between 1 and 10 can go"):
+        dh.oracle(model, doubled(data), loss="cross_entropy", remove=11)
+    with pytest.raises(dh.DataError, match="confidence"):
+        dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, confidence=1.0)
+
+
+def test_a_share_of_the_units_of_some_groups() -> None:
+    model, data, _ = networks()["mlp"]
+    found = dh.oracle(model, doubled(data), loss="cross_entropy", remove=0.5, only="2")
+    assert len(found.order) == round(0.5 * 5)
+    assert {name for name, _ in found.order} == {"2"}
