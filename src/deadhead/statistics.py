@@ -14,6 +14,8 @@ from deadhead.gates import Gates
 from deadhead.graph.units import Group
 from deadhead.progress import Progress, track
 
+MEDIAN_ROWS = 16384
+"""Rows and positions that a median is taken over, at most about so many."""
 PANEL = 768
 """Columns whose products are computed at once."""
 
@@ -121,6 +123,27 @@ def moments(
     for batch in track(progress, "activations", batches):
         gates.observe(batch, look)
     return {name: [values[index] for index in sorted(values)] for name, values in found.items()}
+
+
+def medians(
+    gates: Gates, groups: Sequence[Group], batches: Sequence[Batch], progress: Progress | None = None
+) -> dict[str, list[Tensor]]:
+    """The median of each column at each consumer of each group, float64, over rows and positions: of all of them, or of
+    about `MEDIAN_ROWS` that are spread evenly where there are more."""
+    held: dict[tuple[str, int], list[Tensor]] = {}
+    wanted = {group.name for group in groups}
+    share = max(1, len(batches))
+
+    def look(group: Group, index: int, value: Tensor) -> None:
+        if group.name in wanted:
+            read = flat_columns(value, group.consumers[index].axis)
+            step = max(1, -(-len(read) * share // MEDIAN_ROWS))
+            held.setdefault((group.name, index), []).append(read[::step].cpu())
+
+    for batch in track(progress, "medians", batches):
+        gates.observe(batch, look)
+    found = {key: torch.cat(parts).double().quantile(0.5, dim=0) for key, parts in held.items()}
+    return {group.name: [found[group.name, index] for index in range(len(group.consumers))] for group in groups}
 
 
 def patch_means(

@@ -651,5 +651,5 @@ def test_a_loss_that_cannot_be_differentiated_twice_is_refused() -> None:
 
     model, data = mlp(3, 4, 3), classes(8, 3)
     for criterion in ("taylor2", "taylor2_exact"):
-        with pytest.raises(DataError, match="second derivative of .*ctc_loss"):
+        with pytest.raises(DataError, match=r"second derivative of .*ctc_loss"):
             score(model, data, criterion, odd)

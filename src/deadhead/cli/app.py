@@ -32,7 +32,11 @@ LossName = Annotated[
     typer.Option(help="cross_entropy, mse, squared_error, binary_cross_entropy, model, or package.module:function."),
 ]
 Criterion = Annotated[
-    str, typer.Option(help="What a unit is judged by: magnitude, random, activation_std, taylor1, mrs, mrp, oracle.")
+    str,
+    typer.Option(
+        help="What a unit is judged by: magnitude, random, zeros, activation_mean, "
+        "activation_std, taylor1, taylor2, taylor2_exact, taylor2_gauss_newton, mrs, mrp, oracle."
+    ),
 ]
 Samples = Annotated[int, typer.Option(help="Rows of the calibration data to read; a fifth of them is held out.")]
 Trust = Annotated[bool, typer.Option("--trust", help="Read a .pt2 file although that can run code that it holds.")]

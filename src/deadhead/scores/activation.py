@@ -1,4 +1,4 @@
-"""How much a unit's activation varies over the data."""
+"""What a unit's activation is like over the data: how it varies, how large it is, how often it is zero."""
 
 from __future__ import annotations
 
@@ -6,6 +6,8 @@ import torch
 from torch import Tensor
 
 from deadhead.gates import by_unit
+from deadhead.graph.units import Group
+from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
 from deadhead.statistics import moments
 
@@ -26,3 +28,43 @@ def activation_std(question: Question) -> dict[str, Tensor]:
         ]
         result[group.name] = torch.stack([torch.zeros(group.size, dtype=torch.float64), *variances]).sum(0).sqrt()
     return result
+
+
+@criterion("activation_mean")
+def activation_mean(question: Question) -> dict[str, Tensor]:
+    """`sum_j E[a_j]` over the columns j of the unit at its consumers, E over samples and positions, shape (K,).
+
+    Signed; for units behind a ReLU it is how much they fire. Source: 003 section 4.1, activation statistics.
+    """
+    found = moments(question.gates_without_references(), question.groups, question.batches, question.progress)
+    return {
+        group.name: sum(
+            (
+                by_unit(each.mean, site, group.size)
+                for site, each in zip(group.consumers, found[group.name], strict=True)
+            ),
+            torch.zeros(group.size, dtype=torch.float64),
+        )
+        for group in question.groups
+    }
+
+
+@criterion("zeros")
+def zeros(question: Question) -> dict[str, Tensor]:
+    """`1 -` the fraction of samples, positions and columns at which the unit is exactly zero, shape (K,): a unit that
+    is always zero scores 0. Source: the fraction of zeros after a ReLU, as in APoZ.
+    """
+    counts = {group.name: torch.zeros(2, group.size, dtype=torch.float64) for group in question.groups}
+
+    def look(group: Group, index: int, value: Tensor) -> None:
+        if group.name in counts:
+            site = group.consumers[index]
+            columns = (value != 0).movedim(site.axis, -1).flatten(0, -2)
+            fired = by_unit(columns.sum(0, dtype=torch.float64), site, group.size)
+            seen = by_unit(torch.full_like(columns[0], len(columns), dtype=torch.float64), site, group.size)
+            counts[group.name] += torch.stack([fired, seen]).cpu()
+
+    gates = question.gates_without_references()
+    for batch in track(question.progress, "zeros", question.batches):
+        gates.observe(batch, look)
+    return {name: fired / seen.clamp(min=1) for name, (fired, seen) in counts.items()}

@@ -9,23 +9,24 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deadhead.calibration import Batch, read
+from deadhead.calibration import Batch, as_batch, read
 from deadhead.errors import DataError, LossError
 from deadhead.gates import Gates, References
 from deadhead.graph.network import Network, trace
 from deadhead.graph.units import Group
 from deadhead.losses import Loss, as_loss
 from deadhead.progress import Progress
-from deadhead.statistics import moments
+from deadhead.statistics import medians, moments
 
-REFERENCES = ("zero", "mean", "min", "max")
+REFERENCES = ("zero", "mean", "median", "min", "max", "baseline")
 
 
 @dataclass(frozen=True)
 class Question:
     """What a criterion is asked: the worth of each unit of `groups`, judged by `loss` on `batches`.
 
-    `state`, `added` and `closed` describe a network of which units are gone already, as `Gates` takes them.
+    `state`, `added` and `closed` describe a network of which units are gone already, as `Gates` takes them. `baseline`
+    is the input under which activations are a reference.
     """
 
     network: Network
@@ -38,20 +39,25 @@ class Question:
     state: Mapping[str, Tensor] | None = None
     added: Mapping[str, Tensor] | None = None
     closed: Mapping[str, Tensor] | None = None
+    baseline: Any = None
 
     def references(self) -> References:
         """The reference of each column at each consumer, as asked."""
         if self.reference == "zero":
             return {}
-        found = moments(self.gates_without_references(), self.groups, self.batches, self.progress)
-        part = {"mean": "mean", "min": "least", "max": "greatest"}[self.reference]
-        groups = {group.name: group for group in self.groups}
+        gates = self.gates_without_references()
+        if self.reference == "median":
+            values = medians(gates, self.groups, self.batches, self.progress)
+        else:
+            seen = [as_batch((self.baseline,))] if self.reference == "baseline" else self.batches
+            part = {"mean": "mean", "min": "least", "max": "greatest", "baseline": "mean"}[self.reference]
+            found = moments(gates, self.groups, seen, self.progress)
+            values = {name: [getattr(each, part) for each in at] for name, at in found.items()}
         return {
-            name: [
-                None if site.among else getattr(each, part)
-                for site, each in zip(groups[name].consumers, values, strict=True)
+            group.name: [
+                None if site.among else each for site, each in zip(group.consumers, values[group.name], strict=True)
             ]
-            for name, values in found.items()
+            for group in self.groups
         }
 
     def gates(self) -> Gates:
@@ -110,6 +116,8 @@ def ask(question: Question, name: str, absolute: bool = False) -> dict[str, Tens
             f'The criterion {name} needs a loss for each sample, and loss="model" gives one for the batch; choose '
             "another loss, or a criterion such as magnitude or activation_std."
         )
+    if question.reference == "baseline" and question.baseline is None:
+        raise DataError('reference="baseline" needs baseline=, an input under which activations are the reference.')
     if question.reference not in REFERENCES:
         raise DataError(f"There is no reference {question.reference!r}; the references are {', '.join(REFERENCES)}.")
     if chosen.reference is not None and chosen.reference != question.reference:
@@ -141,6 +149,7 @@ def score(
     loss: Any,
     criterion: str = "mrs",
     reference: str = "zero",
+    baseline: Any = None,
     absolute: bool = False,
     samples: int = 4096,
     seed: int = 0,
@@ -149,8 +158,9 @@ def score(
     """What each unit is worth by a criterion: `{group name: tensor of K saliencies}`, in forward order.
 
     `data` is any iterable of batches, of which up to `samples` rows are read; `loss` a name, a torch.nn loss or a
-    callable (outputs, batch) to a loss per sample. `reference` is what a closed unit is replaced by (zero, mean, min,
-    max over data and positions), unless the criterion's definition fixes it. `absolute` takes absolute values of
+    callable (outputs, batch) to a loss per sample. `reference` is what a closed unit is replaced by: zero; its mean,
+    median, min or max over data and positions; with `baseline`, its mean over the rows and positions of an input like
+    the model's (a blank image, say); unless the criterion's definition fixes it. `absolute` takes absolute values of
     signed criteria. The saliencies are float64, in the unit of the loss for criteria that judge by it.
 
     Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
@@ -168,5 +178,5 @@ def score(
     axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
     batches = read(data, samples=samples, labels_to_model=asked.labels_to_model, batch_axis=axis)
     network = as_network(model_or_network, batches)
-    question = Question(network, network.groups, batches, asked, reference, seed, progress)
+    question = Question(network, network.groups, batches, asked, reference, seed, progress, baseline=baseline)
     return ask(question, criterion, absolute)
