@@ -266,7 +266,7 @@ def test_what_is_no_module_is_refused() -> None:
     ("options", "kind", "words"),
     [
         ({"criterion": "best"}, dh.DataError, "no criterion 'best'"),
-        ({"reference": "median"}, dh.DataError, "no reference 'median'.*zero, mean"),
+        ({"reference": "middle"}, dh.DataError, "no reference 'middle'.*zero, mean"),
         ({"loss": "best"}, dh.LossError, "no loss 'best'"),
         ({"data": []}, dh.DataError, "no rows"),
         ({"data": nan_inputs()}, dh.DataError, "not finite"),
