@@ -4,12 +4,12 @@ from deadhead.errors import BudgetError, CutError, DataError, DeadheadError, Loa
 from deadhead.graph.network import Network, trace
 from deadhead.prune import Pruned, prune
 from deadhead.saved import load
-from deadhead.scores import full_hessian, score, score_parameters
+from deadhead.scores import certify, full_hessian, score, score_parameters
 from deadhead.select.oracle import Removal, oracle
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BudgetError", "CutError", "DataError", "DeadheadError", "LoadError", "LossError", "Network", "Pruned",
-    "Removal", "TraceError", "full_hessian", "load", "oracle", "prune", "score", "score_parameters", "trace",
+    "Removal", "TraceError", "certify", "full_hessian", "load", "oracle", "prune", "score", "score_parameters", "trace",
 ]  # fmt: skip

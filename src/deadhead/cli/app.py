@@ -35,7 +35,7 @@ Criterion = Annotated[
     str,
     typer.Option(
         help="What a unit is judged by: magnitude, random, zeros, activation_mean, "
-        "activation_std, taylor1, taylor2, taylor2_exact, taylor2_gauss_newton, mrs, mrp, oracle."
+        "activation_std, taylor1, taylor2, taylor2_exact, taylor2_gauss_newton, mrs, mrp, certificate, oracle."
     ),
 ]
 Samples = Annotated[int, typer.Option(help="Rows of the calibration data to read; a fifth of them is held out.")]

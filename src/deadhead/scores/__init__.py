@@ -1,7 +1,8 @@
 """Criteria: what each unit is worth, one family to a file. Imports gates, statistics and below."""
 
 from deadhead.scores import activation, baseline, curvature, magnitude, oracle, replacement, taylor  # noqa: F401
+from deadhead.scores.certificate import certify
 from deadhead.scores.criterion import CRITERIA, Criterion, Question, criterion, score
 from deadhead.scores.parameters import full_hessian, score_parameters
 
-__all__ = ["CRITERIA", "Criterion", "Question", "criterion", "full_hessian", "score", "score_parameters"]
+__all__ = ["CRITERIA", "Criterion", "Question", "certify", "criterion", "full_hessian", "score", "score_parameters"]

@@ -1,0 +1,385 @@
+"""Lipschitz constants of what lies behind a node, in the Euclidean norm of whole tensors: a function for each op."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, NoReturn
+
+import torch
+import torch.nn.functional as F
+from torch import Tensor, fx
+
+from deadhead.columns import CONVOLUTIONS, window_of
+from deadhead.errors import DataError
+from deadhead.graph.graph import Edits, Graph, reaching
+from deadhead.graph.ops.registry import argument, is_tensor, op_name, where
+from deadhead.graph.units import Site
+from deadhead.scores.norms import convolution_norm, fine_enough, norms_by_unit, spectral_norm, transforms
+
+Constant = Callable[["Downstream", fx.Node, int], float]
+"""The Lipschitz constant of a node in its argument number `place`, the others held."""
+
+LIPSCHITZ: dict[str, Constant] = {}
+
+
+def constants_of(graph: Graph, state: Mapping[str, Tensor]) -> dict[fx.Node, Any]:
+    """What the nodes give that do not depend on the inputs."""
+    values: dict[fx.Node, Any] = {**graph.constants, **{node: state[name] for node, name in graph.state.items()}}
+    for node in graph.calls:
+        if all(arg in values for arg in node.all_input_nodes):
+            values[node] = graph.step(node, values, Edits())
+    return values
+
+
+@dataclass
+class Downstream:
+    """Lipschitz constants within one graph, in the Euclidean norm of whole tensors.
+
+    `values` has what does not depend on the inputs, `sizes` the shape of what other nodes give.
+    """
+
+    graph: Graph
+    values: Mapping[fx.Node, Any]
+    sizes: dict[fx.Node, Any] = field(default_factory=dict)
+    _kept: dict[tuple[Any, ...], float] = field(default_factory=dict)
+
+    def constants(self, output: Any, wanted: set[fx.Node]) -> dict[fx.Node, float]:
+        """For each node of `wanted` the constant from what it gives to `output`: a sum over its users, so that a
+        residual block has 1 + K. Source: MATH, "Certificate"."""
+        alive = reaching([output]) if isinstance(output, fx.Node) else set()
+        moved = set(wanted)
+        for node in self.graph.calls:
+            if any(arg in moved for arg in node.all_input_nodes):
+                moved.add(node)
+        found = dict.fromkeys(wanted, 0.0)
+        for node in reversed([each for each in self.graph.calls if each in moved and each in alive]):
+            found[node] = float(node is output) + sum(
+                self.constant(user, place) * found[user]
+                for user in node.users
+                if found.get(user)
+                for place in _places(user, node)
+            )
+        return found
+
+    def constant(self, node: fx.Node, place: int) -> float:
+        """The constant of one node in its argument number `place`."""
+        made = node.meta.get("val")
+        rule = LIPSCHITZ.get(op_name(node))
+        if rule is None or place < 0 or (isinstance(made, Tensor) and not made.is_floating_point()):
+            refuse(node)
+        return rule(self, node, place)
+
+    def fixed(self, node: fx.Node, arg: Any) -> Tensor:
+        """An argument that must not depend on the inputs, as float64 on the CPU; numbers too."""
+        if isinstance(arg, (int, float)):
+            return torch.tensor(float(arg), dtype=torch.float64)
+        if not is_tensor(arg) or not isinstance(self.values.get(arg), Tensor):
+            refuse(node, "multiplies activations")
+        value: Tensor = self.values[arg]
+        return value.detach().to("cpu", torch.float64)
+
+    def shape(self, arg: Any) -> torch.Size:
+        """The shape of a node's tensor on this data."""
+        value = self.values.get(arg)
+        return value.shape if isinstance(value, Tensor) else self.sizes[arg]
+
+    def numel(self, arg: Any) -> int:
+        return math.prod(self.shape(arg))
+
+    def copies(self, node: fx.Node, place: int) -> float:
+        """The norm of copying: sqrt of how often each entry of an argument is broadcast or repeated, at least 1."""
+        return max(1.0, math.sqrt(self.numel(node) / max(1, self.numel(node.args[place]))))
+
+    def kept(self, key: tuple[Any, ...], make: Callable[[], float]) -> float:
+        """Norms that cost something are computed once."""
+        if key not in self._kept:
+            self._kept[key] = make()
+        return self._kept[key]
+
+    def unit_norms(self, site: Site, size: int) -> Tensor:
+        """The operator norm of that part of a consumer which reads unit k, shape (K,); the whole consumer's where it is
+        neither linear nor a convolution over the site's axis."""
+        node, name, units = site.node, op_name(site.node), site.units
+        place = _place(node, site.position)
+        dim = len(self.shape(node.args[place]))
+        matrices: Iterator[Tensor] | None = None
+        if name in CONVOLUTIONS and (place, site.axis) == (0, 1) and dim == len(self.shape(node.args[1])):
+            kernel, grid, dilation, groups, more = _convolution(self, node)
+            matrices = (more * each for each in transforms(kernel, grid, dilation, groups))
+        elif site.axis % dim == dim - 1:
+            matrix = _right_hand(self, node, place)
+            matrices = None if matrix is None else iter([matrix[None, None]])
+        if matrices is None:
+            return torch.full((size,), self.constant(node, place), dtype=torch.float64)
+        found = torch.zeros(size, dtype=torch.float64)
+        for part in matrices:
+            for columns, read in zip(part.unbind(1), units.reshape(part.shape[1], -1), strict=True):
+                found = torch.maximum(found, norms_by_unit(columns, read, size))
+        return found
+
+
+def refuse(node: fx.Node, why: str = "is an op without a constant here") -> NoReturn:
+    raise DataError(
+        f"The certificate has no bound behind {where(node)}, which {why}; use the criterion mrp, or score the groups "
+        "behind it alone."
+    )
+
+
+def _places(user: fx.Node, node: fx.Node) -> list[int]:
+    """The arguments of `user` that are `node`, once for each time; -1 for arguments by name."""
+    found = []
+    for place, arg in enumerate(user.args):
+        found += [place] * (list(arg).count(node) if isinstance(arg, (list, tuple)) else int(arg is node))
+    return found + [-1 for arg in user.kwargs.values() if arg is node]
+
+
+def _place(node: fx.Node, position: int) -> int:
+    """The argument that a position, which counts the entries of lists, belongs to."""
+    for place, arg in enumerate(node.args):
+        position -= len(arg) if isinstance(arg, (list, tuple)) else 1
+        if position < 0:
+            return place
+    return -1
+
+
+def _convolution(rest: Downstream, node: fx.Node) -> tuple[Tensor, list[int], list[int], int, float]:
+    """A convolution's kernel (o, i, taps ...), the grid for its maps, dilation, groups and factor."""
+    kernel = rest.fixed(node, node.args[1])
+    window = window_of(node, kernel.shape)
+    sizes = rest.shape(node.args[0])[-len(window.kernel) :]
+    grid, dilation, factor = fine_enough(sizes, window.kernel, window.dilation)
+    return kernel, grid, dilation, window.groups, factor
+
+
+def _right_hand(rest: Downstream, node: fx.Node, place: int) -> Tensor | None:
+    """The matrix (outputs, inputs) by which a node multiplies the last axis of an argument; None where it does not."""
+    name = op_name(node)
+    if name == "linear" and place == 0:
+        return rest.fixed(node, node.args[1])
+    if name in ("mm", "addmm", "matmul") and place == (1 if name == "addmm" else 0):
+        other = rest.fixed(node, node.args[place + 1])
+        scale = abs(float(node.kwargs.get("alpha", 1))) if name == "addmm" else 1.0  # type: ignore[arg-type]
+        if other.dim() <= 2:
+            return scale * (other[None] if other.dim() == 1 else other.T)
+    return None
+
+
+def lipschitz(*names: str) -> Callable[[Constant], Constant]:
+    """Register the constant of ops by name, as in `aten::NAME`; in-place forms are meant too."""
+
+    def register(function: Constant) -> Constant:
+        LIPSCHITZ.update(dict.fromkeys(names, function))
+        return function
+
+    return register
+
+
+SLOPES = {
+    **dict.fromkeys(
+        ("relu", "tanh", "relu6", "hardtanh", "abs", "neg", "clamp", "clamp_min", "clamp_max", "sin", "cos", "atan",
+         "log_sigmoid", "softshrink", "tanhshrink", "maximum", "minimum"), 1.0),
+    "sigmoid": 0.25, "gelu": 1.13, "silu": 1.1, "mish": 1.09, "selu": 1.7581, "hardswish": 1.5, "hardsigmoid": 0.1667,
+    "erf": 2 / math.sqrt(math.pi),
+}  # fmt: skip
+"""The largest slope of elementwise functions without parameters, rounded up."""
+
+
+@lipschitz(*SLOPES)
+def _elementwise(rest: Downstream, node: fx.Node, place: int) -> float:
+    return SLOPES[op_name(node)] * rest.copies(node, place)
+
+
+@lipschitz(
+    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "permute",
+    "transpose", "t", "movedim", "numpy_T", "mT", "contiguous", "clone", "detach", "alias", "to", "_to_copy", "type_as",
+    "identity", "slice", "narrow", "select", "split", "split_with_sizes", "chunk", "unbind", "getitem", "expand",
+    "expand_as", "repeat", "broadcast_to", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "amax", "amin",
+)  # fmt: skip
+def _moved(rest: Downstream, node: fx.Node, place: int) -> float:
+    """1, or sqrt of the number of copies; the largest of several entries moves no further than one of them."""
+    several = isinstance(node.meta.get("val"), (tuple, list)) or op_name(node) == "getitem"
+    return 1.0 if several else rest.copies(node, place) if place == 0 else refuse(node)
+
+
+@lipschitz("cat", "concat", "stack", "constant_pad_nd")
+def _joined(rest: Downstream, node: fx.Node, place: int) -> float:
+    return 1.0
+
+
+@lipschitz("pad")
+def _padded(rest: Downstream, node: fx.Node, place: int) -> float:
+    """sqrt of the product over axes of the most copies of one entry."""
+    mode, most = argument(node, 2, "mode", "constant"), 1
+    if mode == "constant":
+        return 1.0
+    shape, amounts = rest.shape(node.args[0]), argument(node, 1, "pad")
+    for axis, (before, after) in enumerate(zip(amounts[::2], amounts[1::2], strict=True)):
+        line = torch.arange(shape[-1 - axis], dtype=torch.float64)
+        most *= int(F.pad(line[None], (before, after), mode)[0].long().bincount().max())
+    return math.sqrt(most)
+
+
+@lipschitz("dropout", "feature_dropout", "alpha_dropout", "feature_alpha_dropout")
+def _dropout(rest: Downstream, node: fx.Node, place: int) -> float:
+    return refuse(node, "is random") if argument(node, 2, "train") else 1.0
+
+
+@lipschitz("add", "sub", "rsub")
+def _add(rest: Downstream, node: fx.Node, place: int) -> float:
+    """1 for each operand, or its factor alpha."""
+    scaled = place == (0 if op_name(node) == "rsub" else 1)
+    alpha = argument(node, 2, "alpha", 1) if scaled else 1
+    return abs(float(alpha)) * rest.copies(node, place)
+
+
+@lipschitz("mul")
+def _mul(rest: Downstream, node: fx.Node, place: int) -> float:
+    return rest.fixed(node, node.args[1 - place]).abs().max().item() * rest.copies(node, place)
+
+
+@lipschitz("div", "true_divide")
+def _div(rest: Downstream, node: fx.Node, place: int) -> float:
+    if place or node.kwargs.get("rounding_mode"):
+        refuse(node)
+    return rest.fixed(node, node.args[1]).abs().reciprocal().max().item() * rest.copies(node, place)
+
+
+@lipschitz("where", "masked_fill")
+def _chosen(rest: Downstream, node: fx.Node, place: int) -> float:
+    """Whichever is chosen moves by itself; the choice must not move."""
+    condition = 0 if op_name(node) == "where" else 1
+    return refuse(node) if place == condition else rest.copies(node, place)
+
+
+@lipschitz("leaky_relu")
+def _leaky(rest: Downstream, node: fx.Node, place: int) -> float:
+    return max(1.0, abs(float(argument(node, 1, "negative_slope", 0.01))))
+
+
+@lipschitz("prelu", "_prelu_kernel")
+def _prelu(rest: Downstream, node: fx.Node, place: int) -> float:
+    return max(1.0, rest.fixed(node, node.args[1]).abs().max().item()) if place == 0 else refuse(node)
+
+
+@lipschitz("elu")
+def _elu(rest: Downstream, node: fx.Node, place: int) -> float:
+    """`scale x` above 0, `scale alpha (exp(input_scale x) - 1)` below."""
+    alpha, scale, inner = (float(argument(node, i, n, 1)) for i, n in ((1, "alpha"), (2, "scale"), (3, "input_scale")))
+    return max(abs(scale), abs(scale * alpha * inner)) if inner > 0 else refuse(node)
+
+
+@lipschitz("celu")
+def _celu(rest: Downstream, node: fx.Node, place: int) -> float:
+    return 1.0 if float(argument(node, 1, "alpha", 1)) > 0 else refuse(node)
+
+
+@lipschitz("softplus")
+def _softplus(rest: Downstream, node: fx.Node, place: int) -> float:
+    """1, but for the step to the identity at the threshold, 2e-9 / beta at 20."""
+    return 1.0 if float(argument(node, 2, "threshold", 20)) >= 20 else refuse(node, "steps at its threshold")
+
+
+@lipschitz("linear", "mm", "addmm", "matmul", "bmm")
+def _linear(rest: Downstream, node: fx.Node, place: int) -> float:
+    """The largest singular value of the matrix on the other side, the largest of several; 1 for what is added."""
+    name, first = op_name(node), 1 if op_name(node) == "addmm" else 0
+    if (name, place) in (("linear", 2), ("addmm", 0)):
+        return (
+            abs(float(argument(node, 3, "beta", 1))) * rest.copies(node, place) if first else rest.copies(node, place)
+        )
+    own, other = node.args[place], node.args[first + 1 if place == first else first]
+
+    def norm() -> float:
+        value = rest.fixed(node, other)
+        return spectral_norm(value[None] if value.dim() == 1 else value).amax().item()
+
+    copies = math.sqrt(max(1.0, math.prod(rest.shape(node)[:-2]) / max(1, math.prod(rest.shape(own)[:-2]))))
+    alpha = abs(float(argument(node, 4, "alpha", 1))) if first else 1.0
+    return (
+        alpha
+        * rest.kept((node, place), norm)
+        * (copies if isinstance(other, fx.Node) and len(rest.shape(other)) > 2 else 1.0)
+    )
+
+
+@lipschitz(*CONVOLUTIONS)
+def _conv(rest: Downstream, node: fx.Node, place: int) -> float:
+    """The largest singular value of the kernel's Fourier transform."""
+    if place:
+        refuse(node, "multiplies activations")
+    kernel, grid, dilation, groups, factor = _convolution(rest, node)
+    key = (node, *grid, *dilation)
+    return factor * rest.kept(key, lambda: convolution_norm(kernel, grid, dilation, groups))
+
+
+@lipschitz("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")
+def _batch_norm(rest: Downstream, node: fx.Node, place: int) -> float:
+    """max abs(gamma) / sqrt(var + eps), statistics fixed."""
+    native = "no_training" in op_name(node)
+    if place or node.args[4] is None or (not native and argument(node, 5, "training")):
+        refuse(node, "takes the statistics of the batch")
+    variance = rest.fixed(node, node.args[4])
+    gamma = torch.ones_like(variance) if node.args[1] is None else rest.fixed(node, node.args[1])
+    eps = float(argument(node, 6 if native else 7, "eps", 1e-5))
+    return (gamma.abs() / (variance + eps).sqrt()).max().item()
+
+
+@lipschitz("mean", "sum")
+def _reduced(rest: Downstream, node: fx.Node, place: int) -> float:
+    """sqrt(T) for a sum over T entries, 1 / sqrt(T) for a mean."""
+    together = math.sqrt(rest.numel(node.args[0]) / max(1, rest.numel(node)))
+    return together if op_name(node) == "sum" else 1 / together
+
+
+def _axes(node: fx.Node, rank: int, *given: tuple[int, str, Any]) -> list[list[Any]]:
+    """Arguments of a pool, one for each axis."""
+    found = []
+    for place, name, default in given:
+        value = argument(node, place, name, default)
+        value = default if value == [] else value
+        found.append(list(value) * (rank if len(value) == 1 else 1) if isinstance(value, list) else [value] * rank)
+    return found
+
+
+def _rank(node: fx.Node) -> int:
+    return int(op_name(node).partition("_pool")[2][0])
+
+
+@lipschitz(*(f"max_pool{rank}d{end}" for rank in (1, 2, 3) for end in ("", "_with_indices")))
+def _max_pool(rest: Downstream, node: fx.Node, place: int) -> float:
+    """sqrt of the product over axes of the most windows that read one entry: ceil(k / s) without dilation."""
+    (kernel,) = _axes(node, _rank(node), (1, "kernel_size", 1))
+    stride, dilation = _axes(node, _rank(node), (2, "stride", kernel), (4, "dilation", 1))
+    most = 1
+    for k, s, d in zip(kernel, stride, dilation, strict=True):
+        most *= math.ceil(k / (s // math.gcd(s, d)))
+    return math.sqrt(most)
+
+
+@lipschitz(*(f"avg_pool{rank}d" for rank in (1, 2, 3)))
+def _avg_pool(rest: Downstream, node: fx.Node, place: int) -> float:
+    """The product over axes of the norm of the pool along that axis: at most sqrt(ceil(k / s) / k)."""
+    rank = _rank(node)
+    if argument(node, 6, "divisor_override") is not None:
+        refuse(node, "has a divisor of its own")
+    kernel, padding = _axes(node, rank, (1, "kernel_size", 1), (3, "padding", 0))
+    (stride,) = _axes(node, rank, (2, "stride", kernel))
+    rest_of = bool(argument(node, 4, "ceil_mode", False)), bool(argument(node, 5, "count_include_pad", True))
+    sizes = rest.shape(node.args[0])[-rank:]
+    found = 1.0
+    for size, k, s, p in zip(sizes, kernel, stride, padding, strict=True):
+        line = torch.eye(size, dtype=torch.float64)[:, None]
+        found *= spectral_norm(F.avg_pool1d(line, k, s, p, *rest_of)[:, 0]).item()
+    return found
+
+
+@lipschitz(*(f"{name}_avg_pool{rank}d" for rank in (1, 2, 3) for name in ("adaptive", "_adaptive")))
+def _adaptive_avg_pool(rest: Downstream, node: fx.Node, place: int) -> float:
+    """The same with windows that follow the sizes: 1 / sqrt(T) to one position."""
+    found, rank = 1.0, _rank(node)
+    for size, out in zip(rest.shape(node.args[0])[-rank:], rest.shape(node)[-rank:], strict=True):
+        line = torch.eye(size, dtype=torch.float64)[:, None]
+        found *= spectral_norm(F.adaptive_avg_pool1d(line, out)[:, 0]).item()
+    return found
