@@ -130,8 +130,8 @@ def random_plan(cutting: Cutting, dice: random.Random) -> Plan:
     for item in dice.sample(items, dice.randint(1, len(items))):
         size = sizes[item[0]]
         step = cutting.steps.get(item[0], 1)
-        most = size - max(least[name] for name in item)
-        count = min(size - dice.choice(range(step, size, step)), most // step * step if step > 1 else most)
+        fewest = -(-max(least[name] for name in item) // step) * step
+        count = size - dice.choice(range(fewest, size, step))
         order += [(name, unit) for name in item for unit in dice.sample(range(size), count)]
     return plan_of(order)
 

@@ -19,7 +19,7 @@ from deadhead.graph.network import Network
 from deadhead.losses import as_loss
 from deadhead.scores.certificate import certify
 from deadhead.scores.criterion import Question
-from deadhead.scores.lipschitz import SLOPES, Downstream, constants_of
+from deadhead.scores.lipschitz import SLOPES, Downstream
 from deadhead.scores.norms import convolution_norm, fine_enough, largest_norm, spectral_norm
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain
 
@@ -283,7 +283,7 @@ def constant_of(op: Callable[[Tensor], Tensor], shape: Sequence[int]) -> float:
         for node in (*graph.inputs, *graph.calls)
         if isinstance(node.meta.get("val"), Tensor)
     }
-    walk = Downstream(graph, constants_of(graph, network.frozen_state()), sizes)
+    walk = Downstream(graph, graph.constants_of(network.frozen_state()), sizes)
     first = graph.calls[0]
     return walk.constants(graph.outputs[0], {first})[first]
 

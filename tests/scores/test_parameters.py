@@ -16,8 +16,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import deadhead as dh
-from deadhead.scores import parameters
-from deadhead.scores.parameters import PARAMETER_CRITERIA, full_hessian, score_parameters
+from deadhead.scores import hessian, parameters
+from deadhead.scores.hessian import full_hessian
+from deadhead.scores.parameters import PARAMETER_CRITERIA, score_parameters
 from support.networks import classes, mlp, unit_gain, values
 from support.snapshot import Unharmed
 
@@ -644,7 +645,7 @@ def test_losses_without_a_derivative_have_changes() -> None:
 
 def test_too_many_weights_are_refused_with_what_does_without(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(parameters, "EXACT_UP_TO", 30)
-    monkeypatch.setattr(parameters, "DENSE_UP_TO", 30)
+    monkeypatch.setattr(hessian, "DENSE_UP_TO", 30)
     network, data = both("mlp, cross-entropy")[0], CASES["mlp, cross-entropy"].data
     with pytest.raises(dh.DataError, match=r"each of 31 weights, and 30 is.*parameters=.*hessian_estimate"):
         score_parameters(network, data, loss="cross_entropy", criterion="hessian")

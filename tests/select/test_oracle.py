@@ -130,6 +130,10 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
     dh.oracle(model, doubled(data), loss="cross_entropy", remove=2, checkpoint=path)
     with pytest.raises(dh.DataError, match="is of another run"):
         dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, remove=2, checkpoint=path)
+    with torch.no_grad():
+        model[-1].bias[0] += 0.1
+    with pytest.raises(dh.DataError, match="is of another run"):
+        dh.oracle(model, doubled(data), loss="cross_entropy", remove=2, checkpoint=path)
     path.write_text("something else")
     with pytest.raises(dh.DataError, match="holds no state of an oracle"):
         dh.oracle(model, doubled(data), loss="cross_entropy", remove=2, checkpoint=path)

@@ -130,18 +130,13 @@ class Graph:
                     return []
         return [values[out] if isinstance(out, fx.Node) else out for out in self.outputs]
 
-    def constants_of(
-        self, state: Mapping[str, Tensor], live: Collection[fx.Node], reading: Collection[fx.Node]
-    ) -> dict[fx.Node, Any]:
-        """The values of the nodes that depend on the nodes `reading` and not on the inputs (those `live`)."""
+    def constants_of(self, state: Mapping[str, Tensor]) -> dict[fx.Node, Any]:
+        """The values of all nodes that do not depend on the inputs."""
         values: dict[fx.Node, Any] = {**self.constants, **{node: state[name] for node, name in self.state.items()}}
-        found: dict[fx.Node, Any] = {}
         for node in self.calls:
-            if node not in live and all(arg in values for arg in node.all_input_nodes):
+            if all(arg in values for arg in node.all_input_nodes):
                 values[node] = self.step(node, values, Edits())
-                if any(arg in found or arg in reading for arg in node.all_input_nodes):
-                    found[node] = values[node]
-        return found
+        return values
 
     def step(self, node: fx.Node, values: dict[fx.Node, Any], edits: Edits) -> Any:
         """What a node gives, from the values of those that it reads."""

@@ -82,8 +82,10 @@ class Network:
 
     def freed_by_width(self) -> tuple[Group, ...]:
         """The groups that `width` would free: those over which a normalisation goes."""
+        if self.width:
+            return ()
         units = find_units(self._static.graph, self.state(), unregistered(self.module), width=True)
-        return () if self.width else tuple(group for group in units.groups if group.norms)
+        return tuple(group for group in units.groups if group.norms)
 
     @property
     def fixed(self) -> dict[str, str]:

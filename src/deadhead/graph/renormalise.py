@@ -3,14 +3,14 @@ entries that a cut takes away."""
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Around
-from deadhead.graph.ops.registry import op_name
+from deadhead.graph.ops.registry import named_arguments, op_name
 
 
 def renormalised(node: fx.Node, weights: Callable[[Tensor], Tensor]) -> Around:
@@ -27,16 +27,9 @@ def renormalised(node: fx.Node, weights: Callable[[Tensor], Tensor]) -> Around:
             return function(*args, **kwargs)
         name = op_name(node)
         wide = torch.promote_types(value.dtype, torch.float32)
-        return RULES[name](_named(node, args, kwargs), value.to(wide), counts.to(wide), value.dtype)
+        return RULES[name](named_arguments(node, args, kwargs), value.to(wide), counts.to(wide), value.dtype)
 
     return around
-
-
-def _named(node: fx.Node, args: Sequence[Any], kwargs: dict[str, Any]) -> dict[str, Any]:
-    """The arguments of a node by their names, defaults included."""
-    schema = node.target._schema.arguments  # type: ignore[union-attr]
-    given = {spec.name: spec.default_value if spec.has_default_value() else None for spec in schema}
-    return {**given, **dict(zip((spec.name for spec in schema), args, strict=False)), **kwargs}
 
 
 def _moments(value: Tensor, counts: Tensor, dims: list[int]) -> tuple[Tensor, Tensor, Tensor]:

@@ -78,7 +78,10 @@ def _edits(
     where the rows of such a result cannot be told apart."""
     graph, live = traced.graph, traced.units.labels.live
     new: dict[fx.Node, Any] = {node: changed[name] for node, name in graph.state.items() if name in changed}
-    new.update(graph.constants_of({**state, **changed}, live, new))
+    constant_values = graph.constants_of({**state, **changed}) if new else {}
+    for node in graph.calls:
+        if node in constant_values and node not in live and any(arg in new for arg in node.all_input_nodes):
+            new[node] = constant_values[node]
     sites = {site.node: site for group in traced.units.groups for site in (*group.norms, *group.consumers)}
     edits = Edits()
     for node in graph.calls:

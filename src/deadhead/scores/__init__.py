@@ -3,6 +3,7 @@
 from deadhead.scores import activation, baseline, curvature, magnitude, oracle, replacement, taylor  # noqa: F401
 from deadhead.scores.certificate import certify
 from deadhead.scores.criterion import CRITERIA, Criterion, Question, criterion, score
-from deadhead.scores.parameters import full_hessian, score_parameters
+from deadhead.scores.hessian import full_hessian
+from deadhead.scores.parameters import score_parameters
 
 __all__ = ["CRITERIA", "Criterion", "Question", "certify", "criterion", "full_hessian", "score", "score_parameters"]

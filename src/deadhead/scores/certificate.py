@@ -24,7 +24,7 @@ from deadhead.graph.units import Group, Site
 from deadhead.losses import NAMED, SAMPLED, Loss, logits_of
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion, score
-from deadhead.scores.lipschitz import Downstream, constants_of
+from deadhead.scores.lipschitz import Downstream
 
 
 @criterion("certificate", comparable=True, reference="mean")
@@ -220,7 +220,7 @@ class _Behind:
             return {}
         self._seen.add(key)
         if graph not in self._graphs:
-            self._graphs[graph] = Downstream(graph, constants_of(graph, self.state))
+            self._graphs[graph] = Downstream(graph, graph.constants_of(self.state))
         downstream = self._graphs[graph]
         downstream.sizes = sizes
         groups = [traced.group(group.name) for group in self.groups]

@@ -141,6 +141,16 @@ def as_network(model: nn.Module | Network, batches: Sequence[Batch], width: bool
     return network
 
 
+def opened(
+    model_or_network: nn.Module | Network, data: Iterable[Any], loss: Any, samples: int | None
+) -> tuple[Loss, list[Batch], Network]:
+    """What every question about a network starts with: the loss, up to `samples` rows of the data, the network."""
+    asked = as_loss(loss)
+    axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
+    batches = read(data, samples=samples, labels_to_model=asked.labels_to_model, batch_axis=axis)
+    return asked, batches, as_network(model_or_network, batches)
+
+
 @torch.inference_mode(False)
 def score(
     model_or_network: nn.Module | Network,
@@ -174,9 +184,6 @@ def score(
     torch.Size([3])
     """
     find(criterion)
-    asked = as_loss(loss)
-    axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
-    batches = read(data, samples=samples, labels_to_model=asked.labels_to_model, batch_axis=axis)
-    network = as_network(model_or_network, batches)
+    asked, batches, network = opened(model_or_network, data, loss, samples)
     question = Question(network, network.groups, batches, asked, reference, seed, progress, baseline=baseline)
     return ask(question, criterion, absolute)

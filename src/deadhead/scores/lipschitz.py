@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from deadhead.columns import CONVOLUTIONS, window_of
 from deadhead.errors import DataError
-from deadhead.graph.graph import Edits, Graph, reaching
+from deadhead.graph.graph import Graph, reaching
 from deadhead.graph.ops.registry import argument, is_tensor, op_name, where
 from deadhead.graph.units import Site
 from deadhead.scores.norms import convolution_norm, fine_enough, norms_by_unit, spectral_norm, transforms
@@ -22,15 +22,6 @@ Constant = Callable[["Downstream", fx.Node, int], float]
 """The Lipschitz constant of a node in its argument number `place`, the others held."""
 
 LIPSCHITZ: dict[str, Constant] = {}
-
-
-def constants_of(graph: Graph, state: Mapping[str, Tensor]) -> dict[fx.Node, Any]:
-    """What the nodes give that do not depend on the inputs."""
-    values: dict[fx.Node, Any] = {**graph.constants, **{node: state[name] for node, name in graph.state.items()}}
-    for node in graph.calls:
-        if all(arg in values for arg in node.all_input_nodes):
-            values[node] = graph.step(node, values, Edits())
-    return values
 
 
 @dataclass

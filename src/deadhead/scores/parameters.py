@@ -2,23 +2,19 @@
 
 from __future__ import annotations
 
-import fnmatch
 import math
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
-from deadhead.calibration import Batch, count, read
-from deadhead.errors import DataError, LossError
-from deadhead.graph.containers import take
+from deadhead.errors import DataError
 from deadhead.graph.network import Network
-from deadhead.losses import Loss, as_loss
 from deadhead.progress import Progress, track
-from deadhead.scores.criterion import as_network
-from deadhead.scores.derivatives import TwiceDifferentiable, filled, refuse_dead_ends, twice
+from deadhead.scores.derivatives import TwiceDifferentiable, twice
+from deadhead.scores.hessian import Weights, product_with, rows_of_hessian, weights_of, wide
 
 CHANGES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "removal": lambda weight, epsilon: -weight,
@@ -31,54 +27,6 @@ ROW_SUMS = ("all", "tensor")
 
 EXACT_UP_TO = 20_000
 """The most weights whose exact Hessian diagonal is computed: each takes a pass of its own."""
-
-DENSE_UP_TO = 4_000
-"""The most weights whose full Hessian is computed: 4,000 take 128 MB."""
-
-
-@dataclass(frozen=True)
-class Weights:
-    """The weights that are scored together: `leaves` by name, on the model's device, in a state that `gates` replays;
-    `batches` are the rows that L is the mean over."""
-
-    gates: TwiceDifferentiable
-    leaves: Mapping[str, Tensor]
-    batches: Sequence[Batch]
-    progress: Progress | None = None
-
-    @property
-    def rows(self) -> int:
-        return count(self.batches)
-
-    @property
-    def total(self) -> int:
-        return sum(leaf.numel() for leaf in self.leaves.values())
-
-    def gradients(self, batch: Batch, twice: bool = False) -> list[Tensor]:
-        """`d(sum_n L_n)/dw` over a batch, one tensor for each leaf; `twice` keeps what differentiates it again."""
-        leaves = list(self.leaves.values())
-        with torch.enable_grad():
-            losses = self.gates.loss({}, batch)
-            if not losses.requires_grad:
-                self._refuse_constant_loss(batch)
-                return [torch.zeros_like(leaf) for leaf in leaves]
-            found = torch.autograd.grad(losses.sum(), leaves, create_graph=twice, allow_unused=True)
-        if twice:
-            refuse_dead_ends(found)
-        return filled(found, leaves)
-
-    def _refuse_constant_loss(self, batch: Batch) -> None:
-        """Weights that the loss does not depend on have zero derivatives; a loss cut off from the outputs has none."""
-        batch = batch.to(self.gates.network.device())
-        tensors, structure = take(self.gates.outputs({}, batch))
-        with torch.enable_grad():
-            outputs = [t.detach().requires_grad_() if t.is_floating_point() else t for t in tensors]
-            losses = self.gates.loss_function.per_sample(structure.fill(outputs), batch)
-        if not losses.requires_grad:
-            raise LossError(
-                f"The loss {self.gates.loss_function.name} has no derivative by the model's outputs (detached, or made "
-                "of whole numbers); give one that has, or choose loss_change or magnitude."
-            )
 
 
 @dataclass(frozen=True)
@@ -99,52 +47,12 @@ class Asked:
 Scores = dict[str, Tensor]
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.detach().cpu().double().contiguous()
-
-
-def _product(
-    gradients: Sequence[Tensor], vectors: Sequence[Tensor], leaves: Sequence[Tensor], into: Sequence[Tensor]
-) -> list[Tensor]:
-    """The rows of `H v` that belong to the leaves `into`, H the second derivatives whose `gradients` these are."""
-    pairs = [(gradient, vector) for gradient, vector in zip(gradients, vectors, strict=True) if gradient.requires_grad]
-    if not pairs:
-        return [torch.zeros_like(leaf) for leaf in into]
-    outputs, weights = zip(*pairs, strict=True)
-    return filled(torch.autograd.grad(outputs, into, weights, retain_graph=True, allow_unused=True), into)
-
-
-def _rows(weights: Weights, step: str, own: bool) -> Iterator[tuple[int, int, list[Tensor]]]:
-    """(place of the leaf, weight in it, its row of H for a batch's summed loss), for every weight and batch.
-
-    The row is over all leaves, or with `own` over the weight's leaf alone.
-    """
-    leaves = list(weights.leaves.values())
-    jobs = (
-        (batch, place, index)
-        for batch in weights.batches
-        for place, leaf in enumerate(leaves)
-        for index in range(leaf.numel())
-    )
-    gradients: list[Tensor] = []
-    last = None
-    for batch, place, index in track(weights.progress, step, jobs, weights.total * len(weights.batches)):
-        into = [leaves[place]] if own else leaves
-        with twice():
-            if batch is not last:
-                gradients, last = weights.gradients(batch, twice=True), batch
-            one = torch.zeros_like(leaves[place], memory_format=torch.contiguous_format)
-            one.view(-1)[index] = 1
-            row = _product([gradients[place]], [one], leaves, into)
-        yield place, index, row
-
-
 def taylor1(asked: Asked) -> Scores:
     """`dw_i dL/dw_i`. Source: 003 table 2.1, taylor1Scorer."""
     found = asked.zeros()
     for batch in track(asked.weights.progress, "taylor1", asked.weights.batches):
         for name, gradient in zip(found, asked.weights.gradients(batch), strict=True):
-            found[name] += asked.changes[name] * _wide(gradient) / asked.weights.rows
+            found[name] += asked.changes[name] * wide(gradient) / asked.weights.rows
     return found
 
 
@@ -157,15 +65,15 @@ def _first_and_row_sum(asked: Asked, step: str) -> tuple[Scores, Scores]:
         with twice():
             gradients = asked.weights.gradients(batch, twice=True)
             if asked.row_sum == "all":
-                products = _product(gradients, vectors, leaves, leaves)
+                products = product_with(gradients, vectors, leaves, leaves)
             else:
                 products = [
-                    _product([gradient], [vector], leaves, [leaf])[0]
+                    product_with([gradient], [vector], leaves, [leaf])[0]
                     for gradient, vector, leaf in zip(gradients, vectors, leaves, strict=True)
                 ]
         for name, gradient, product in zip(first, gradients, products, strict=True):
-            first[name] += asked.changes[name] * _wide(gradient) / asked.weights.rows
-            second[name] += asked.changes[name] * _wide(product) / asked.weights.rows
+            first[name] += asked.changes[name] * wide(gradient) / asked.weights.rows
+            second[name] += asked.changes[name] * wide(product) / asked.weights.rows
     return first, second
 
 
@@ -189,7 +97,7 @@ def hessian(asked: Asked) -> Scores:
         )
     diagonal = asked.zeros()
     names = list(diagonal)
-    for place, index, (row,) in _rows(asked.weights, "hessian", own=True):
+    for place, index, (row,) in rows_of_hessian(asked.weights, "hessian", own=True):
         diagonal[names[place]].view(-1)[index] += row.reshape(-1)[index].item() / asked.weights.rows
     return {name: 0.5 * asked.changes[name].square() * diagonal[name] for name in names}
 
@@ -211,15 +119,15 @@ def hessian_estimate(asked: Asked) -> Scores:
                 generator.manual_seed(asked.seed)
                 gradients = asked.weights.gradients(batch, twice=True)
             signs = [2 * torch.randint(2, leaf.shape, generator=generator).to(leaf) - 1 for leaf in leaves]
-            products = _product(gradients, signs, leaves, leaves)
+            products = product_with(gradients, signs, leaves, leaves)
         for name, sign, product in zip(diagonal, signs, products, strict=True):
-            diagonal[name] += _wide(sign * product) / (asked.weights.rows * asked.probes)
+            diagonal[name] += wide(sign * product) / (asked.weights.rows * asked.probes)
     return {name: 0.5 * asked.changes[name].square() * diagonal[name] for name in diagonal}
 
 
 def magnitude(asked: Asked) -> Scores:
     """`|w_i|`, however it is changed. Source: 003 table 2.1, magnitudeScorer."""
-    return {name: _wide(leaf).abs() for name, leaf in asked.weights.leaves.items()}
+    return {name: wide(leaf).abs() for name, leaf in asked.weights.leaves.items()}
 
 
 def loss_change(asked: Asked) -> Scores:
@@ -262,48 +170,6 @@ PARAMETER_CRITERIA: dict[str, Callable[[Asked], Scores]] = {
     each.__name__: each
     for each in (taylor1, taylor2, hessian_row, hessian, hessian_estimate, magnitude, loss_change, random)
 }
-
-
-def _leaves(network: Network, patterns: str | Sequence[str] | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-    """The weights to score as leaves of their own by name, tied ones once, and a state that holds them."""
-    # Tensors made in inference mode cannot be differentiated by; copies of them can.
-    state = {name: held.clone() if held.is_inference() else held for name, held in network.frozen_state().items()}
-    names: dict[int, list[str]] = {}
-    for name, parameter in network.module.named_parameters(remove_duplicate=False):
-        if parameter.is_floating_point():
-            names.setdefault(id(parameter), []).append(name)
-    wanted = [patterns] if isinstance(patterns, str) else ["*"] if patterns is None else list(patterns)
-    for pattern in wanted:
-        if not any(fnmatch.fnmatchcase(name, pattern) for tied in names.values() for name in tied):
-            known = [tied[0] for tied in names.values()]
-            some = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
-            raise DataError(
-                f"The pattern {pattern!r} matches no floating-point parameter of {type(network.module).__name__}; the "
-                f"parameters are: {some or 'none'}."
-            )
-    leaves: dict[str, Tensor] = {}
-    for tied in names.values():
-        if any(fnmatch.fnmatchcase(name, pattern) for name in tied for pattern in wanted):
-            leaves[tied[0]] = state[tied[0]].requires_grad_()  # of the detached tensor: the user's own stays as it is
-            state.update(dict.fromkeys(tied, leaves[tied[0]]))
-    if not leaves:
-        raise DataError("parameters=() names no parameter to score; give patterns, or None for all.")
-    return leaves, state
-
-
-def _weights(
-    model_or_network: nn.Module | Network,
-    data: Iterable[Any],
-    loss: Loss,
-    parameters: str | Sequence[str] | None,
-    samples: int,
-    progress: Progress | None,
-) -> Weights:
-    axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
-    batches = read(data, samples=samples, labels_to_model=loss.labels_to_model, batch_axis=axis)
-    network = as_network(model_or_network, batches)
-    leaves, state = _leaves(network, parameters)
-    return Weights(TwiceDifferentiable(network, loss, state=state), leaves, batches, progress)
 
 
 def _refuse_options(criterion: str, change: str, epsilon: float, lam: float, row_sum: str, probes: int) -> None:
@@ -380,53 +246,10 @@ def score_parameters(
     True
     """
     _refuse_options(criterion, change, epsilon, lam, row_sum, probes)
-    weights = _weights(model_or_network, data, as_loss(loss), parameters, samples, progress)
-    changes = {name: CHANGES[change](_wide(leaf), epsilon) for name, leaf in weights.leaves.items()}
+    weights = weights_of(model_or_network, data, loss, parameters, samples, progress)
+    changes = {name: CHANGES[change](wide(leaf), epsilon) for name, leaf in weights.leaves.items()}
     found = PARAMETER_CRITERIA[criterion](Asked(weights, changes, lam, row_sum, probes, seed))
     for name, saliency in found.items():
         if not torch.isfinite(saliency).all():
             raise DataError(f"The criterion {criterion} is not finite for {name}; check the weights and the data.")
     return {name: saliency.abs() if absolute else saliency for name, saliency in found.items()}
-
-
-@torch.inference_mode(False)
-def full_hessian(
-    model_or_network: nn.Module | Network,
-    data: Iterable[Any],
-    *,
-    loss: Any,
-    parameters: str | Sequence[str] | None = None,
-    samples: int = 4096,
-    progress: Progress | None = None,
-) -> tuple[list[str], Tensor]:
-    """The full Hessian `H_ij = d2L / dw_i dw_j` of the mean loss L, for up to 4,000 weights: (names, matrix).
-
-    The rows and columns of the matrix, shape (n, n), float64 on the CPU, symmetric, are the weights of the parameters
-    `names`, in that order, each flattened as by `Tensor.flatten`; tied parameters appear once, under their first name.
-    A backward pass for each weight and batch. Derivatives are those of the traced graph, as in `score_parameters`.
-
-    Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
-
-    Source: 003 section 2.1 and appendix A (`pytorchpruner.utils`).
-
-    >>> model = nn.Linear(2, 1, bias=False)
-    >>> x, t = torch.randn(8, 2), torch.randn(8, 1)
-    >>> names, matrix = full_hessian(model, [(x, t)], loss="squared_error")
-    >>> names, torch.allclose(matrix, (x.T @ x / 8).double(), atol=1e-5)
-    (['weight'], True)
-    """
-    weights = _weights(model_or_network, data, as_loss(loss), parameters, samples, progress)
-    if weights.total > DENSE_UP_TO:
-        raise DataError(
-            f"The full Hessian of {weights.total:,} weights is too large, {DENSE_UP_TO:,} is the limit; choose fewer "
-            "by parameters=, or score_parameters with taylor2, which needs only its products."
-        )
-    starts = [0]
-    for leaf in weights.leaves.values():
-        starts.append(starts[-1] + leaf.numel())
-    matrix = torch.zeros(weights.total, weights.total, dtype=torch.float64)
-    for place, index, row in _rows(weights, "full_hessian", own=False):
-        matrix[starts[place] + index] += torch.cat([_wide(part).flatten() for part in row]) / weights.rows
-    if not torch.isfinite(matrix).all():
-        raise DataError("The Hessian is not finite; check the weights and the data.")
-    return list(weights.leaves), (matrix + matrix.T) / 2

@@ -17,14 +17,14 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
-from deadhead.calibration import Batch, choose, count, read
+from deadhead.calibration import Batch, choose, count
 from deadhead.errors import BudgetError, DataError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units import Group
 from deadhead.losses import Loss, as_loss
 from deadhead.progress import Progress, track
-from deadhead.scores.criterion import as_network
+from deadhead.scores.criterion import opened
 from deadhead.select.plan import Plan, plan_of
 from deadhead.stacked import Parts, Stacked
 
@@ -93,9 +93,7 @@ def oracle(
         raise DataError('A race compares the losses of samples, and loss="model" gives one for the batch.')
     if not 0.5 < confidence < 1 or tolerance < 0:
         raise DataError("confidence must lie between 0.5 and 1, and tolerance must not be negative.")
-    axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
-    batches = read(data, samples=samples, labels_to_model=asked.labels_to_model, batch_axis=axis)
-    network = as_network(model_or_network, batches)
+    _, batches, network = opened(model_or_network, data, asked, samples)
     groups = network.select(only, exclude)
     total = sum(group.size for group in groups)
     most = sum(group.size - group.least for group in groups)
@@ -109,9 +107,11 @@ def oracle(
     )
     told = {"model": type(network.module).__name__, "units": [(g.name, g.size) for g in groups], "rows": count(batches)}
     told |= {"loss": asked.name, "exact": exact, "seed": seed, "tolerance": tolerance, "confidence": confidence}
+    intact = ends.intact()
+    told |= {"intact": intact}  # tells other weights, or other data, of the same sizes
     result = _resumed(checkpoint, told, ends)
     if not result.losses:
-        result.losses.append(ends.intact())
+        result.losses.append(intact)
     for _ in track(progress, "oracle", range(len(result.order), wanted)):
         unit, after = ends.next(result.order)
         result.order.append(unit)

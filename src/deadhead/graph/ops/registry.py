@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import torch
@@ -81,6 +81,15 @@ def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
     """A node's argument by position or name; symbolic integers as their hints."""
     value = node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
     return concrete(value)
+
+
+def named_arguments(node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments of an op by their names, given the values of some; defaults included."""
+    target = node.target
+    assert isinstance(target, torch._ops.OpOverload)
+    schema = target._schema.arguments
+    given = {spec.name: spec.default_value if spec.has_default_value() else None for spec in schema}
+    return {**given, **dict(zip((spec.name for spec in schema), args, strict=False)), **kwargs}
 
 
 def concrete(value: Any) -> Any:

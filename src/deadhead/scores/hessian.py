@@ -1,0 +1,191 @@
+"""The Hessian of the loss in the weights: its rows, its products with vectors, and all of it for small networks."""
+
+from __future__ import annotations
+
+import fnmatch
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deadhead.calibration import Batch, count
+from deadhead.errors import DataError, LossError
+from deadhead.graph.containers import take
+from deadhead.graph.network import Network
+from deadhead.progress import Progress, track
+from deadhead.scores.criterion import opened
+from deadhead.scores.derivatives import TwiceDifferentiable, filled, refuse_dead_ends, twice
+
+DENSE_UP_TO = 4_000
+"""The most weights whose full Hessian is computed: 4,000 take 128 MB."""
+
+
+@dataclass(frozen=True)
+class Weights:
+    """The weights that are scored together: `leaves` by name, on the model's device, in a state that `gates` replays;
+    `batches` are the rows that L is the mean over."""
+
+    gates: TwiceDifferentiable
+    leaves: Mapping[str, Tensor]
+    batches: Sequence[Batch]
+    progress: Progress | None = None
+
+    @property
+    def rows(self) -> int:
+        return count(self.batches)
+
+    @property
+    def total(self) -> int:
+        return sum(leaf.numel() for leaf in self.leaves.values())
+
+    def gradients(self, batch: Batch, twice: bool = False) -> list[Tensor]:
+        """`d(sum_n L_n)/dw` over a batch, one tensor for each leaf; `twice` keeps what differentiates it again."""
+        leaves = list(self.leaves.values())
+        with torch.enable_grad():
+            losses = self.gates.loss({}, batch)
+            if not losses.requires_grad:
+                self._refuse_constant_loss(batch)
+                return [torch.zeros_like(leaf) for leaf in leaves]
+            found = torch.autograd.grad(losses.sum(), leaves, create_graph=twice, allow_unused=True)
+        if twice:
+            refuse_dead_ends(found)
+        return filled(found, leaves)
+
+    def _refuse_constant_loss(self, batch: Batch) -> None:
+        """Weights that the loss does not depend on have zero derivatives; a loss cut off from the outputs has none."""
+        batch = batch.to(self.gates.network.device())
+        tensors, structure = take(self.gates.outputs({}, batch))
+        with torch.enable_grad():
+            outputs = [t.detach().requires_grad_() if t.is_floating_point() else t for t in tensors]
+            losses = self.gates.loss_function.per_sample(structure.fill(outputs), batch)
+        if not losses.requires_grad:
+            raise LossError(
+                f"The loss {self.gates.loss_function.name} has no derivative by the model's outputs (detached, or made "
+                "of whole numbers); give one that has, or choose loss_change or magnitude."
+            )
+
+
+def _leaves(network: Network, patterns: str | Sequence[str] | None) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    """The weights to score as leaves of their own by name, tied ones once, and a state that holds them."""
+    # Tensors made in inference mode cannot be differentiated by; copies of them can.
+    state = {name: held.clone() if held.is_inference() else held for name, held in network.frozen_state().items()}
+    names: dict[int, list[str]] = {}
+    for name, parameter in network.module.named_parameters(remove_duplicate=False):
+        if parameter.is_floating_point():
+            names.setdefault(id(parameter), []).append(name)
+    wanted = [patterns] if isinstance(patterns, str) else ["*"] if patterns is None else list(patterns)
+    for pattern in wanted:
+        if not any(fnmatch.fnmatchcase(name, pattern) for tied in names.values() for name in tied):
+            known = [tied[0] for tied in names.values()]
+            some = ", ".join(known[:12]) + (f" and {len(known) - 12} more" if len(known) > 12 else "")
+            raise DataError(
+                f"The pattern {pattern!r} matches no floating-point parameter of {type(network.module).__name__}; the "
+                f"parameters are: {some or 'none'}."
+            )
+    leaves: dict[str, Tensor] = {}
+    for tied in names.values():
+        if any(fnmatch.fnmatchcase(name, pattern) for name in tied for pattern in wanted):
+            leaves[tied[0]] = state[tied[0]].requires_grad_()  # of the detached tensor: the user's own stays as it is
+            state.update(dict.fromkeys(tied, leaves[tied[0]]))
+    if not leaves:
+        raise DataError("parameters=() names no parameter to score; give patterns, or None for all.")
+    return leaves, state
+
+
+def weights_of(
+    model_or_network: nn.Module | Network,
+    data: Iterable[Any],
+    loss: Any,
+    parameters: str | Sequence[str] | None,
+    samples: int,
+    progress: Progress | None,
+) -> Weights:
+    """The weights whose names match `parameters` (all, where it is None), and up to `samples` rows of the data."""
+    asked, batches, network = opened(model_or_network, data, loss, samples)
+    leaves, state = _leaves(network, parameters)
+    return Weights(TwiceDifferentiable(network, asked, state=state), leaves, batches, progress)
+
+
+def wide(tensor: Tensor) -> Tensor:
+    return tensor.detach().cpu().double().contiguous()
+
+
+def product_with(
+    gradients: Sequence[Tensor], vectors: Sequence[Tensor], leaves: Sequence[Tensor], into: Sequence[Tensor]
+) -> list[Tensor]:
+    """The rows of `H v` that belong to the leaves `into`, H the second derivatives whose `gradients` these are."""
+    pairs = [(gradient, vector) for gradient, vector in zip(gradients, vectors, strict=True) if gradient.requires_grad]
+    if not pairs:
+        return [torch.zeros_like(leaf) for leaf in into]
+    outputs, weights = zip(*pairs, strict=True)
+    return filled(torch.autograd.grad(outputs, into, weights, retain_graph=True, allow_unused=True), into)
+
+
+def rows_of_hessian(weights: Weights, step: str, own: bool) -> Iterator[tuple[int, int, list[Tensor]]]:
+    """(place of the leaf, weight in it, its row of H for a batch's summed loss), for every weight and batch.
+
+    The row is over all leaves, or with `own` over the weight's leaf alone.
+    """
+    leaves = list(weights.leaves.values())
+    jobs = (
+        (batch, place, index)
+        for batch in weights.batches
+        for place, leaf in enumerate(leaves)
+        for index in range(leaf.numel())
+    )
+    gradients: list[Tensor] = []
+    last = None
+    for batch, place, index in track(weights.progress, step, jobs, weights.total * len(weights.batches)):
+        into = [leaves[place]] if own else leaves
+        with twice():
+            if batch is not last:
+                gradients, last = weights.gradients(batch, twice=True), batch
+            one = torch.zeros_like(leaves[place], memory_format=torch.contiguous_format)
+            one.view(-1)[index] = 1
+            row = product_with([gradients[place]], [one], leaves, into)
+        yield place, index, row
+
+
+@torch.inference_mode(False)
+def full_hessian(
+    model_or_network: nn.Module | Network,
+    data: Iterable[Any],
+    *,
+    loss: Any,
+    parameters: str | Sequence[str] | None = None,
+    samples: int = 4096,
+    progress: Progress | None = None,
+) -> tuple[list[str], Tensor]:
+    """The full Hessian `H_ij = d2L / dw_i dw_j` of the mean loss L, for up to 4,000 weights: (names, matrix).
+
+    The rows and columns of the matrix, shape (n, n), float64 on the CPU, symmetric, are the weights of the parameters
+    `names`, in that order, each flattened as by `Tensor.flatten`; tied parameters appear once, under their first name.
+    A backward pass for each weight and batch. Derivatives are those of the traced graph, as in `score_parameters`.
+
+    Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
+
+    Source: 003 section 2.1 and appendix A (`pytorchpruner.utils`).
+
+    >>> model = nn.Linear(2, 1, bias=False)
+    >>> x, t = torch.randn(8, 2), torch.randn(8, 1)
+    >>> names, matrix = full_hessian(model, [(x, t)], loss="squared_error")
+    >>> names, torch.allclose(matrix, (x.T @ x / 8).double(), atol=1e-5)
+    (['weight'], True)
+    """
+    weights = weights_of(model_or_network, data, loss, parameters, samples, progress)
+    if weights.total > DENSE_UP_TO:
+        raise DataError(
+            f"The full Hessian of {weights.total:,} weights is too large, {DENSE_UP_TO:,} is the limit; choose fewer "
+            "by parameters=, or score_parameters with taylor2, which needs only its products."
+        )
+    starts = [0]
+    for leaf in weights.leaves.values():
+        starts.append(starts[-1] + leaf.numel())
+    matrix = torch.zeros(weights.total, weights.total, dtype=torch.float64)
+    for place, index, row in rows_of_hessian(weights, "full_hessian", own=False):
+        matrix[starts[place] + index] += torch.cat([wide(part).flatten() for part in row]) / weights.rows
+    if not torch.isfinite(matrix).all():
+        raise DataError("The Hessian is not finite; check the weights and the data.")
+    return list(weights.leaves), (matrix + matrix.T) / 2
