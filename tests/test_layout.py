@@ -20,7 +20,7 @@ FLOORS = (
     ("scores",),
     ("select", "watch"),
     ("remove",),
-    ("saved",),
+    ("saved", "trials", "notes"),
     ("prune",),
     ("report",),
     ("lab", "explore"),

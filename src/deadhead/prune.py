@@ -14,19 +14,18 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor, fx, nn
+from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deadhead.calibration import calibrate, count, read
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network, trace
 from deadhead.graph.trace import export_as_is
-from deadhead.graph.units import Group
 from deadhead.losses import as_loss
+from deadhead.notes import approximate, failed, further, left_alone, notes, nothing, unasked
 from deadhead.progress import Progress
 from deadhead.record import GroupRecord, Report
 from deadhead.remove.compensate import METHODS
-from deadhead.remove.compensate import compensate as take_over
 from deadhead.remove.consumers import new_biases
 from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
 from deadhead.remove.measure import measure
@@ -38,14 +37,12 @@ from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.saved import save, write_together
 from deadhead.scores.criterion import Question, as_network, ask, find
 from deadhead.select.budget import Budget, budget_of, budgets_of
-from deadhead.select.plan import Plan, Sizes
-from deadhead.select.ranking import Rules, overall, per_group
-from deadhead.select.schedule import in_rounds
-from deadhead.select.ties import choose_tied, counted
-
-FURTHER = (
-    "its exported program has its sizes written down and can go further: prune(trace(model, inputs).program(), ...)"
-)
+from deadhead.select.plan import Plan
+from deadhead.select.ranking import NORMALISATIONS, Rules, evenly, overall
+from deadhead.select.schedule import Schedule, in_rounds
+from deadhead.select.sizes import Sizes
+from deadhead.select.ties import Ranked, checked
+from deadhead.trials import Trials
 
 
 @dataclass(frozen=True)
@@ -87,10 +84,18 @@ def prune(
     loss: Any,
     units: float | int | Mapping[str, float | int] | None = None,
     params: float | int | None = None,
+    macs: float | int | None = None,
+    memory: float | int | None = None,
+    latency: float | None = None,
+    max_loss_increase: float | None = None,
+    max_accuracy_drop: float | None = None,
+    plan: Plan | None = None,
     criterion: str = "mrs",
     compensate: str = "least_squares",
     scope: str = "group",
+    normalize: str | None = None,
     rounds: int = 1,
+    step: int | None = None,
     exclude: Sequence[str] = (),
     only: Sequence[str] = (),
     round_to: int = 1,
@@ -107,11 +112,19 @@ def prune(
 
     Exactly one budget says what is *left*: `units=0.5` keeps `max(1, round(K / 2))` of every group of K units, an
     integer keeps that many of each, a mapping {pattern of module names: fraction or count} a share of its own of
-    each group; with `scope="all"` it is a share of all units, in one ranking over the groups. `params=` is a share of
-    all parameters (float) or a count (int), spent over all groups by one ranking. `rounds` ranks what is left anew,
-    compensated, so many times on the way. The units with the least saliency by `criterion` go, and `compensate`
-    (least_squares, least_squares_one_pass, mean, zero) lets the others take over. `only` and `exclude` are patterns
-    of module names; `round_to` keeps multiples, `min_units` at least so many. With `width=True`, the width of
+    each group; with `scope="all"` it is a share of all units, in one ranking over the groups. The other budgets are
+    spent over all groups by one ranking: `params`, `macs` (multiply-adds of one row) and `memory` (bytes of parameters,
+    buffers and the most activations of one row that are alive at once) are a share (float) or a count (int), `latency`
+    a share of the seconds that a forward pass takes here, measured on trial cuts. Or a budget says what may be lost on
+    the held-out rows: `max_loss_increase` in the unit of the loss, `max_accuracy_drop` as a fraction (0.01 is one
+    point). Or `plan` names the units that go, from `oracle(...).plan(n)`, say.
+
+    The units with the least saliency by `criterion` go, and `compensate` (least_squares, least_squares_one_pass, mean,
+    zero) lets the others take over. `rounds` ranks what is left anew, compensated, so many times on the way; `step`
+    does after every `step` units. `normalize` says how saliencies of different groups are made comparable in one
+    ranking: none, mean, max, l2 (divided by that of their group), rank (their rank in the group, from 0 to 1); None
+    takes "none" for criteria in the unit of the loss, else "mean". `only` and `exclude` are patterns of module names;
+    `round_to` keeps multiples, `min_units` at least so many. With `width=True`, the width of
     residual streams goes too, through LayerNorm, RMSNorm and the like: what is left is then normalised by its own
     statistics, so that this is approximate, and the report says by how much the outputs move. By default that is done
     only where nothing else can be cut, with `width=False` never.
@@ -134,10 +147,16 @@ def prune(
     per_module = isinstance(units, Mapping)
     if isinstance(units, Mapping) and not units:
         raise BudgetError("units={} names no group; give a fraction, a count, or {pattern: fraction}.")
-    budget = budget_of(units=min(units.values()) if isinstance(units, Mapping) else units, params=params)
-    chosen = find(criterion)
-    rules = Rules(chosen.comparable, round_to, min_units)
-    _check_options(compensate, scope, rounds, rules, per_module)
+    limits = {"params": params, "macs": macs, "memory": memory, "latency": latency}
+    limits |= {"max_loss_increase": max_loss_increase, "max_accuracy_drop": max_accuracy_drop}
+    budget = budget_of(
+        units=min(units.values()) if isinstance(units, Mapping) else units,
+        **limits,
+        plan=None if plan is None else max(plan.count, 1),
+    )
+    judge = find(criterion)
+    rules = Rules(normalize or ("none" if judge.comparable else "mean"), round_to, min_units)
+    _check_options(compensate, scope, rounds, step, rules, per_module)
     asked = as_loss(loss)
     clock = _Clock()
 
@@ -163,42 +182,51 @@ def prune(
         groups, left = cutting.groups, cutting.left
         rules = replace(rules, steps=cutting.steps, least={group.name: group.least for group in groups})
         if not groups:
-            raise CutError(_nothing(network, left))
+            raise CutError(nothing(network, left))
     question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress)
     sizes = Sizes(network, groups, {} if compensate == "zero" else new_biases(network, groups))
+    trials = Trials(network, groups, calibration, asked, compensate, sizes, cutting, progress)
 
-    def ask_again(plan: Plan | None) -> dict[str, Tensor]:
-        if plan is None:
+    def ask_again(so_far: Plan | None) -> dict[str, Tensor]:
+        if so_far is None:
             return ask(question, criterion)
-        so_far = take_over(network, groups, plan, calibration, compensate, progress)
-        state, closed = so_far.full_state(network), plan.alpha(groups)
-        return ask(replace(question, state=state, added=so_far.added, closed=closed), criterion)
+        found = trials.compensation(so_far)
+        state, closed = found.full_state(network), so_far.alpha(groups)
+        return ask(replace(question, state=state, added=found.added, closed=closed), criterion)
 
-    def choose_from(free: Sequence[Group], saliencies: Mapping[str, Tensor], share: float) -> Plan:
-        if budget.kind == "params" or scope == "all":
-            size = sizes.parameters if budget.kind == "params" else sizes.units
-            left_of = lambda removed: size(counted(removed, cutting.ties))  # noqa: E731
-            return overall(free, saliencies, budget, left_of, rules, share)
-        shares = (
-            budgets_of(units, free, lambda pattern: network.select([pattern]))
-            if isinstance(units, Mapping)
-            else {group.name: budget for group in free}
-        )
-        return per_group(free, saliencies, shares, rules, share)
+    def rank(saliencies: Mapping[str, Tensor]) -> Ranked:
+        if budget.kind == "units" and scope == "group":
+            shares = (
+                budgets_of(units, groups, lambda pattern: network.select([pattern]))
+                if isinstance(units, Mapping)
+                else {group.name: budget for group in groups}
+            )
+            return Ranked(groups, saliencies, cutting.ties, lambda free, shown: evenly(free, shown, shares, rules))
+        ranked = Ranked(groups, saliencies, cutting.ties, lambda free, shown: overall(free, shown, rules))
+        if not budget.is_of_quality:
+            left = {"units": sizes.units, "params": sizes.parameters, "macs": sizes.macs, "memory": sizes.memory}
+            ranked.end_within(budget, {**left, "latency": trials.nanoseconds}[budget.kind])
+        return ranked
 
-    def choose(saliencies: Mapping[str, Tensor], share: float) -> Plan:
-        return choose_tied(groups, saliencies, cutting.ties, lambda free, shown: choose_from(free, shown, share))
+    def accept(so_far: Plan) -> bool:
+        return trials.within(budget, so_far)
 
     with clock("score and select"):
-        plan = in_rounds(rounds, ask_again, choose)
+        chosen = (
+            in_rounds(Schedule(rounds, step, budget.is_of_quality), ask_again, rank, accept)
+            if plan is None
+            else checked(plan, groups, left, rules, cutting.ties)
+        )
+        plan = chosen
         saliencies = plan.saliencies
         if not plan.count:
             total = sum(group.size for group in groups)
+            other = "a larger" if budget.is_of_quality else "another" if budget.kind == "plan" else "a smaller"
             raise BudgetError(
-                f"The budget {_told(units, budget)} would remove none of the {total:,} units; choose a smaller one."
+                f"The budget {_told(units, budget)} would remove none of the {total:,} units; choose {other} one."
             )
     with clock("compensate"):
-        compensation = take_over(network, groups, plan, calibration, compensate, progress)
+        compensation = trials.compensation(plan)
     with clock("cut"):
         smaller = cut(network, plan, compensation, cutting.repairs)
         surgery = surgery_of(network, plan, compensation, cutting.repairs)
@@ -217,7 +245,7 @@ def prune(
         except DeadheadError:
             raise
         except Exception as error:
-            raise CutError(_failed(network, error)) from error
+            raise CutError(failed(network, error)) from error
         tolerance = tolerance_of(network.module)
         if not difference <= tolerance:
             raise CutError(
@@ -228,8 +256,9 @@ def prune(
     with clock("measure"):
         increase = predict(network, groups, plan, compensation, asked, calibration.fit, seed, progress)
         total = sum(group.size for group in network.groups)
-        before = measure(network, network.module, total, asked, unseen, progress)
-        after = measure(network, smaller, total - plan.count, asked, unseen, progress)
+        gone = {name: len(found) for name, found in plan.removed.items()}
+        before = measure(network, network.module, total, sizes.memory({}), asked, unseen, progress)
+        after = measure(network, smaller, total - plan.count, sizes.memory(gone), asked, unseen, progress)
     model, trainer = smaller, None
     if inplace:
         model, trainer = network.module, optimizer
@@ -244,7 +273,7 @@ def prune(
     report = Report(
         model=type(network.module).__name__,
         budget=_told(units, budget),
-        criterion=criterion,
+        criterion=criterion if budget.kind != "plan" else "given",
         compensation=compensate,
         loss_name=asked.name,
         evaluated_on="held-out" if test is None else "test",
@@ -256,6 +285,7 @@ def prune(
         difference=difference,
         tolerance=tolerance,
         approximation=moved,
+        curve=trials.curve(),
         groups=[
             GroupRecord(
                 name=group.name,
@@ -268,15 +298,17 @@ def prune(
             )
             for group in groups
         ],
-        left_alone=_left_alone(network, groups, left),
-        notes=_unasked(widened)
-        + _approximate(groups, plan, moved)
-        + _further(network, left)
-        + _notes(network, compensation.left, compensation.biases, expressed),
+        left_alone=left_alone(network, groups, left),
+        notes=unasked(widened)
+        + approximate(groups, plan, moved)
+        + further(network, left)
+        + notes(network, compensation.left, compensation.biases, expressed),
         seconds=clock.seconds,
         settings={
             "scope": scope,
+            "normalize": rules.normalize,
             "rounds": rounds,
+            "step": step,
             "round_to": round_to,
             "min_units": min_units,
             "width": network.width,
@@ -296,25 +328,21 @@ def _refuse_not_finite(network: Network) -> None:
             )
 
 
-def _failed(network: Network, error: Exception) -> str:
-    message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-    return (
-        f"The pruned {type(network.module).__name__} does not run ({type(error).__name__}: {message}); the model was "
-        "left as it was. Exclude groups one by one to find which its forward cannot follow."
-    )
-
-
 def _told(units: Any, budget: Budget) -> str:
     return f"units={dict(units)}" if isinstance(units, Mapping) else str(budget)
 
 
-def _check_options(compensate: str, scope: str, rounds: int, rules: Rules, per_module: bool) -> None:
+def _check_options(compensate: str, scope: str, rounds: int, step: int | None, rules: Rules, per_module: bool) -> None:
     if compensate not in METHODS:
         raise DataError(f"There is no compensation {compensate!r}; the methods are {', '.join(METHODS)}.")
     if scope not in ("group", "all"):
         raise DataError(f"There is no scope {scope!r}; the scopes are group and all.")
     if scope == "all" and per_module:
         raise BudgetError('scope="all" ranks all groups together, and units names shares of single groups; choose one.')
+    if rules.normalize not in NORMALISATIONS:
+        raise DataError(f"There is no normalize={rules.normalize!r}; there are {', '.join(NORMALISATIONS)}.")
+    if step is not None and (step < 1 or rounds != 1):
+        raise DataError("step must be at least 1, and rounds and step are two ways to say the same: give one.")
     if rounds < 1 or rules.round_to < 1 or rules.min_units < 1:
         raise DataError("rounds, round_to and min_units must be at least 1.")
 
@@ -334,64 +362,6 @@ class _Clock:
 
 def _patterns(given: Sequence[str] | str) -> Sequence[str]:
     return [given] if isinstance(given, str) else given
-
-
-def _nothing(network: Network, left: dict[str, str]) -> str:
-    name = type(network.module).__name__
-    reasons, wide = left or network.fixed, network.freed_by_width()
-    if not reasons:
-        return f"{name} has no group of units that could be pruned."
-    listed = "; ".join(f"{group}: {why}" for group, why in list(reasons.items())[:5])
-    further = f"; {FURTHER}" if left and not isinstance(network.module, fx.GraphModule) else ""
-    if wide:
-        further += f"; width=True frees {', '.join(group.name for group in wide[:3])}, approximately"
-    return f"Nothing in {name} can be cut: {listed}{further}."
-
-
-def _left_alone(network: Network, groups: Sequence[Any], left: dict[str, str]) -> list[tuple[str, str]]:
-    pruned = {group.name for group in groups}
-    listed = [
-        (group.name, left.get(group.name, "excluded by the caller"))
-        for group in network.groups
-        if group.name not in pruned
-    ]
-    return listed + [(module, why) for module, why in network.fixed.items() if module not in pruned]
-
-
-def _unasked(widened: bool) -> list[str]:
-    return ["nothing else can be cut, so the width was; width=False refuses instead"] if widened else []
-
-
-def _approximate(groups: Sequence[Group], plan: Plan, moved: float | None) -> list[str]:
-    """What pruning the width did, for people."""
-    if moved is None:
-        return []
-    names = ", ".join(group.name for group in groups if group.norms and group.name in plan.removed)
-    return [
-        f"approximate: normalisations went over all units of {names} and now go over what is left, which moves the "
-        f"outputs by {moved:.2g} relative"
-    ]
-
-
-def _further(network: Network, left: Mapping[str, str]) -> list[str]:
-    """Where the class stood in the way, what can be done without it."""
-    if not left or isinstance(network.module, fx.GraphModule):
-        return []
-    groups = "1 group was" if len(left) == 1 else f"{len(left)} groups were"
-    return [f"{groups} left whole because the forward of {type(network.module).__name__} cannot follow; {FURTHER}"]
-
-
-def _notes(network: Network, left: dict[str, str], biases: dict[str, Any], expressed: bool) -> list[str]:
-    notes = [f"{weight} was not compensated: {why}" for weight, why in left.items()]
-    notes += [f"{name} is a new bias: the constant that removed units gave needs a place" for name in biases]
-    if not expressed:
-        notes.append(
-            f"the configuration of {type(network.module).__name__} cannot say what is left: from_pretrained would not "
-            "read what save_pretrained writes; use Pruned.save and deadhead.load"
-        )
-    if network.difference:
-        notes.append(f"the traced graph differs from the module by {network.difference:.1e} relative")
-    return notes
 
 
 def _environment(network: Network) -> dict[str, str]:

@@ -12,8 +12,9 @@ class Measures:
     """Size, speed and quality of one network, as measured.
 
     `units` counts the removable units, `parameters` the entries of all parameter tensors (tied ones once), `macs` the
-    multiply-adds of one input row, `bytes` the size on disk of the weights as safetensors, `latency` the median
-    seconds of one forward pass over `latency_rows` rows. `loss` is the mean over rows, `accuracy` a fraction in
+    multiply-adds of one input row, `bytes` the size on disk of the weights as safetensors, `memory` the bytes of
+    parameters, buffers and the most activations of one row that are alive at once, `latency` the median seconds of one
+    forward pass over `latency_rows` rows. `loss` is the mean over rows, `accuracy` a fraction in
     [0, 1], or None where the targets are not classes.
     """
 
@@ -21,8 +22,21 @@ class Measures:
     parameters: int
     macs: int
     bytes: int
+    memory: int
     latency: float
     latency_rows: int
+    loss: float
+    accuracy: float | None
+
+
+@dataclass(frozen=True)
+class Point:
+    """One place on the way from the intact network to the pruned one: what is left there, in units, parameters and
+    multiply-adds of a row, and the loss and accuracy that were measured on the held-out rows, compensated."""
+
+    units: int
+    parameters: int
+    macs: int
     loss: float
     accuracy: float | None
 
@@ -58,7 +72,8 @@ class Report:
     calibration data foretold. `difference` is verify's largest difference between the pruned network and its
     gated original, relative to the largest absolute output of the latter; it must not exceed `tolerance`. Where the
     width was pruned, the gated original normalises over what is left, as the pruned network does; `approximation` is
-    the difference from one that goes on normalising over all units. `left_alone`
+    the difference from one that goes on normalising over all units. `curve` has a point for the intact network and one
+    for each time that a plan was tried, on the held-out part of the calibration rows, most units first. `left_alone`
     pairs what was not pruned with the reason. `seconds` has the duration of each step.
     """
 
@@ -77,6 +92,7 @@ class Report:
     tolerance: float
     groups: list[GroupRecord]
     approximation: float | None = None
+    curve: list[Point] = field(default_factory=list)
     left_alone: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -118,6 +134,7 @@ def rows(before: Measures, after: Measures) -> list[tuple[str, str, str]]:
         ("parameters", f"{before.parameters:,}", f"{after.parameters:,}"),
         ("multiply-adds", f"{before.macs:,}", f"{after.macs:,}"),
         ("size on disk", _bytes(before.bytes), _bytes(after.bytes)),
+        ("memory", _bytes(before.memory), _bytes(after.memory)),
         ("latency", _seconds(before.latency), _seconds(after.latency)),
         ("loss", f"{before.loss:.4g}", f"{after.loss:.4g}"),
         ("accuracy", accuracy(before.accuracy), accuracy(after.accuracy)),

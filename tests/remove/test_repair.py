@@ -14,7 +14,7 @@ import deadhead as dh
 from deadhead.remove.cut import cut, cuttable
 from deadhead.remove.repair import Repair, settings_for
 from deadhead.select.plan import plan_of
-from deadhead.select.ties import choose_tied
+from deadhead.select.ties import Tied
 from support.networks import unit_gain
 from support.snapshot import Unharmed
 
@@ -179,12 +179,10 @@ def test_tied_groups_are_chosen_by_the_sum_of_their_ranks() -> None:
     network = dh.trace(unit_gain(Halves()), data(3)[0][0])
     saliencies = {group.name: torch.tensor([3.0, 1, 2, 6, 5, 4]) for group in network.groups}
     saliencies["enter#2"] = torch.tensor([1.0, 9, 9, 9, 9, 0])
-
-    def choose(groups: object, shown: dict[str, Tensor]) -> object:
-        assert shown["enter"].tolist() == [1 + 0, 2 + 1, 3 + 9, 4 + 9, 5 + 9, 6 + 9]
-        return plan_of([("enter", 1), ("enter", 0)])
-
-    plan = choose_tied(network.groups, saliencies, [("enter", "enter#2")], choose)  # type: ignore[arg-type]
+    tied = Tied(network.groups, saliencies, [("enter", "enter#2")])
+    assert [group.name for group in tied.groups] == ["enter", "side"]
+    assert tied.saliencies["enter"].tolist() == [1 + 0, 2 + 1, 3 + 9, 4 + 9, 5 + 9, 6 + 9]
+    plan = tied.of(plan_of([("enter", 1), ("enter", 0)]))
     assert plan.order == [("enter", 2), ("enter#2", 0), ("enter", 1), ("enter#2", 5)]
 
 

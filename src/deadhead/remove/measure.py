@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import safetensors.torch
 import torch
 from torch import Tensor, nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
@@ -36,7 +37,8 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 def multiply_adds(network: Network, module: nn.Module, batch: Batch) -> int:
     """Multiply-adds of one row, as torch's own counter sees them."""
     first = choose(batch, torch.zeros(1, dtype=torch.long))
-    with FlopCounterMode(display=False) as counter:
+    # Of the fused kernels of attention, torch's counter knows those of the GPU alone.
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
         network.run_module(first.inputs, module)
     return int(counter.get_total_flops()) // 2
 
@@ -76,11 +78,12 @@ def measure(
     network: Network,
     module: nn.Module,
     units: int,
+    memory: int,
     loss: Loss,
     batches: Sequence[Batch],
     progress: Progress | None = None,
 ) -> Measures:
-    """All measures of one module on the rows given."""
+    """All measures of one module on the rows given; `units` and `memory` are known of the plan."""
     mean_loss, right = quality(network, module, loss, batches, progress)
     seconds, rows = latency(network, module, batches[0])
     return Measures(
@@ -88,6 +91,7 @@ def measure(
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         macs=multiply_adds(network, module, batches[0]),
         bytes=len(safetensors.torch.save(weights_of(module))),
+        memory=memory,
         latency=seconds,
         latency_rows=rows,
         loss=mean_loss,

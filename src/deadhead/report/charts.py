@@ -20,7 +20,7 @@ def chart_data(report: Report) -> str:
     where they are not finite.
 
     >>> from deadhead.record import GroupRecord, Measures, Report
-    >>> measures = Measures(2, 100, 400, 400, 1e-3, 32, 0.1, 0.99)
+    >>> measures = Measures(2, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
     >>> group = GroupRecord("</script>", "channel", 2, [0], [0.0, 2.0], [])
     >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, measures, measures,
     ...                 None, 0.0, 1e-4, [group])

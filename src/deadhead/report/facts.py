@@ -19,8 +19,8 @@ class Ranked(NamedTuple):
 def costs(before: Measures, after: Measures) -> list[tuple[str, float]]:
     """Pairs of a cost and what is left of it, as a fraction of the intact network; costs that were 0 are left out.
 
-    >>> before = Measures(64, 1000, 5000, 4000, 2e-3, 32, 0.1, 0.99)
-    >>> after = Measures(32, 250, 1000, 1000, 1e-3, 32, 0.1, 0.98)
+    >>> before = Measures(64, 1000, 5000, 4000, 600, 2e-3, 32, 0.1, 0.99)
+    >>> after = Measures(32, 250, 1000, 1000, 600, 1e-3, 32, 0.1, 0.98)
     >>> costs(before, after)[:2]
     [('units', 0.5), ('parameters', 0.25)]
     """

@@ -42,7 +42,8 @@ def figure(report: Report) -> Figure:
     saved with `figure(report).savefig(path)`.
 
     >>> from deadhead.record import GroupRecord, Measures, Report
-    >>> before, after = Measures(4, 100, 400, 400, 1e-3, 32, 0.1, 0.99), Measures(2, 50, 200, 200, 5e-4, 32, 0.11, 0.98)
+    >>> before = Measures(4, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
+    >>> after = Measures(2, 50, 200, 200, 500, 5e-4, 32, 0.11, 0.98)
     >>> group = GroupRecord("conv1", "channel", 4, [0, 2], [0.0, 2.0, 0.1, 3.0], ["conv2"])
     >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, before, after,
     ...                 0.105, 1e-7, 1e-4, [group])

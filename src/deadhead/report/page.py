@@ -26,7 +26,7 @@ def render_page(report: Report) -> str:
     Every text of the report is escaped. The page loads nothing, so that it opens without a network.
 
     >>> from deadhead.record import GroupRecord, Measures, Report
-    >>> measures = Measures(2, 100, 400, 400, 1e-3, 32, 0.1, 0.99)
+    >>> measures = Measures(2, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
     >>> group = GroupRecord("<u>", "channel", 2, [0], [0.0, 2.0], [])
     >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, measures, measures,
     ...                 None, 0.0, 1e-4, [group])

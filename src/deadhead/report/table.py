@@ -19,8 +19,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     Names are printed as they are: square brackets in them are not taken for markup.
 
     >>> from deadhead.record import GroupRecord, Measures, Report
-    >>> before = Measures(4, 100, 400, 400, 1e-3, 32, 0.1, 0.99)
-    >>> after = Measures(2, 50, 200, 200, 5e-4, 32, 0.11, 0.98)
+    >>> before = Measures(4, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
+    >>> after = Measures(2, 50, 200, 200, 600, 5e-4, 32, 0.11, 0.98)
     >>> group = GroupRecord("conv1", "channel", 4, [0, 2], [0.0, 2.0, 0.1, 3.0], ["conv2"])
     >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, before, after,
     ...                 0.105, 1e-7, 1e-4, [group])

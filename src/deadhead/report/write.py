@@ -23,7 +23,7 @@ def write(report: Report, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
 
     >>> import tempfile
     >>> from deadhead.record import GroupRecord, Measures, Report
-    >>> measures = Measures(2, 100, 400, 400, 1e-3, 32, 0.1, 0.99)
+    >>> measures = Measures(2, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
     >>> group = GroupRecord("conv1", "channel", 2, [0], [0.0, 2.0], [])
     >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, measures, measures,
     ...                 None, 0.0, 1e-4, [group])

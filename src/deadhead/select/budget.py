@@ -1,7 +1,8 @@
-"""Budgets: what is to be left, checked before anything is computed."""
+"""Budgets: what is to be left, or what may be lost, checked before anything is computed."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -11,7 +12,8 @@ from deadhead.graph.units import Group
 
 @dataclass(frozen=True)
 class Budget:
-    """One limit: `kind` (units, params), and `value`, a fraction of the intact network (float) or a count (int)."""
+    """One limit: `kind`, and `value`. Of a size (units, params, macs, memory) that is what is left, a fraction of the
+    intact network (float) or a count (int); of latency a fraction; of the loss or the accuracy what may be lost."""
 
     kind: str
     value: float | int
@@ -19,6 +21,11 @@ class Budget:
     @property
     def is_fraction(self) -> bool:
         return isinstance(self.value, float)
+
+    @property
+    def is_of_quality(self) -> bool:
+        """Whether it says what may be lost, and not what is left."""
+        return self.kind.startswith("max_")
 
     def of(self, total: int) -> int:
         """The count that is to be left of `total`."""
@@ -46,7 +53,8 @@ def budgets_of(
 def budget_of(**limits: float | int | None) -> Budget:
     """The one budget that was given.
 
-    A float is a fraction of what is left, in (0, 1]; an integer an absolute count, at least 1.
+    A float is a fraction of what is left, in (0, 1]; an integer an absolute count, at least 1. The limits of what may
+    be lost are numbers from 0 on, a drop of accuracy below 1.
 
     Raises `BudgetError` for none, several, or values out of range.
 
@@ -61,6 +69,13 @@ def budget_of(**limits: float | int | None) -> Budget:
     ((kind, value),) = given.items()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
         raise BudgetError(f"{kind}={value!r} is not a number.")
+    if Budget(kind, value).is_of_quality:
+        if not (0 <= value < (1 if kind == "max_accuracy_drop" else math.inf)):
+            of = "a fraction of the rows, from 0 to below 1" if kind == "max_accuracy_drop" else "a number from 0 on"
+            raise BudgetError(f"{kind}={value} is out of range: it is {of}.")
+        return Budget(kind, float(value))
+    if kind == "latency" and isinstance(value, int):
+        raise BudgetError(f"latency={value} is out of range: it is the fraction that is left, in (0, 1], a float.")
     if isinstance(value, float) and not 0 < value <= 1:
         hint = f" For a count, give an integer: {kind}={int(value)}." if value > 1 and value.is_integer() else ""
         raise BudgetError(f"{kind}={value} is out of range: a float is the fraction that is left, in (0, 1].{hint}")

@@ -1,4 +1,4 @@
-"""A plan: which units go, in which order, and how many parameters that leaves."""
+"""A plan: which units go, and in which order."""
 
 from __future__ import annotations
 
@@ -8,7 +8,6 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from deadhead.graph.network import Network
 from deadhead.graph.units import Group
 
 
@@ -43,38 +42,3 @@ def plan_of(order: Sequence[tuple[str, int]], saliencies: Mapping[str, Tensor] |
     return Plan(
         {name: torch.tensor(sorted(units)) for name, units in removed.items()}, list(order), dict(saliencies or {})
     )
-
-
-class Sizes:
-    """Counts units and parameters for any number of units removed from each group, by the groups' slices.
-
-    `biases` names weights that are given a bias when units of the groups listed go.
-    """
-
-    def __init__(
-        self, network: Network, groups: Sequence[Group], biases: Mapping[str, Sequence[str]] | None = None
-    ) -> None:
-        parameters = dict(network.module.named_parameters(remove_duplicate=True))
-        self._biases = biases or {}
-        self._units = sum(group.size for group in groups)
-        self._shapes = {name: tuple(tensor.shape) for name, tensor in parameters.items()}
-        self._uses = [
-            (part.parameter, part.axis, group.name, int((part.units >= 0).sum()) // group.size)
-            for group in groups
-            for part in group.slices
-            if part.parameter in self._shapes
-        ]
-
-    def units(self, removed: Mapping[str, int]) -> int:
-        """The number of units that are left."""
-        return self._units - sum(removed.values())
-
-    def parameters(self, removed: Mapping[str, int]) -> int:
-        """The number of parameters that are left after removing `removed[group]` units of each group."""
-        lengths = {name: list(shape) for name, shape in self._shapes.items()}
-        for name, axis, group, width in self._uses:
-            lengths[name][axis] -= width * removed.get(group, 0)
-        added = sum(
-            lengths[weight][0] for weight, names in self._biases.items() if any(removed.get(name) for name in names)
-        )
-        return added + sum(int(torch.Size(shape).numel()) for shape in lengths.values())

@@ -1,4 +1,4 @@
-"""Ranking: from saliencies and a budget to the units that go."""
+"""Ranking: from saliencies to the order in which units would go, and the plan of any part of it."""
 
 from __future__ import annotations
 
@@ -13,6 +13,19 @@ from deadhead.errors import BudgetError
 from deadhead.graph.units import Group
 from deadhead.select.budget import Budget
 from deadhead.select.plan import Plan, plan_of
+
+NORMALISATIONS: dict[str, Callable[[Tensor], Tensor]] = {
+    "none": lambda saliency: saliency,
+    "mean": lambda saliency: saliency / _scale(saliency.abs().mean()),
+    "max": lambda saliency: saliency / _scale(saliency.abs().max()),
+    "l2": lambda saliency: saliency / _scale(saliency.square().sum().sqrt()),
+    "rank": lambda saliency: saliency.argsort(stable=True).argsort() / len(saliency),
+}
+"""How saliencies of a group can be made comparable with those of others."""
+
+
+def _scale(value: Tensor) -> Tensor:
+    return value.clamp(min=1e-300)
 
 
 def kept_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
@@ -29,11 +42,11 @@ def kept_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
 
 @dataclass(frozen=True)
 class Rules:
-    """How a selection is made: multiples of `round_to` and at least `min_units` of each group stay; `comparable` says
-    whether saliencies of different groups can be ranked together as they are; `steps` names groups of which multiples
-    of a number of their own stay, `least` those of which more than one must."""
+    """How a selection is made: multiples of `round_to` and at least `min_units` of each group stay; `steps` names
+    groups of which multiples of a number of their own stay, `least` those of which more than one must. `normalize` is
+    how saliencies of different groups are made comparable."""
 
-    comparable: bool = True
+    normalize: str = "none"
     round_to: int = 1
     min_units: int = 1
     steps: Mapping[str, int] = field(default_factory=dict)
@@ -44,75 +57,82 @@ class Rules:
         return kept_of(size, wanted, math.lcm(self.round_to, self.steps.get(name, 1)), floor)
 
 
-def per_group(
-    groups: Sequence[Group],
-    saliencies: Mapping[str, Tensor],
-    budgets: Mapping[str, Budget],
-    rules: Rules,
-    share: float = 1,
-) -> Plan:
-    """Remove the least salient units of each group until its budget is left: a fraction `f` keeps
-    `max(1, round(f K))` of K units, a count keeps that many; groups without a budget stay whole.
+@dataclass(frozen=True)
+class Ranking:
+    """Units as (group, unit) in the order in which they would go; `sizes` of the groups, and the rules that any part
+    of it keeps to."""
 
-    `share` asks for part of the way: that fraction of the units which are to go.
+    order: Sequence[tuple[str, int]]
+    sizes: Mapping[str, int]
+    rules: Rules
+
+    def counts(self, number: int) -> dict[str, int]:
+        """How many units of each group go when the first `number` should: fewer, where multiples stay."""
+        counts: dict[str, int] = {}
+        for name, _ in self.order[:number]:
+            counts[name] = counts.get(name, 0) + 1
+        sizes = self.sizes
+        return {name: sizes[name] - self.rules.kept(name, sizes[name], sizes[name] - n) for name, n in counts.items()}
+
+    def plan(self, number: int) -> Plan:
+        """The plan that removes the first `number` units, or fewer, where multiples stay."""
+        counts, taken, chosen = self.counts(number), dict.fromkeys(self.sizes, 0), []
+        for name, unit in self.order[:number]:
+            taken[name] += 1
+            if taken[name] <= counts[name]:
+                chosen.append((name, unit))
+        return plan_of(chosen)
+
+
+def evenly(
+    groups: Sequence[Group], saliencies: Mapping[str, Tensor], budgets: Mapping[str, Budget], rules: Rules
+) -> Ranking:
+    """The least salient units of each group until its budget is left, from all groups in step: a fraction `f` keeps
+    `max(1, round(f K))` of K units, a count keeps that many; groups without a budget stay whole."""
+    entries: list[tuple[float, float, str, int]] = []
+    for group in groups:
+        if group.name in budgets:
+            saliency = saliencies[group.name]
+            gone = group.size - rules.kept(group.name, group.size, budgets[group.name].of(group.size))
+            ranks = torch.argsort(saliency, stable=True)[:gone].tolist()
+            entries += [((i + 1) / gone, saliency[unit].item(), group.name, unit) for i, unit in enumerate(ranks)]
+    order = [(name, unit) for *_, name, unit in sorted(entries, key=lambda entry: entry[:2])]
+    return Ranking(order, {group.name: group.size for group in groups}, rules)
+
+
+def overall(groups: Sequence[Group], saliencies: Mapping[str, Tensor], rules: Rules) -> Ranking:
+    """The least salient units of all groups, normalised as the rules say, until each group is down to its smallest.
+
+    Source: 002 Algorithm 1, single overall ranking.
     """
     entries: list[tuple[float, str, int]] = []
     for group in groups:
-        if group.name in budgets:
-            gone = group.size - rules.kept(group.name, group.size, budgets[group.name].of(group.size))
-            ranks = torch.argsort(saliencies[group.name], stable=True)[: round(share * gone)]
-            entries += [(saliencies[group.name][u].item(), group.name, int(u)) for u in ranks]
-    return plan_of([(name, unit) for _, name, unit in sorted(entries, key=lambda entry: entry[0])], saliencies)
+        saliency = saliencies[group.name]
+        finite = torch.isfinite(saliency)
+        comparable = saliency.clone()
+        if finite.any():
+            comparable[finite] = NORMALISATIONS[rules.normalize](saliency[finite].double()).to(comparable.dtype)
+        ranks = torch.argsort(saliency, stable=True)
+        most = group.size - rules.kept(group.name, group.size, 0)
+        entries += [(comparable[unit].item(), group.name, int(unit)) for unit in ranks[:most]]
+    entries.sort(key=lambda entry: entry[0])
+    return Ranking([(name, unit) for _, name, unit in entries], {group.name: group.size for group in groups}, rules)
 
 
-def overall(
-    groups: Sequence[Group],
-    saliencies: Mapping[str, Tensor],
-    budget: Budget,
-    left: Callable[[Mapping[str, int]], int],
-    rules: Rules,
-    share: float = 1,
-) -> Plan:
-    """One ranking over all groups: remove the least salient unit of all until `left(removed units of each group)` is
-    within the budget.
-
-    Saliencies that are not comparable between groups are divided by their group's mean first. `share` asks for part
-    of the way: that fraction of the difference to the budget. Source: 002 Algorithm 1, single overall ranking.
+def reaching(ranking: Ranking, budget: Budget, left: Callable[[Mapping[str, int]], int]) -> int:
+    """How many units of a ranking have to go until `left(units removed of each group)` is within the budget.
 
     Raises `BudgetError` where the budget cannot be reached.
     """
-    entries = []
-    for group in groups:
-        finite = saliencies[group.name][torch.isfinite(saliencies[group.name])].abs()
-        scale = 1.0 if rules.comparable or not len(finite) else max(finite.mean().item(), 1e-300)
-        ranks = torch.argsort(saliencies[group.name], stable=True)
-        most = group.size - rules.kept(group.name, group.size, 0)
-        entries += [(saliencies[group.name][u].item() / scale, group.name, int(u)) for u in ranks[:most]]
-    entries.sort(key=lambda entry: entry[0])
-    sizes = {group.name: group.size for group in groups}
-
-    def removed(steps: int) -> dict[str, int]:
-        counts: dict[str, int] = {}
-        for _, name, _ in entries[:steps]:
-            counts[name] = counts.get(name, 0) + 1
-        return {name: sizes[name] - rules.kept(name, sizes[name], sizes[name] - gone) for name, gone in counts.items()}
-
-    total = left({})
-    fewest = left(removed(len(entries)))
+    total, fewest = left({}), left(ranking.counts(len(ranking.order)))
     target = budget.of(total)
     if fewest > target:
         raise BudgetError(
             f"The budget {budget} asks for {target:,} of {total:,}, but with every group down to its smallest, "
             f"{fewest:,} are left; raise the budget, or lower min_units or round_to."
         )
-    target = total - round(share * (total - target))
-    low, high = 0, len(entries)
+    low, high = 0, len(ranking.order)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if left(removed(middle)) <= target else (middle + 1, high)
-    counts, taken, chosen = removed(low), dict.fromkeys(sizes, 0), []
-    for _, name, unit in entries[:low]:
-        taken[name] += 1
-        if taken[name] <= counts[name]:
-            chosen.append((name, unit))
-    return plan_of(chosen, saliencies)
+        low, high = (low, middle) if left(ranking.counts(middle)) <= target else (middle + 1, high)
+    return low

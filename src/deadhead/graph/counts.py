@@ -1,0 +1,221 @@
+"""Counts of what a network holds and does, as functions of how many units of each group are gone.
+
+Every axis has a length that falls with the units that lie along it, so that the entries of a tensor, and the
+multiply-adds of a contraction, are products of lengths; what is counted is a sum of such products.
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor, fx
+
+from deadhead.graph.graph import Graph
+from deadhead.graph.labels import Block, Value
+from deadhead.graph.ops.registry import argument, op_name
+from deadhead.graph.units import Group, Units
+
+
+@dataclass(frozen=True)
+class Length:
+    """`size` entries along an axis, of which each unit of `widths`' groups, (group, width) in order of names, takes
+    `width` along when it goes."""
+
+    size: int
+    widths: tuple[tuple[str, int], ...] = ()
+
+    def of(self, removed: Mapping[str, int]) -> int:
+        return self.size - sum(width * removed.get(name, 0) for name, width in self.widths)
+
+
+@dataclass
+class Count:
+    """A sum of products of lengths: `terms[lengths that vary]` is the factor in front of their product."""
+
+    terms: Counter[tuple[Length, ...]] = field(default_factory=Counter)
+
+    def add(self, lengths: Iterable[Length], times: int = 1) -> None:
+        """Add the product of `lengths`, so many times."""
+        lengths = list(lengths)
+        varying = sorted((each for each in lengths if each.widths), key=lambda each: (each.widths, each.size))
+        self.terms[tuple(varying)] += times * math.prod(each.size for each in lengths if not each.widths)
+
+    def of(self, removed: Mapping[str, int]) -> int:
+        """The count without `removed[group]` units of each group."""
+        return sum(times * math.prod(each.of(removed) for each in lengths) for lengths, times in self.terms.items())
+
+
+class Counts:
+    """What a graph of `rows` rows computes: `macs`, the multiply-adds of one row, and `activations`, the most bytes of
+    activations of one row that are alive at once, with values that are views of others counted once.
+
+    Attention, linear and convolutional ops count, what is elementwise does not. Integers are rounded down where what
+    is computed once for all rows is no multiple of them.
+    """
+
+    def __init__(self, graph: Graph, units: Units, rows: int) -> None:
+        self._graph, self._labels, self._rows = graph, units.labels, rows
+        top = max((int(roots.max()) for roots in units.roots.values() if len(roots)), default=0) + 1
+        self._owner = np.full(top, -1, dtype=np.int64)
+        self._sizes = {name: len(roots) for name, roots in units.roots.items()}
+        self._names = list(units.roots)
+        for place, roots in enumerate(units.roots.values()):
+            self._owner[roots] = place
+        self._macs = [Count(), Count()]
+        self._bytes: dict[fx.Node, Count] = {}
+        self._home: dict[fx.Node, fx.Node] = {}
+        live = units.labels.live
+        for node in graph.every_call:
+            if node.op == "call_function":
+                self._count(node, node in live)
+        self._last = self._last_uses()
+
+    def macs(self, removed: Mapping[str, int]) -> int:
+        of_rows, once = (count.of(removed) for count in self._macs)
+        return of_rows // self._rows + once
+
+    def activations(self, removed: Mapping[str, int]) -> int:
+        sizes = {node: count.of(removed) for node, count in self._bytes.items()}
+        now = most = 0
+        for node in self._graph.calls:
+            now += sizes.get(node, 0)
+            most = max(most, now)
+            now -= sum(sizes.get(dead, 0) for dead in self._last.get(node, ()))
+        return most // self._rows
+
+    def lengths(self, value: Value) -> list[Length]:
+        """The lengths of a value whose product is its number of entries."""
+        value = self._labels.tidy(value)
+        covered = {axis for block in value.blocks for axis in block.axes}
+        found = [Length(size) for axis, size in enumerate(value.shape) if axis not in covered]
+        for block in value.blocks:
+            roots = self._labels.find(block.labels).ravel()
+            owners = np.where(roots < len(self._owner), self._owner[np.minimum(roots, len(self._owner) - 1)], -1)
+            counts = np.bincount(owners[owners >= 0], minlength=len(self._names))
+            widths = {self._names[place]: int(counts[place]) for place in np.nonzero(counts)[0]}
+            size = math.prod(value.shape[axis] for axis in block.axes)
+            found.append(
+                Length(size, tuple(sorted((name, count // self._sizes[name]) for name, count in widths.items())))
+            )
+        return found
+
+    def _axis(self, places: Sequence[Place]) -> Length:
+        """The length of an axis that several values share; some may be the same all along it, and have no labels."""
+        length = Length(0)
+        for node, axis in places:
+            value = self._labels.tidy(self._labels.values[node])
+            block = value.block_of(axis % len(value.shape))
+            if block is not None and len(block.axes) == 1:
+                return self.lengths(Value(block.labels.shape, (Block((0,), block.labels),), ("",)))[0]
+            length = Length(value.shape[axis])
+        return length
+
+    def _all(self, node: fx.Node) -> list[Length]:
+        return self.lengths(self._labels.values[node])
+
+    def _count(self, node: fx.Node, live: bool) -> None:
+        for whole, summed in _contraction(node):
+            lengths = self._all(whole) + [self._axis(places) for places in summed]
+            self._macs[0 if live else 1].add(lengths)
+        value = self._labels.values.get(node)
+        made = node.meta.get("val")
+        source = _viewed(node)
+        if source is not None:
+            self._home[node] = self._home.get(source, source)
+        elif live and isinstance(value, Value) and isinstance(made, Tensor):
+            self._bytes[node] = Count()
+            self._bytes[node].add(self.lengths(value), made.dtype.itemsize)
+
+    def _last_uses(self) -> dict[fx.Node, list[fx.Node]]:
+        """The values that are done with after each node, those that are looked at through views with the last view."""
+        kept = {self._home.get(out, out) for out in self._graph.outputs if isinstance(out, fx.Node)}
+        last: dict[fx.Node, fx.Node] = {}
+        for node in self._graph.calls:
+            for each in (node, *node.all_input_nodes):
+                last[self._home.get(each, each)] = node
+        done: dict[fx.Node, list[fx.Node]] = {}
+        for value, node in last.items():
+            if value not in kept:
+                done.setdefault(node, []).append(value)
+        return done
+
+
+def _viewed(node: fx.Node) -> fx.Node | None:
+    """The node that another is a view of."""
+    target, source = node.target, node.args[0] if node.args else None
+    if not isinstance(source, fx.Node):
+        return None
+    if not isinstance(target, torch._ops.OpOverload):
+        return source if getattr(target, "__name__", "") == "getitem" else None
+    returned = target._schema.returns
+    aliases = bool(returned) and any(each.alias_info is not None for each in returned)
+    return source if aliases or op_name(node) in ("reshape", "flatten", "contiguous", "dropout") else None
+
+
+Place = tuple[fx.Node, int]
+Products = list[tuple[fx.Node, list[list[Place]]]]
+"""All entries of a value, times axes that are summed over, each with the places where it is read."""
+
+
+def _contraction(node: fx.Node) -> Products:
+    """The products that a node's multiply-adds are the sum of."""
+    name, args = op_name(node), node.args
+    if name in ("linear", "matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "_grouped_mm"):
+        return [(node, [_summed(_node(args[0]), _node(args[1]), name == "linear")])]
+    if name in ("addmm", "baddbmm", "addmv"):
+        return [(node, [_summed(_node(args[1]), _node(args[2]), False)])]
+    if "conv" in name and len(args) > 1:
+        weight = _node(args[1])
+        transposed = "transpose" in name or (name.endswith("convolution") and argument(node, 6, "transposed", False))
+        taps = [[(weight, axis)] for axis in range(1, len(_shape(weight)))]
+        return [(_node(args[0]) if transposed else node, taps)]
+    if name == "scaled_dot_product_attention":
+        query, key = _node(args[0]), _node(args[1])
+        return [(query, [[(key, -2)]]), (node, [[(key, -2)]])]
+    return _einsum(node) if name == "einsum" else []
+
+
+def _summed(left: fx.Node, right: fx.Node, turned: bool) -> list[Place]:
+    """The places of the axis that a matrix product sums over."""
+    return [(left, -1), (right, -1 if turned or len(_shape(right)) == 1 else -2)]
+
+
+def _einsum(node: fx.Node) -> Products:
+    """All letters of an einsum: those of the result, and those that are summed over."""
+    equation = str(node.args[0]).replace(" ", "")
+    operands: Any = node.args[1]
+    terms, arrow, result = equation.partition("->")
+    summed: dict[str, list[Place]] = {}
+    for term, operand in zip(terms.split(","), operands, strict=True):
+        before, dots, after = term.partition("...")
+        places = {letter: place - (0 if dots else len(before)) for place, letter in enumerate(before)}
+        places |= {letter: place - len(after) for place, letter in enumerate(after)}
+        for letter, place in places.items():
+            if letter not in result:
+                summed.setdefault(letter, []).append((operand, place))
+    return [(node, list(summed.values()))] if arrow and len(operands) > 1 else []
+
+
+def _node(arg: Any) -> fx.Node:
+    assert isinstance(arg, fx.Node)
+    return arg
+
+
+def _shape(node: fx.Node) -> tuple[int, ...]:
+    return tuple(node.meta["val"].shape)
+
+
+def parameter_lengths(groups: Sequence[Group], name: str, shape: Sequence[int]) -> list[Length]:
+    """The lengths of a parameter or buffer, by the slices that the groups have of it."""
+    widths: list[dict[str, int]] = [{} for _ in shape]
+    for group in groups:
+        for part in group.slices:
+            if part.parameter == name:
+                widths[part.axis][group.name] = int((part.units >= 0).sum()) // group.size
+    return [Length(size, tuple(sorted(found.items()))) for size, found in zip(shape, widths, strict=True)]

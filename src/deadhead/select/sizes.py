@@ -1,0 +1,69 @@
+"""Sizes: units, parameters, multiply-adds and memory for any number of units removed from each group."""
+
+from __future__ import annotations
+
+import functools
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from deadhead.graph.counts import Count, Counts, parameter_lengths
+from deadhead.graph.network import Network
+from deadhead.graph.trace import batch_size
+from deadhead.graph.units import Group
+
+
+class Sizes:
+    """What is left of a network when `removed[group]` units of each group are gone, without cutting it.
+
+    `biases` names weights that are given a bias when units of the groups listed go.
+    """
+
+    def __init__(
+        self, network: Network, groups: Sequence[Group], biases: Mapping[str, Sequence[str]] | None = None
+    ) -> None:
+        self._network, self._groups, self._biases = network, groups, biases or {}
+        self._units = sum(group.size for group in groups)
+        self._parameters = dict(network.module.named_parameters())
+        self._entries = self._count(self._parameters)
+        self._added = {
+            weight: parameter_lengths(groups, weight, self._parameters[weight].shape)[0] for weight in self._biases
+        }
+
+    def _count(self, tensors: Mapping[str, Tensor], in_bytes: bool = False) -> Count:
+        count, seen = Count(), set[int]()
+        for name, tensor in tensors.items():
+            if id(tensor) not in seen:
+                seen.add(id(tensor))
+                count.add(parameter_lengths(self._groups, name, tensor.shape), tensor.itemsize if in_bytes else 1)
+        return count
+
+    @functools.cached_property
+    def _counts(self) -> Counts:
+        static = self._network.static
+        return Counts(static.graph, static.units, batch_size(self._network.example, self._network.batch_axis))
+
+    @functools.cached_property
+    def _state(self) -> Count:
+        return self._count(self._network.state(), in_bytes=True)
+
+    def units(self, removed: Mapping[str, int]) -> int:
+        """The number of units that are left."""
+        return self._units - sum(removed.values())
+
+    def parameters(self, removed: Mapping[str, int]) -> int:
+        """The number of entries of all parameters, tied ones once."""
+        added = sum(
+            self._added[weight].of(removed)
+            for weight, names in self._biases.items()
+            if any(removed.get(name) for name in names)
+        )
+        return self._entries.of(removed) + added
+
+    def macs(self, removed: Mapping[str, int]) -> int:
+        """The multiply-adds of one row."""
+        return self._counts.macs(removed)
+
+    def memory(self, removed: Mapping[str, int]) -> int:
+        """Bytes of parameters, buffers, and the most activations of one row that are alive at once."""
+        return self._state.of(removed) + self._counts.activations(removed)

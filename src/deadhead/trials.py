@@ -1,0 +1,108 @@
+"""Trials: what a plan would give, before it is carried out."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+
+from deadhead.calibration import Calibration
+from deadhead.errors import BudgetError, LossError
+from deadhead.gates import Gates
+from deadhead.graph.network import Network
+from deadhead.graph.units import Group
+from deadhead.losses import Loss, accuracy
+from deadhead.progress import Progress
+from deadhead.record import Point
+from deadhead.remove.compensate import Compensation, compensate
+from deadhead.remove.cut import Cutting, cut
+from deadhead.remove.measure import latency
+from deadhead.select.budget import Budget
+from deadhead.select.plan import Plan, plan_of
+from deadhead.select.sizes import Sizes
+
+
+@dataclass
+class Trials:
+    """Plans for one network, compensated by `method`, on the calibration data; `points` keeps what was measured."""
+
+    network: Network
+    groups: Sequence[Group]
+    calibration: Calibration
+    loss: Loss
+    method: str
+    sizes: Sizes
+    cutting: Cutting
+    progress: Progress | None = None
+    points: list[Point] = field(default_factory=list)
+    _last: tuple[list[tuple[str, int]], Compensation] | None = None
+    _seconds: dict[tuple[tuple[str, int], ...], float] = field(default_factory=dict)
+
+    def compensation(self, plan: Plan) -> Compensation:
+        """The compensation of a plan; that of the last one is kept."""
+        if self._last is None or self._last[0] != plan.order:
+            found = compensate(self.network, self.groups, plan, self.calibration, self.method, self.progress)
+            self._last = (list(plan.order), found)
+        return self._last[1]
+
+    def measure(self, plan: Plan) -> Point:
+        """The mean loss and the accuracy on the held-out rows with the plan's gates closed, compensated."""
+        found = self.compensation(plan)
+        network, total, right, rows = self.network, 0.0, 0.0, 0
+        gates = Gates(
+            network, self.loss, state=found.full_state(network), added=found.added, closed=plan.alpha(self.groups)
+        )
+        for batch in self.calibration.held_out:
+            batch = batch.to(network.device())
+            with torch.no_grad():
+                outputs = gates.outputs({}, batch)
+                losses = self.loss.per_sample(outputs, batch)
+            hits = accuracy(outputs, batch)
+            total, rows = total + losses.double().sum().item(), rows + batch.rows
+            right += float("nan") if hits is None else hits.sum().item()
+        counts = {name: len(units) for name, units in plan.removed.items()}
+        point = Point(
+            units=self.sizes.units(counts),
+            parameters=self.sizes.parameters(counts),
+            macs=self.sizes.macs(counts),
+            loss=total / rows,
+            accuracy=None if right != right else right / rows,
+        )
+        self.points.append(point)
+        return point
+
+    def within(self, budget: Budget, plan: Plan) -> bool:
+        """Measure a plan, and say whether it loses no more than a budget allows."""
+        intact, now = self.intact, self.measure(plan)
+        if not budget.is_of_quality:
+            return True
+        if budget.kind == "max_loss_increase":
+            return now.loss - intact.loss <= budget.value
+        if intact.accuracy is None or now.accuracy is None:
+            raise BudgetError("max_accuracy_drop needs targets that are classes; give max_loss_increase.")
+        return intact.accuracy - now.accuracy <= budget.value
+
+    @property
+    def intact(self) -> Point:
+        """The intact network's point, the first."""
+        if not self.points:
+            first = self.measure(plan_of([]))
+            if not first.loss < float("inf"):
+                raise LossError(f"The loss {self.loss.name} is not finite on the held-out rows.")
+        return self.points[0]
+
+    def curve(self) -> list[Point]:
+        """The points measured, from the intact network on, those of equal size once."""
+        return sorted({point.units: point for point in self.points}.values(), key=lambda point: -point.units)
+
+    def nanoseconds(self, removed: Mapping[str, int]) -> int:
+        """The time of a forward pass without `removed[group]` units of each group."""
+        key = tuple(sorted(removed.items()))
+        if key not in self._seconds:
+            plan = plan_of([(name, unit) for name, count in removed.items() for unit in range(count)])
+            module = self.network.module
+            if plan.count:
+                module = cut(self.network, plan, Compensation(), self.cutting.repairs)
+            self._seconds[key] = latency(self.network, module, self.calibration.held_out[0])[0]
+        return round(1e9 * self._seconds[key])
