@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import json
 import subprocess
 import sys
@@ -13,6 +14,7 @@ import torch
 
 import deadhead as dh
 from deadhead.cli import main
+from deadhead.select import oracle as oracles
 from support.snapshot import files_of
 
 MINE = """
@@ -64,6 +66,8 @@ def fixed():
 """
 
 Run = Callable[..., tuple[int, str, str]]
+DATA = ("--data", "mine:data")
+HALF = ("--units", "0.5")
 
 
 @pytest.fixture
@@ -165,6 +169,43 @@ def test_options_reach_the_prune(run: Run, tmp_path: Path) -> None:
     assert report["settings"]["round_to"] == 2
 
 
+def test_an_order_of_the_oracle_can_be_pruned_by(run: Run, tmp_path: Path) -> None:
+    code, out, _ = run("oracle", "mine:model", *DATA, "--remove", "9", "--out", "order.json")
+    assert code == 0
+    assert "9 units removed" in out
+    told = json.loads((tmp_path / "order.json").read_text())
+    assert len(told["order"]) == 9
+    assert len(told["losses"]) == 10
+    assert not (tmp_path / "order.json.state").exists()
+    code, _, _ = run("prune", "mine:model", *DATA, "--plan", "order.json", "--first", "5", "--out", "smaller")
+    assert code == 0
+    report = json.loads((tmp_path / "smaller/report.json").read_text())
+    gone = {(group["name"], unit) for group in report["groups"] for unit in group["removed"]}
+    assert gone == {(name, unit) for name, unit in told["order"][:5]}
+
+
+def test_a_stopped_oracle_goes_on_where_it_was(run: Run, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    arguments = ("oracle", "mine:model", *DATA, "--remove", "0.5", "--out")
+    assert run(*arguments, "whole.json")[0] == 0
+    rounds = []
+    original = oracles.Exact.next
+
+    def stopped(self: oracles.Exact, order: list[tuple[str, int]]) -> tuple[tuple[str, int], float]:
+        rounds.append(len(order))
+        if len(rounds) == 3:
+            raise KeyboardInterrupt
+        return original(self, order)
+
+    monkeypatch.setattr(oracles.Exact, "next", stopped)
+    with contextlib.suppress(KeyboardInterrupt):
+        run(*arguments, "part.json")
+    assert (tmp_path / "part.json.state").exists()
+    assert not (tmp_path / "part.json").exists()
+    assert run(*arguments, "part.json")[0] == 0
+    assert rounds == [0, 1, 2, 2, 3, 4, 5, 6]
+    assert (tmp_path / "part.json").read_text() == (tmp_path / "whole.json").read_text()
+
+
 def test_units_without_a_point_are_a_count(run: Run, tmp_path: Path) -> None:
     assert run("prune", "mine:model", "--data", "mine:data", "--units", "3")[0] == 0
     report = json.loads((tmp_path / "pruned" / "report.json").read_text())
@@ -244,8 +285,6 @@ def test_the_installed_command_runs(tmp_path: Path) -> None:
 
 # -- what it refuses -------------------------------------------------------------------------------------------------
 
-DATA = ("--data", "mine:data")
-HALF = ("--units", "0.5")
 BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no colon": (("inspect", "mine", "--shape", "1,3"), "package.module:factory"),
     "no module": (("inspect", "nowhere:model", "--shape", "1,3"), "nowhere cannot be imported"),
@@ -281,6 +320,13 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no test data": (("prune", "mine:model", *DATA, *HALF, "--test", "mine:empty"), "no rows"),
     "out is a file": (("prune", "mine:model", *DATA, *HALF, "--out", "mine.py"), "mine.py is a file"),
     "out below a file": (("prune", "mine:model", *DATA, *HALF, "--out", "mine.py/inner"), "mine.py"),
+    "no macs": (("prune", "mine:model", *DATA, "--macs", "0.001"), "smallest"),
+    "a negative loss": (("prune", "mine:model", *DATA, "--max-loss-increase", "-1"), "from 0 on"),
+    "no plan": (("prune", "mine:model", *DATA, "--plan", "nowhere.json"), "nowhere.json is not a file that"),
+    "a plan that is none": (("prune", "mine:model", *DATA, "--plan", "mine.py"), "mine.py is not a file that"),
+    "first of nothing": (("prune", "mine:model", *DATA, "--first", "3"), "--plan"),
+    "an oracle of too many": (("oracle", "mine:model", *DATA, "--remove", "40"), "between 1 and 12"),
+    "an oracle into nowhere": (("oracle", "mine:model", *DATA, "--out", "missing/order.json"), "missing"),
     "no rounds": (("prune", "mine:model", *DATA, *HALF, "--rounds", "0"), "rounds"),
     "no scope": (("prune", "mine:model", *DATA, *HALF, "--scope", "here"), "no scope"),
     "no samples": (("prune", "mine:model", *DATA, *HALF, "--samples", "0"), "samples"),

@@ -408,3 +408,6 @@ GENERATIVE = (
     "phi", "phi3", "olmo2", "mixtral", "mamba", "mamba2", "t5", "t5_gated", "bart", "whisper",
 )  # fmt: skip
 """Entries of transformers that generate tokens."""
+
+COUNTED_OTHERWISE = ["plain/experts_stacked", "huggingface/clip"]
+"""Networks whose multiply-adds are no multiple of the rows: samples are moved about, or meet each other."""

@@ -22,6 +22,7 @@ from torch.overrides import TorchFunctionMode
 
 import deadhead as dh
 from deadhead.graph.network import Network
+from deadhead.select.sizes import Sizes
 from support.snapshot import facts_of
 from zoo import expected, plain
 
@@ -268,6 +269,16 @@ def test_half_of_each_group_goes(name: str) -> None:
             assert abs(group.units - len(group.removed) - kept) < step
         else:
             assert group.units - len(group.removed) == kept, group.name
+
+
+@each([name for name in CUTTABLE if name not in expected.COUNTED_OTHERWISE])
+def test_sizes_are_known_before_anything_is_cut(name: str) -> None:
+    found = halved(name)
+    sizes, report = Sizes(found.network, found.network.groups), found.pruned.report
+    gone = {group: len(units) for group, units in found.pruned.plan.removed.items()}
+    for removed, measured in (({}, report.before), (gone, report.after)):
+        assert sizes.macs(removed) == measured.macs
+        assert sizes.parameters(removed) == measured.parameters
 
 
 @each(CUTTABLE)

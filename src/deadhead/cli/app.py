@@ -97,6 +97,41 @@ def score(
 
 
 @app.command()
+def oracle(
+    model: Model,
+    data: Data,
+    loss: LossName = "cross_entropy",
+    remove: Annotated[
+        str | None, typer.Option(help="How many units go: a count, or a fraction of all. By default all that can.")
+    ] = None,
+    exact: Annotated[
+        bool, typer.Option("--exact/--race", help="Look at every unit on all rows, or let the units race on a few.")
+    ] = True,
+    tolerance: Annotated[float, typer.Option(help="Of a race: by how much of the loss a pick may be worse.")] = 1e-3,
+    confidence: Annotated[float, typer.Option(help="Of a race: how sure each comparison is.")] = 0.95,
+    only: Annotated[list[str] | None, typer.Option(help="Only groups whose module name matches (repeatable).")] = None,
+    exclude: Annotated[
+        list[str] | None, typer.Option(help="Leave groups whose module name matches (repeatable).")
+    ] = None,
+    out: Annotated[Path, typer.Option(help="File for the order and the losses.")] = Path("order.json"),
+    samples: Samples = 4096,
+    seed: Seed = 0,
+    trust: Trust = False,
+) -> None:
+    """Find the order in which units can go at the least loss, by looking: brute force, made affordable.
+
+    The state is kept beside OUT while it runs: the same command goes on from there after a kill. OUT is what
+    `deadhead prune --plan OUT` takes.
+    """
+    from deadhead.cli.commands import find_order
+
+    find_order(
+        model, data, out, loss=loss, remove=remove, exact=exact, tolerance=tolerance, confidence=confidence,
+        only=only or [], exclude=exclude or [], samples=samples, seed=seed, trust=trust,
+    )  # fmt: skip
+
+
+@app.command()
 def prune(
     model: Model,
     data: Data,
@@ -107,6 +142,26 @@ def prune(
         str | None, typer.Option(help="What is left of every group: a fraction (0.5) or a count (32).")
     ] = None,
     params: Annotated[str | None, typer.Option(help="What is left of all parameters: a fraction or a count.")] = None,
+    macs: Annotated[
+        str | None, typer.Option(help="What is left of the multiply-adds of one row: a fraction or a count.")
+    ] = None,
+    memory: Annotated[
+        str | None,
+        typer.Option(help="What is left of the bytes of weights and activations of one row: a fraction or a count."),
+    ] = None,
+    latency: Annotated[
+        float | None, typer.Option(help="What is left of the seconds of a forward pass here: a fraction.")
+    ] = None,
+    max_loss_increase: Annotated[
+        float | None, typer.Option(help="How much the loss on held-out rows may rise, in its own unit.")
+    ] = None,
+    max_accuracy_drop: Annotated[
+        float | None, typer.Option(help="How much the accuracy on held-out rows may drop: 0.01 is one point.")
+    ] = None,
+    plan: Annotated[
+        Path | None, typer.Option(help="Remove the units of this file, which `deadhead oracle` wrote.", metavar="FILE")
+    ] = None,
+    first: Annotated[int | None, typer.Option(help="With --plan: only so many, the first to go.")] = None,
     loss: LossName = "cross_entropy",
     criterion: Criterion = "mrs",
     compensate: Annotated[
@@ -121,7 +176,12 @@ def prune(
     scope: Annotated[
         str, typer.Option(help="Spend --units in each group (group), or over all groups in one ranking (all).")
     ] = "group",
+    normalize: Annotated[
+        str | None,
+        typer.Option(help="Make groups comparable in one ranking: none, mean, max, l2, rank. By default what suits."),
+    ] = None,
     rounds: Annotated[int, typer.Option(help="Rank anew, compensated, so many times on the way.")] = 1,
+    step: Annotated[int | None, typer.Option(help="Rank anew after every so many units.")] = None,
     round_to: Annotated[int, typer.Option(help="Keep multiples of this many units.")] = 1,
     min_units: Annotated[int, typer.Option(help="Keep at least this many units of each group.")] = 1,
     width: Annotated[
@@ -146,7 +206,9 @@ def prune(
     from deadhead.cli.commands import prune_model
 
     prune_model(
-        model, data, out, units=units, params=params, loss=loss, criterion=criterion, compensate=compensate,
-        scope=scope, rounds=rounds, only=only or [], exclude=exclude or [], round_to=round_to, min_units=min_units,
-        width=width, test=test, samples=samples, seed=seed, trust=trust,
+        model, data, out, budgets={"units": units, "params": params, "macs": macs, "memory": memory}, latency=latency,
+        max_loss_increase=max_loss_increase, max_accuracy_drop=max_accuracy_drop, plan=plan, first=first, loss=loss,
+        criterion=criterion, compensate=compensate, scope=scope, normalize=normalize, rounds=rounds, step=step,
+        only=only or [], exclude=exclude or [], round_to=round_to, min_units=min_units, width=width, test=test,
+        samples=samples, seed=seed, trust=trust,
     )  # fmt: skip

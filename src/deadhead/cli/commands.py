@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -16,6 +18,8 @@ from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_o
 from deadhead.errors import DataError
 from deadhead.graph.network import Network
 from deadhead.report import print_report, progress_bars, write
+from deadhead.saved import write_together
+from deadhead.select.plan import Plan, plan_of
 
 
 def show_units(model: str, data: str | None, shape: str | None, trust: bool) -> None:
@@ -63,8 +67,8 @@ def show_scores(
     trust: bool,
 ) -> None:
     """`score`: the saliencies of each group, and of every unit as JSON."""
-    if out is not None and not out.absolute().parent.is_dir():
-        raise DataError(f"--out {out}: the folder {out.parent} is not there.")
+    if out is not None:
+        _refuse_missing_folder(out)
     with progress_bars() as progress:
         found = dh.score(
             model_of(model, trust), data_of(data, progress=progress), loss=loss_of(loss), criterion=criterion,
@@ -83,6 +87,50 @@ def show_scores(
         Console().print(f"wrote {out}")
 
 
+def find_order(model: str, data: str, out: Path, *, loss: str, remove: str | None, trust: bool, **options: Any) -> None:
+    """`oracle`: the order, the losses, and the state of a run that was stopped."""
+    _refuse_missing_folder(out)
+    checkpoint = out.with_name(out.name + ".state")
+    with progress_bars() as progress:
+        found = dh.oracle(
+            model_of(model, trust), data_of(data, progress=progress), loss=loss_of(loss),
+            remove=amount(remove, "--remove"), checkpoint=checkpoint, progress=progress, **options,
+        )  # fmt: skip
+    write_together({out: json.dumps(asdict(found)).encode()})
+    checkpoint.unlink(missing_ok=True)
+    table = Table(title=f"{len(found.order):,} units removed, by {found.passes:,.0f} passes over the data")
+    for name in ("removed", "the last to go", "loss"):
+        table.add_column(name, justify="left" if name == "the last to go" else "right", overflow="fold")
+    last = len(found.order)
+    for place in sorted({round(part * last / 12) for part in range(13)}):
+        name, unit = found.order[place - 1] if place else ("", "")
+        table.add_row(f"{place:,}", _plain(f"{name} {unit}"), f"{found.losses[place]:.4g}")
+    Console().print(table)
+    Console().print(f"wrote {out}: deadhead prune {model} --data {data} --plan {out} --first N removes the first N")
+
+
+def _refuse_missing_folder(out: Path) -> None:
+    if not out.absolute().parent.is_dir():
+        raise DataError(f"--out {out}: the folder {out.parent} is not there.")
+
+
+def _plan_of(file: Path | None, first: int | None) -> Plan | None:
+    """The plan that a file of `oracle` holds."""
+    if file is None:
+        if first is not None:
+            raise DataError("--first says how many units of --plan go; give that too.")
+        return None
+    try:
+        order = [(str(name), int(unit)) for name, unit in json.loads(file.read_text())["order"]]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DataError(
+            f"--plan {file} is not a file that `deadhead oracle` wrote ({type(error).__name__})."
+        ) from error
+    if first is not None and not 1 <= first <= len(order):
+        raise DataError(f"--first {first} is out of range: {file} holds {len(order)} removals.")
+    return plan_of(order[:first])
+
+
 def prune_model(
     model: str,
     data: str,
@@ -90,14 +138,16 @@ def prune_model(
     *,
     test: str | None,
     loss: str,
-    units: str | None,
-    params: str | None,
+    budgets: Mapping[str, str | None],
+    plan: Path | None,
+    first: int | None,
     trust: bool,
     **options: Any,
 ) -> None:
     """`prune`: the whole path, the folder and the report."""
     folder = folder_for(out)
-    budget: dict[str, Any] = {"units": amount(units, "--units"), "params": amount(params, "--params")}
+    budget: dict[str, Any] = {name: amount(value, f"--{name}") for name, value in budgets.items()}
+    budget["plan"] = _plan_of(plan, first)
     with progress_bars() as progress:
         batches = iter(data_of(data, progress=progress))
         first = next(batches, None)
