@@ -4,12 +4,14 @@ from deadhead.errors import BudgetError, CutError, DataError, DeadheadError, Loa
 from deadhead.graph.network import Network, trace
 from deadhead.prune import Pruned, prune
 from deadhead.saved import load
-from deadhead.scores import certify, full_hessian, score, score_parameters
+from deadhead.scores import certify, error_surface, full_hessian, score, score_parameters
 from deadhead.select.oracle import Removal, oracle
+from deadhead.watch import Watch, watch
 
 __version__ = "0.1.0"
 
 __all__ = [
     "BudgetError", "CutError", "DataError", "DeadheadError", "LoadError", "LossError", "Network", "Pruned",
-    "Removal", "TraceError", "certify", "full_hessian", "load", "oracle", "prune", "score", "score_parameters", "trace",
+    "Removal", "TraceError", "Watch", "certify", "error_surface", "full_hessian", "load", "oracle", "prune", "score",
+    "score_parameters", "trace", "watch",
 ]  # fmt: skip

@@ -6,6 +6,7 @@ the bit, alpha = 0 replaces it by its reference r.
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Callable, Mapping, Sequence
 
@@ -79,6 +80,8 @@ class Gates:
     `added` gives constants to add to what the consumers of a weight, by its name, make. `closed` gives gates,
     {group: (K,)}, that stand before all others, with reference zero: units that are gone already. Normalisations over
     the units of a group count each as far as it is open, as in the network without it, unless `renormalise` is off.
+    With `site="producer"`, the gates at alpha stand on what the producers give, before batch norm, pool and
+    nonlinearity, and "consumer" means producer wherever these gates are asked.
     """
 
     def __init__(
@@ -90,6 +93,7 @@ class Gates:
         added: Mapping[str, Tensor] | None = None,
         closed: Mapping[str, Tensor] | None = None,
         renormalise: bool = True,
+        site: str = "consumer",
     ) -> None:
         self.network = network
         self.loss_function = loss
@@ -98,32 +102,40 @@ class Gates:
         self.added = added or {}
         self.closed = closed or {}
         self.renormalise = renormalise
+        self.site = site
+
+    def judged_by(self, loss: Loss) -> Gates:
+        """The same gates under another loss."""
+        other = copy.copy(self)
+        other.loss_function = loss
+        return other
 
     def edits(self, traced: Traced, alpha: Mapping[str, Tensor]) -> Edits:
         """The edits that put gates at alpha[group], shape (K,), on the consumers of each group named."""
-        edits = Edits()
+        edits, read = Edits(), traced.read or traced
+        if self.added:
+            for site in (site for group in read.units.groups for site in group.consumers):
+                if site.weight in self.added:
+                    edits.made[site.node] = _add_edit(self.added[site.weight or ""], site)
         for name, value in self.closed.items():
-            for site in traced.group(name).consumers:
-                edits.on_read(site.node, site.position, _gate_edit(value, None, site))
+            for site in read.group(name).consumers:
+                edits.at(site.node, site.position, _gate_edit(value, None, site))
         for name, value in alpha.items():
             group = traced.group(name)
             references = self.references.get(name) or [None] * len(group.consumers)
             for site, reference in zip(group.consumers, references, strict=True):
-                edits.on_read(site.node, site.position, _gate_edit(value, reference, site))
+                edits.at(site.node, site.position, _gate_edit(value, reference, site))
         if self.renormalise:
-            self._renormalise(edits, traced, [*self.closed.items(), *alpha.items()])
-        if self.added:
-            for site in (site for group in traced.units.groups for site in group.consumers):
-                if site.weight in self.added:
-                    edits.made[site.node] = _add_edit(self.added[site.weight or ""], site)
+            closed = [(value, read.group(name)) for name, value in self.closed.items()]
+            self._renormalise(edits, closed + [(value, traced.group(name)) for name, value in alpha.items()])
         return edits
 
     @staticmethod
-    def _renormalise(edits: Edits, traced: Traced, gates: Sequence[tuple[str, Tensor]]) -> None:
+    def _renormalise(edits: Edits, gates: Sequence[tuple[Tensor, Group]]) -> None:
         """Put the gates on the normalisations over their groups."""
         norms: dict[fx.Node, list[tuple[Tensor, Site]]] = {}
-        for name, value in gates:
-            for site in traced.group(name).norms:
+        for value, group in gates:
+            for site in group.norms:
                 norms.setdefault(site.node, []).append((value, site))
         for node, parts in norms.items():
             edits.around[node] = renormalised(node, _counts(parts))
@@ -136,7 +148,8 @@ class Gates:
     def traced(self, batch: Batch) -> tuple[list[Tensor], Traced]:
         """The tensors of a batch, and the graph that takes them."""
         tensors = self.network.flatten(batch.inputs)
-        return tensors, self.network.traced(tensors)
+        traced = self.network.traced(tensors)
+        return tensors, traced.at_producers if self.site == "producer" else traced
 
     def observe(self, batch: Batch, look: Look, weight: str | None = None) -> None:
         """One forward pass without gradients: `look(group, consumer index, activation)` for each consumer, or those of
@@ -147,7 +160,7 @@ class Gates:
         for group in traced.units.groups:
             for index, site in enumerate(group.consumers):
                 if weight is None or site.weight == weight:
-                    edits.on_read(site.node, site.position, _look_edit(look, group, index))
+                    edits.at(site.node, site.position, _look_edit(look, group, index))
                     nodes.add(site.node)
         with torch.no_grad():
             traced.graph.run(tensors, self.state, edits, until=None if weight is None else nodes)
@@ -213,7 +226,7 @@ class Gates:
                     edge.register_hook(lambda gradient: visit(group, index, held, gradient))  # type: ignore[no-untyped-call]
                     return edge
 
-                edits.on_read(site.node, site.position, tap)
+                edits.at(site.node, site.position, tap)
         with torch.enable_grad():
             outputs = traced.output.fill(traced.graph.run(tensors, self.state, edits))
             losses = self.loss_function.per_sample(outputs, batch)

@@ -35,7 +35,7 @@ from deadhead.remove.pretrained import configuration_of, has_configuration, writ
 from deadhead.remove.surgery import Surgery
 from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.saved import save, write_together
-from deadhead.scores.criterion import Question, as_network, ask, find
+from deadhead.scores.criterion import OPTIONS, Question, as_network, ask, find
 from deadhead.select.budget import Budget, budget_of, budgets_of
 from deadhead.select.plan import Plan
 from deadhead.select.ranking import NORMALISATIONS, Rules, evenly, overall
@@ -91,6 +91,7 @@ def prune(
     max_accuracy_drop: float | None = None,
     plan: Plan | None = None,
     criterion: str = "mrs",
+    criterion_options: Mapping[str, Any] | None = None,
     compensate: str = "least_squares",
     scope: str = "group",
     normalize: str | None = None,
@@ -119,8 +120,9 @@ def prune(
     the held-out rows: `max_loss_increase` in the unit of the loss, `max_accuracy_drop` as a fraction (0.01 is one
     point). Or `plan` names the units that go, from `oracle(...).plan(n)`, say.
 
-    The units with the least saliency by `criterion` go, and `compensate` (least_squares, least_squares_one_pass, mean,
-    zero) lets the others take over. `rounds` ranks what is left anew, compensated, so many times on the way; `step`
+    The units with the least saliency by `criterion` go (`criterion_options` are those of `score`: reference, baseline,
+    site, absolute, threshold, threshold_at, adjustments), and `compensate` lets the others take over: least_squares,
+    least_squares_one_pass, mean, zero. `rounds` ranks what is left anew, compensated, so many times on the way; `step`
     does after every `step` units. `normalize` says how saliencies of different groups are made comparable in one
     ranking: none, mean, max, l2 (divided by that of their group), rank (their rank in the group, from 0 to 1); None
     takes "none" for criteria in the unit of the loss, else "mean". `only` and `exclude` are patterns of module names;
@@ -157,6 +159,10 @@ def prune(
     judge = find(criterion)
     rules = Rules(normalize or ("none" if judge.comparable else "mean"), round_to, min_units)
     _check_options(compensate, scope, rounds, step, rules, per_module)
+    options = dict(criterion_options or {})
+    if not set(options) <= set(OPTIONS):
+        wrong = ", ".join(sorted(set(options) - set(OPTIONS)))
+        raise DataError(f"There is no option {wrong} of criteria; the options are {', '.join(OPTIONS)}.")
     asked = as_loss(loss)
     clock = _Clock()
 
@@ -183,7 +189,7 @@ def prune(
         rules = replace(rules, steps=cutting.steps, least={group.name: group.least for group in groups})
         if not groups:
             raise CutError(nothing(network, left))
-    question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress)
+    question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress, **options)
     sizes = Sizes(network, groups, {} if compensate == "zero" else new_biases(network, groups))
     trials = Trials(network, groups, calibration, asked, compensate, sizes, cutting, progress)
 

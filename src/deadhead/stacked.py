@@ -129,7 +129,7 @@ def _gated(traced: Traced, group: Group, alpha: Tensor, gated: bool) -> Edits:
     edits = Edits()
     for site in group.consumers if gated else ():
         owner = traced.rows.owners.get((site.node, site.position))
-        edits.on_read(site.node, site.position, _gate_each(alpha, None, site, owner))
+        edits.at(site.node, site.position, _gate_each(alpha, None, site, owner))
     return edits
 
 
@@ -151,7 +151,7 @@ class Stacked:
         for name, part in self._parts.items():
             kept.update(dict.fromkeys((part.behind or part.suffix).needed))
             if part.moves is not None:
-                watched.on_read(part.moves.node, part.moves.position, self._keep(name))
+                watched.at(part.moves.node, part.moves.position, self._keep(name))
                 kept.update(dict.fromkeys(part.suffix.needed))
         with torch.no_grad():
             outputs = self._traced.graph.run(self._tensors, gates.state, watched, kept=kept)
@@ -194,7 +194,7 @@ class Stacked:
         samples = alphas.repeat_interleave(rows, 0)
         for site, reference in zip(group.consumers, references, strict=True):
             owner = self._traced.rows.owners.get((site.node, site.position))
-            edits.on_read(site.node, site.position, _gate_each(samples, reference, site, owner))
+            edits.at(site.node, site.position, _gate_each(samples, reference, site, owner))
         return self._losses(part.suffix.run(*run, edits, copies, rows), copies)
 
     def _change(self, name: str, site: Site, alphas: Tensor, reference: Tensor | None) -> Tensor:

@@ -53,8 +53,22 @@ class Edits:
     def on_read(self, node: fx.Node, position: int, edit: Edit) -> None:
         """Put `edit` on an argument, behind what stands there already."""
         at = self.read.setdefault(node, {})
-        before = at.get(position)
-        at[position] = edit if before is None else (lambda value: edit(before(value)))
+        at[position] = _behind(at.get(position), edit)
+
+    def on_made(self, node: fx.Node, edit: Edit) -> None:
+        """Put `edit` on what a node gives, behind what stands there already."""
+        self.made[node] = _behind(self.made.get(node), edit)
+
+    def at(self, node: fx.Node, position: int, edit: Edit) -> None:
+        """Put `edit` on an argument, or on what the node gives where `position` is -1."""
+        if position < 0:
+            self.on_made(node, edit)
+        else:
+            self.on_read(node, position, edit)
+
+
+def _behind(before: Edit | None, edit: Edit) -> Edit:
+    return edit if before is None else (lambda value: edit(before(value)))
 
 
 class Graph:

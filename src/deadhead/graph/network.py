@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import fnmatch
+import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -25,12 +26,20 @@ REFUSED_ABOVE = 1e-4
 
 @dataclass(frozen=True)
 class Traced:
-    """One graph of the network with its units and the structure of its output."""
+    """One graph of the network with its units and the structure of its output; `read` is the same with the groups as
+    their consumers read them, where the groups here are as their producers make them."""
 
     graph: Graph
     units: Units
     output: Structure
     rows: RowLayout = field(default_factory=lambda: RowLayout({}, False))
+    read: Traced | None = None
+
+    @functools.cached_property
+    def at_producers(self) -> Traced:
+        """The same graph with every group as it is made."""
+        groups = tuple(group.at_producers() for group in self.units.groups)
+        return replace(self, units=replace(self.units, groups=groups), read=self)
 
     def group(self, name: str) -> Group:
         """The group of that name."""

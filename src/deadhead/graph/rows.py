@@ -33,14 +33,14 @@ class RowLayout:
 def measure_rows(
     graph: Graph, units: Units, tensors: list[Tensor], batch_axis: int, state: Mapping[str, Tensor]
 ) -> RowLayout:
-    """Change one of three samples, and see what moves at the consumers, the norms and the outputs."""
-    sites = [site for group in units.groups for site in (*group.consumers, *group.norms)]
+    """Change one of three samples, and see what moves at the consumers, producers, norms and outputs."""
+    sites = [site for group in units.groups for site in (*group.consumers, *group.norms, *group.producers)]
     seen: list[dict[tuple[fx.Node, int], Tensor]] = [{}, {}]
     outputs = []
     for inputs, found in zip(_with_one_changed(tensors, batch_axis), seen, strict=True):
         edits = Edits()
         for site in sites:
-            edits.on_read(site.node, site.position, _keep_in(found, (site.node, site.position)))
+            edits.at(site.node, site.position, _keep_in(found, (site.node, site.position)))
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             outputs.append(graph.run([tensor.clone() for tensor in inputs], state, edits))
     owners = {}

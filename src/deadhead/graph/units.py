@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -67,6 +67,10 @@ class Group:
     def least(self) -> int:
         """How many units must stay."""
         return max([1, *(site.among for site in self.consumers)])
+
+    def at_producers(self) -> Group:
+        """The group as it is where it is made: the producers' raw outputs stand for what the consumers read."""
+        return replace(self, consumers=self.producers, norms=())
 
     def __str__(self) -> str:
         readers = ", ".join(dict.fromkeys(site.module for site in self.consumers)) or "nothing"

@@ -27,7 +27,7 @@ from deadhead.scores.criterion import Question, criterion, score
 from deadhead.scores.lipschitz import Downstream
 
 
-@criterion("certificate", comparable=True, reference="mean")
+@criterion("certificate", comparable=True, reference="mean", at_consumers=True)
 def certificate(question: Question) -> dict[str, Tensor]:
     """An upper bound on `mean_n abs(L_n(alpha_k = 0) - L_n(1))`, r the mean over the data, shape (K,), without closing
     any unit: it bounds `mrp / N` on the same data.

@@ -18,6 +18,8 @@ from deadhead.losses import Loss, as_loss
 from deadhead.progress import Progress
 from deadhead.statistics import medians, moments
 
+OPTIONS = ("reference", "baseline", "site", "absolute", "threshold", "threshold_at", "adjustments")
+SITES = ("consumer", "producer")
 REFERENCES = ("zero", "mean", "median", "min", "max", "baseline")
 
 
@@ -26,7 +28,10 @@ class Question:
     """What a criterion is asked: the worth of each unit of `groups`, judged by `loss` on `batches`.
 
     `state`, `added` and `closed` describe a network of which units are gone already, as `Gates` takes them. `baseline`
-    is the input under which activations are a reference.
+    is the input under which activations are a reference. `site` says where a unit is closed: at what its consumers
+    read, or (producer) at what its producers give, before batch norm, pool and nonlinearity; `groups` are as they are
+    there. `absolute`, `threshold` and `threshold_at` say what is made of the answers, `adjustments` are what `watch`
+    recorded in training.
     """
 
     network: Network
@@ -40,6 +45,11 @@ class Question:
     added: Mapping[str, Tensor] | None = None
     closed: Mapping[str, Tensor] | None = None
     baseline: Any = None
+    site: str = "consumer"
+    absolute: bool = False
+    threshold: str | None = None
+    threshold_at: float = 3.0
+    adjustments: Mapping[str, Tensor] | None = None
 
     def references(self) -> References:
         """The reference of each column at each consumer, as asked."""
@@ -62,17 +72,18 @@ class Question:
 
     def gates(self) -> Gates:
         """Gates at the question's reference."""
-        return Gates(self.network, self.loss, self.references(), self.state, self.added, self.closed)
+        return Gates(self.network, self.loss, self.references(), self.state, self.added, self.closed, site=self.site)
 
     def gates_without_references(self) -> Gates:
         """Gates for a criterion that finds its reference on the way."""
-        return Gates(self.network, self.loss, None, self.state, self.added, self.closed)
+        return Gates(self.network, self.loss, None, self.state, self.added, self.closed, site=self.site)
 
 
 @dataclass(frozen=True)
 class Criterion:
     """A criterion by name. `comparable` says whether scores of different groups are in the same unit (of the loss);
-    `needs_data` whether it looks at data at all; `reference` is the reference that its definition fixes."""
+    `needs_data` whether it looks at data at all; `reference` is the reference that its definition fixes;
+    `at_consumers` says that it can judge units only by what their consumers read."""
 
     name: str
     function: Callable[[Question], dict[str, Tensor]]
@@ -80,6 +91,7 @@ class Criterion:
     needs_data: bool
     needs_sample_losses: bool
     reference: str | None
+    at_consumers: bool
 
 
 CRITERIA: dict[str, Criterion] = {}
@@ -92,11 +104,12 @@ def criterion(
     needs_data: bool = True,
     needs_sample_losses: bool = False,
     reference: str | None = None,
+    at_consumers: bool = False,
 ) -> Callable[[Callable[[Question], dict[str, Tensor]]], Callable[[Question], dict[str, Tensor]]]:
     """Register a criterion: a function from a `Question` to a tensor of K saliencies for each group."""
 
     def register(function: Callable[[Question], dict[str, Tensor]]) -> Callable[[Question], dict[str, Tensor]]:
-        CRITERIA[name] = Criterion(name, function, comparable, needs_data, needs_sample_losses, reference)
+        CRITERIA[name] = Criterion(name, function, comparable, needs_data, needs_sample_losses, reference, at_consumers)
         return function
 
     return register
@@ -108,7 +121,7 @@ def find(name: str) -> Criterion:
     return CRITERIA[name]
 
 
-def ask(question: Question, name: str, absolute: bool = False) -> dict[str, Tensor]:
+def ask(question: Question, name: str) -> dict[str, Tensor]:
     """The saliencies of a question by the criterion `name`: float64 on the CPU, one tensor of K for each group."""
     chosen = find(name)
     if chosen.needs_sample_losses and not question.loss.is_per_sample:
@@ -120,6 +133,14 @@ def ask(question: Question, name: str, absolute: bool = False) -> dict[str, Tens
         raise DataError('reference="baseline" needs baseline=, an input under which activations are the reference.')
     if question.reference not in REFERENCES:
         raise DataError(f"There is no reference {question.reference!r}; the references are {', '.join(REFERENCES)}.")
+    if question.threshold not in (None, "mean", "median") or not question.threshold_at > 0:
+        raise DataError("threshold is mean, median or None, and threshold_at a positive number.")
+    if question.site not in SITES:
+        raise DataError(f"There is no site {question.site!r}; the sites are {', '.join(SITES)}.")
+    if question.site == "producer":
+        if chosen.at_consumers:
+            raise DataError(f'The criterion {name} judges units by what their consumers read; leave site="consumer".')
+        question = replace(question, groups=tuple(group.at_producers() for group in question.groups))
     if chosen.reference is not None and chosen.reference != question.reference:
         question = replace(question, reference=chosen.reference)
     found = chosen.function(question)
@@ -128,7 +149,27 @@ def ask(question: Question, name: str, absolute: bool = False) -> dict[str, Tens
         saliency = found[group.name].detach().to("cpu", torch.float64)
         if not torch.isfinite(saliency).all():
             raise DataError(f"The criterion {name} is not finite for {group.name}; check the weights and the data.")
-        result[group.name] = saliency.abs() if absolute else saliency
+        result[group.name] = saliency
+    if question.threshold is not None:
+        result = thresholded(result, question.threshold, question.threshold_at, together=chosen.comparable)
+    return {group: saliency.abs() for group, saliency in result.items()} if question.absolute else result
+
+
+def thresholded(saliencies: Mapping[str, Tensor], by: str, at: float, together: bool) -> dict[str, Tensor]:
+    """Saliencies of which every one that is larger in absolute value than `at` times the mean (or median, `by`) of
+    absolute values is replaced by the mean (median): over all groups `together`, or each by itself.
+
+    Source: 002 section 3, mean and median thresholding of second-order estimates.
+
+    >>> thresholded({"0": torch.tensor([1.0, 2.0, 3.0, 4.0, 1000.0])}, "median", 3.0, together=True)["0"]
+    tensor([1., 2., 3., 4., 3.])
+    """
+    middle: Callable[[Tensor], Tensor] = torch.mean if by == "mean" else lambda values: values.quantile(0.5)
+    everything = torch.cat(list(saliencies.values())) if saliencies else torch.zeros(0)
+    result = {}
+    for name, value in saliencies.items():
+        whole = everything if together else value
+        result[name] = torch.where(value.abs() > at * middle(whole.abs()), middle(whole), value)
     return result
 
 
@@ -160,7 +201,11 @@ def score(
     criterion: str = "mrs",
     reference: str = "zero",
     baseline: Any = None,
+    site: str = "consumer",
     absolute: bool = False,
+    threshold: str | None = None,
+    threshold_at: float = 3.0,
+    adjustments: Mapping[str, Tensor] | None = None,
     samples: int = 4096,
     seed: int = 0,
     progress: Progress | None = None,
@@ -170,8 +215,13 @@ def score(
     `data` is any iterable of batches, of which up to `samples` rows are read; `loss` a name, a torch.nn loss or a
     callable (outputs, batch) to a loss per sample. `reference` is what a closed unit is replaced by: zero; its mean,
     median, min or max over data and positions; with `baseline`, its mean over the rows and positions of an input like
-    the model's (a blank image, say); unless the criterion's definition fixes it. `absolute` takes absolute values of
-    signed criteria. The saliencies are float64, in the unit of the loss for criteria that judge by it.
+    the model's (a blank image, say); unless the criterion's definition fixes it. It is closed where its consumers read
+    it or, with `site="producer"`, where it is made: the raw output of a linear or convolutional layer, before batch
+    norm, pool and nonlinearity, as in 003. `absolute` takes absolute values of
+    signed criteria. With `threshold`, mean or median, each estimate whose absolute value is over `threshold_at` times
+    the mean (median) of absolute values is replaced by the mean (median). `adjustments` are what `watch` recorded in
+    training, for the criterion `gradient`. The saliencies are float64, in the unit of the loss for criteria that judge
+    by it.
 
     Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
 
@@ -185,5 +235,8 @@ def score(
     """
     find(criterion)
     asked, batches, network = opened(model_or_network, data, loss, samples)
-    question = Question(network, network.groups, batches, asked, reference, seed, progress, baseline=baseline)
-    return ask(question, criterion, absolute)
+    question = Question(
+        network, network.groups, batches, asked, reference, seed, progress, baseline=baseline, site=site,
+        absolute=absolute, threshold=threshold, threshold_at=threshold_at, adjustments=adjustments,
+    )  # fmt: skip
+    return ask(question, criterion)

@@ -27,7 +27,7 @@ FEW_OUTPUTS = 16
 """Up to so many outputs to a sample, `taylor2_gauss_newton` is exact."""
 
 
-@criterion("taylor2", comparable=True, needs_sample_losses=True)
+@criterion("taylor2", comparable=True, needs_sample_losses=True, at_consumers=True)
 def taylor2(question: Question) -> dict[str, Tensor]:
     """`-dL/dalpha_k + 1/2 d2L/dalpha_k^2` at alpha = 1, L the mean loss, curvature by recursion, shape (K,).
 
@@ -106,8 +106,7 @@ def taylor2_gauss_newton(question: Question) -> dict[str, Tensor]:
         for name, first in _by_sample(gates, question.groups, batch, sample).items():
             total[name] -= first.sum(0)
         for loss, weight in _roots(gates, batch, generator):
-            root = Gates(gates.network, loss, gates.references, gates.state, gates.added, gates.closed)
-            for name, slope in _by_sample(root, question.groups, batch, sample).items():
+            for name, slope in _by_sample(gates.judged_by(loss), question.groups, batch, sample).items():
                 weights = weight() if sample is None else weight()[sample : sample + 1]
                 total[name] += 0.5 * (slope.square() * weights[:, None]).sum(0)
     return {name: value / rows for name, value in total.items()}

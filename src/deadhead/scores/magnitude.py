@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+
 import torch
 from torch import Tensor
 
@@ -15,19 +17,18 @@ def magnitude(question: Question) -> dict[str, Tensor]:
 
     Biases and what comes after (batch norm, say) do not count. Source: 003 section 4.1, the L2 norm of a unit.
     """
-    state = question.network.frozen_state()
-    return {group.name: _norms(group, state) for group in question.groups}
+    squares = {name: tensor.double().square() for name, tensor in question.network.frozen_state().items()}
+    return {group.name: over_producers(group, squares).sqrt() for group in question.groups}
 
 
-def _norms(group: Group, state: dict[str, Tensor]) -> Tensor:
-    weights = {site.weight for site in group.producers if site.weight is not None}
+def over_producers(group: Group, tensors: Mapping[str, Tensor]) -> Tensor:
+    """The sum of what tensors of the parameters' shapes hold for the weights by which each unit is made, shape (K,)."""
+    made = {(site.weight, site.weight_axis) for site in group.producers if site.weight is not None}
     total = torch.zeros(group.size, dtype=torch.float64)
     for part in group.slices:
-        if part.parameter in weights and any(
-            site.weight == part.parameter and site.weight_axis == part.axis for site in group.producers
-        ):
-            tensor = state[part.parameter].detach().to("cpu", torch.float64)
-            squares = tensor.square().movedim(part.axis, 0).flatten(1).sum(1)
+        if (part.parameter, part.axis) in made:
+            held = tensors[part.parameter].detach().to("cpu", torch.float64)
+            sums = held.movedim(part.axis, 0).flatten(1).sum(1)
             inside = part.units >= 0
-            total.index_add_(0, part.units[inside], squares[inside])
-    return total.sqrt()
+            total.index_add_(0, part.units[inside], sums[inside])
+    return total

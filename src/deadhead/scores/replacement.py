@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deadhead.calibration import Batch
-from deadhead.gates import by_row, by_unit, columns_sum
+from deadhead.gates import along, by_row, by_unit, columns_sum
 from deadhead.graph.units import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
@@ -54,6 +54,28 @@ def mrs(question: Question) -> dict[str, Tensor]:
             each.open(rows)
         gates.sensitivities(batch, visit, sample)
     return {name: each.result() for name, each in store.items()}
+
+
+@criterion("mrs_positions", comparable=True, reference="mean")
+def mrs_positions(question: Question) -> dict[str, Tensor]:
+    """`sum_n,s,j abs((a - r_j) dL_n/da)` over samples n, positions s and columns j, r the mean, shape (K,).
+
+    `mrs` with the absolute value taken at every position: larger, and above 0 where a unit's effects cancel within a
+    sample. Source: the package of 003's author; the document's definition sums over positions first.
+    """
+    gates = question.gates()
+    total = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in question.groups}
+    for batch in track(question.progress, "mrs_positions", question.batches):
+
+        def visit(group: Group, index: int, value: Tensor, gradient: Tensor) -> None:
+            if group.name in total:
+                site, reference = group.consumers[index], gates.references[group.name][index]
+                moved = value if reference is None else value - along(reference.to(value), value.dim(), site.axis)
+                change = (moved * gradient).abs()
+                total[group.name] += by_unit(columns_sum(change, site), site, group.size).cpu()
+
+        gates.sensitivities(batch, visit)
+    return total
 
 
 class _Store:

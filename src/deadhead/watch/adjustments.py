@@ -1,0 +1,78 @@
+"""How much training adjusts each weight."""
+
+from __future__ import annotations
+
+from types import TracebackType
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+from torch.utils.hooks import RemovableHandle
+
+from deadhead.errors import DataError
+
+
+class Watch:
+    """The recording of one training run; made by `watch`.
+
+    `adjustments[name]` has the shape of the parameter: the sum of `abs(w_t - w_(t-1))` over the optimizer's steps so
+    far; `steps` counts them. As a context manager it ends with its block, else with `stop()`.
+    """
+
+    def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
+        held = {id(tensor) for group in optimizer.param_groups for tensor in group["params"]}
+        self._parameters = {name: p for name, p in model.named_parameters() if id(p) in held}
+        if not self._parameters:
+            raise DataError("The optimizer holds no parameter of this model; give the optimizer that trains it.")
+        self._last = {name: parameter.detach().clone() for name, parameter in self._parameters.items()}
+        self.adjustments: dict[str, Tensor] = {name: torch.zeros_like(last) for name, last in self._last.items()}
+        self.steps = 0
+        self._handle: RemovableHandle | None = optimizer.register_step_post_hook(self._record)
+
+    def _record(self, *_: object) -> None:
+        with torch.no_grad():
+            for name, parameter in self._parameters.items():
+                self.adjustments[name] += (parameter - self._last[name]).abs()
+                self._last[name].copy_(parameter)
+        self.steps += 1
+
+    def stop(self) -> None:
+        """End the recording; what was recorded stays."""
+        if self._handle is not None:
+            self._handle.remove()
+            self._handle = None
+            self._last = {}
+
+    def __enter__(self) -> Watch:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.stop()
+
+
+def watch(model: nn.Module, optimizer: Optimizer) -> Watch:
+    """Record how much each weight is adjusted by the optimizer's steps from now on, for the criterion `gradient`.
+
+    A hook behind the optimizer's step; model, gradients and training stay as they are. Takes the memory of two copies
+    of the parameters. Raises `DataError` where the optimizer holds none of the model's parameters.
+
+    Source: 004, gradient-based pruning ("those least adjusted during training").
+
+    >>> import deadhead as dh
+    >>> model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    >>> with watch(model, optimizer) as seen:
+    ...     for _ in range(3):
+    ...         optimizer.zero_grad()
+    ...         model(torch.ones(1, 2)).sum().backward()
+    ...         optimizer.step()
+    >>> seen.steps, seen.adjustments["2.bias"]  # three steps of 0.1 times a gradient of 1
+    (3, tensor([0.3000]))
+    >>> data = [(torch.randn(8, 2), torch.randn(8, 1))]
+    >>> found = dh.score(model, data, loss="mse", criterion="gradient", adjustments=seen.adjustments)
+    >>> found["0"].shape
+    torch.Size([4])
+    """
+    return Watch(model, optimizer)
