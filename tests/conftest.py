@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
@@ -12,6 +13,9 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.snapshot import Unharmed
+
+# torch's tracer logs thousands of empty lines, which pytest would show for a test that fails.
+logging.getLogger("torch.__trace").propagate = False
 
 
 @pytest.fixture(autouse=True)

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deadhead.record import GroupRecord, Measures, Report
+from deadhead.record import GroupRecord, Measures, Point, Report
 
 HOSTILE = "</script><script>document.title='x'</script><img src=\"http://x.invalid/\" onerror='y'> [bold]$x^$ & \u65e5"
 
@@ -48,6 +48,17 @@ def make_report(count: int = 2, **changes: Any) -> Report:
     return Report(**{**values, **changes})
 
 
+def make_curve() -> list[Point]:
+    """From the 16 units of the report to its 10, and two refused ones beyond."""
+    return [
+        Point(16, 20_000, 1_000_000, 0.02, 0.995),
+        Point(13, 14_000, 700_000, 0.021, 0.99),
+        Point(10, 8_000, 400_000, 0.03, 0.98),
+        Point(9, 7_000, 340_000, 0.25, None),
+        Point(8, 6_000, 300_000, float("inf"), 0.5),
+    ]
+
+
 def make_hostile() -> Report:
     """A report in which every text tries to be markup."""
     group = GroupRecord(HOSTILE, HOSTILE, 3, [0], [float("nan"), float("inf"), -1.0], [HOSTILE])
@@ -70,6 +81,11 @@ def make_hostile() -> Report:
 @pytest.fixture
 def report_of() -> Callable[..., Report]:
     return make_report
+
+
+@pytest.fixture
+def curve() -> list[Point]:
+    return make_curve()
 
 
 @pytest.fixture

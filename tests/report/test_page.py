@@ -3,11 +3,12 @@ from __future__ import annotations
 import json
 import re
 from collections.abc import Callable
+from dataclasses import replace
 from html.parser import HTMLParser
 
 import pytest
 
-from deadhead.record import Report
+from deadhead.record import Point, Report
 from deadhead.report.page import render_page
 
 
@@ -133,3 +134,76 @@ def test_page_without_groups_or_prediction_still_stands(report_of: Callable[...,
     assert "No loss was predicted; 0.0291 measured" in text
     assert "Nothing: every unit could have been pruned." in text
     assert "Saliency of each unit" not in text
+
+
+def identities(reader: Reader) -> set[str | None]:
+    return {attributes["id"] for _, attributes in reader.elements if "id" in attributes}
+
+
+def options_of(page: str, identity: str) -> list[str]:
+    found = re.search(rf'<select id="{identity}".*?</select>', page)
+    return [] if found is None else re.findall(r"<option[^>]*>([^<]*)", found[0])
+
+
+def test_curve_data_has_every_point_and_where_the_result_is(
+    report_of: Callable[..., Report], curve: list[Point]
+) -> None:
+    page = render_page(report_of(curve=curve))
+    assert data(read(page))["curve"] == {
+        "axes": [
+            {"name": "units", "counts": [16, 13, 10, 9, 8]},
+            {"name": "parameters", "counts": [20_000, 14_000, 8_000, 7_000, 6_000]},
+            {"name": "multiply-adds", "counts": [1_000_000, 700_000, 400_000, 340_000, 300_000]},
+        ],
+        "loss": [0.02, 0.021, 0.03, 0.25, None],
+        "accuracy": [0.995, 0.99, 0.98, None, 0.5],
+        "taken": 3,
+        "result": 2,
+    }
+    assert options_of(page, "measure") == ["units", "parameters", "multiply-adds"]
+
+
+def test_points_of_the_curve_are_in_a_table(report_of: Callable[..., Report], curve: list[Point]) -> None:
+    text = read(render_page(report_of(curve=curve))).text
+    assert "intact 16 100 % 20,000 100 % 1,000,000 100 % 0.02 99.50 % 13 81.2 %" in text
+    assert "result 10 62.5 % 8,000 40 % 400,000 40 % 0.03 98.00 %" in text
+    assert "refused 9 56.2 % 7,000 35 % 340,000 34 % 0.25 -" in text
+    assert "refused 8 50 % 6,000 30 % 300,000 30 % inf 50.00 %" in text
+
+
+def test_curve_without_sizes_accuracy_or_result_has_none_of_them(
+    report_of: Callable[..., Report], curve: list[Point]
+) -> None:
+    points = [replace(point, parameters=0, macs=0, accuracy=None) for point in curve if point.units != 10]
+    page = render_page(report_of(curve=points))
+    found = data(read(page))["curve"]
+    assert [axis["name"] for axis in found["axes"]] == options_of(page, "measure") == ["units"]  # type: ignore[index]
+    assert (found["accuracy"], found["taken"], found["result"]) == (None, 2, None)  # type: ignore[index]
+    table = page[page.index("<details>") : page.index("</details>")]
+    assert re.findall(r"<th\b[^>]*>([^<]*)", table) == ["", "units", "left", "loss"]
+    assert "result" not in table
+
+
+def test_page_shows_no_curve_of_two_points(report_of: Callable[..., Report], curve: list[Point]) -> None:
+    with_curve, without = read(render_page(report_of(curve=curve[:3]))), read(render_page(report_of(curve=curve[:2])))
+    assert identities(with_curve) - identities(without) == {"curve", "curve-log", "measure"}
+    assert data(without)["curve"] is None
+    assert "on the way" not in without.text
+
+
+def test_log_scale_is_chosen_where_losses_differ_much(report_of: Callable[..., Report], curve: list[Point]) -> None:
+    def is_checked(points: list[Point]) -> bool:
+        reader = read(render_page(report_of(curve=points)))
+        return next("checked" in each for _, each in reader.elements if each.get("id") == "curve-log")
+
+    assert not is_checked(curve)
+    assert is_checked([*curve[:4], replace(curve[4], loss=20.0)])
+
+
+def test_every_element_that_the_script_asks_for_is_on_the_page(
+    report_of: Callable[..., Report], curve: list[Point]
+) -> None:
+    reader = read(render_page(report_of(curve=curve)))
+    asked = set(re.findall(r'getElementById\("([^"]+)"\)|Plotly\.react\("([^"]+)"', reader.scripts[-1]))
+    assert len(asked) >= 8
+    assert {first or second for first, second in asked} <= identities(reader)

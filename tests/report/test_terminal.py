@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from deadhead.record import Report
+from deadhead.record import Point, Report
 from deadhead.report import print_report, progress_bars
 
 
@@ -36,6 +36,11 @@ def test_tables_say_what_was_measured_and_what_went(report_of: Callable[..., Rep
     assert "left alone fc2, head: an output of the model" in text
     assert "left alone odd: unknown op" in text
     assert "note 230 rows were held out" in text
+
+
+def test_what_was_tried_is_a_line_where_there_was_a_way(report_of: Callable[..., Report], curve: list[Point]) -> None:
+    assert "tried 4 smaller networks were measured" in words(printed(report_of(curve=curve)))
+    assert "tried" not in words(printed(report_of(curve=curve[:2])))
 
 
 def test_failed_verification_is_printed_as_failed(report_of: Callable[..., Report]) -> None:

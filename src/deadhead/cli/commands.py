@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import json
 from collections.abc import Mapping
 from dataclasses import asdict
@@ -17,7 +18,8 @@ from deadhead.calibration import Batch, as_batch
 from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_of, model_of
 from deadhead.errors import DataError
 from deadhead.graph.network import Network
-from deadhead.report import print_report, progress_bars, write
+from deadhead.record import Point
+from deadhead.report import curve_figure, print_report, progress_bars, write
 from deadhead.saved import write_together
 from deadhead.select.plan import Plan, plan_of
 
@@ -92,11 +94,20 @@ def find_order(model: str, data: str, out: Path, *, loss: str, remove: str | Non
     _refuse_missing_folder(out)
     checkpoint = out.with_name(out.name + ".state")
     with progress_bars() as progress:
+        batches = iter(data_of(data, progress=progress))
+        first = next(batches, None)
+        if first is None:
+            raise DataError(f"--data {data} holds no batches.")
+        network = dh.trace(model_of(model, trust), as_batch(first).inputs)
         found = dh.oracle(
-            model_of(model, trust), data_of(data, progress=progress), loss=loss_of(loss),
-            remove=amount(remove, "--remove"), checkpoint=checkpoint, progress=progress, **options,
+            network, chain([first], batches), loss=loss_of(loss), remove=amount(remove, "--remove"),
+            checkpoint=checkpoint, progress=progress, **options,
         )  # fmt: skip
-    write_together({out: json.dumps(asdict(found)).encode()})
+    total = sum(group.size for group in network.select(options["only"], options["exclude"]))
+    points = [Point(total - gone, 0, 0, value, None) for gone, value in enumerate(found.losses)]
+    picture, drawn = out.with_suffix(".png"), io.BytesIO()
+    curve_figure(points, f"{type(network.module).__name__}: the loss, unit by unit").savefig(drawn, dpi=120)
+    write_together({out: json.dumps(asdict(found)).encode(), picture: drawn.getvalue()})
     checkpoint.unlink(missing_ok=True)
     table = Table(title=f"{len(found.order):,} units removed, by {found.passes:,.0f} passes over the data")
     for name in ("removed", "the last to go", "loss"):
@@ -106,7 +117,7 @@ def find_order(model: str, data: str, out: Path, *, loss: str, remove: str | Non
         name, unit = found.order[place - 1] if place else ("", "")
         table.add_row(f"{place:,}", _plain(f"{name} {unit}"), f"{found.losses[place]:.4g}")
     Console().print(table)
-    Console().print(f"wrote {out}: deadhead prune {model} --data {data} --plan {out} --first N removes the first N")
+    Console().print(f"wrote {out} and {picture}; `deadhead prune {model} --data {data} --plan {out}` removes them")
 
 
 def _refuse_missing_folder(out: Path) -> None:

@@ -8,8 +8,9 @@ with them, so that a run which only prints does not wait for them.
 from __future__ import annotations
 
 from deadhead.report.bars import progress_bars
+from deadhead.report.curve import curve_figure
 from deadhead.report.figures import figure
 from deadhead.report.table import print_report
 from deadhead.report.write import write
 
-__all__ = ["figure", "print_report", "progress_bars", "write"]
+__all__ = ["curve_figure", "figure", "print_report", "progress_bars", "write"]

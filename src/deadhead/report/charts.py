@@ -9,15 +9,15 @@ import math
 import re
 from typing import Any
 
-from deadhead.record import GroupRecord, Report
-from deadhead.report.facts import costs, ranked, shorten
+from deadhead.record import GroupRecord, Point, Report
+from deadhead.report.facts import costs, divided, ranked, shorten, way
 
 
 def chart_data(report: Report) -> str:
     """The numbers behind the figures as JSON that may stand inside a `<script>` element.
 
-    Labels are escaped, because Plotly takes tags in them for markup; saliencies are rounded to five digits, and null
-    where they are not finite.
+    Labels are escaped, because Plotly takes tags in them for markup; saliencies and losses are rounded to five digits,
+    and null where they are not finite.
 
     >>> from deadhead.record import GroupRecord, Measures, Report
     >>> measures = Measures(2, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
@@ -32,6 +32,7 @@ def chart_data(report: Report) -> str:
         "criterion": _label(report.criterion),
         "costs": {"names": [name for name, _ in left], "fractions": [fraction for _, fraction in left]},
         "groups": [_group(group) for group in report.groups],
+        "curve": _curve(way(report), report.after.units),
     }
     # Whatever a label holds, nothing in here may end the script element.
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
@@ -46,9 +47,38 @@ def _group(group: GroupRecord) -> dict[str, Any]:
         "kept": group.kept,
         "removed": len(group.removed),
         "units": [entry.unit for entry in entries],
-        "saliency": [float(f"{entry.saliency:.5g}") if math.isfinite(entry.saliency) else None for entry in entries],
+        "saliency": [_rounded(entry.saliency) for entry in entries],
         "gone": [int(entry.removed) for entry in entries],
     }
+
+
+def _curve(points: list[Point], chosen: int) -> dict[str, Any] | None:
+    """What the chart of the way shows; `taken` counts the points up to the result, `result` is its place or null."""
+    if not points:
+        return None
+    found = divided(points, chosen)
+    accuracies = [point.accuracy for point in points]
+    return {
+        "axes": [{"name": name, "counts": counts} for name, counts in axes_of(points)],
+        "loss": [_rounded(point.loss) for point in points],
+        "accuracy": None if all(value is None for value in accuracies) else accuracies,
+        "taken": len(found.taken),
+        "result": None if found.result is None else points.index(found.result),
+    }
+
+
+def axes_of(points: list[Point]) -> list[tuple[str, list[int]]]:
+    """What a curve can be drawn against: a name and a count for each point; costs that were 0 are left out."""
+    pairs = [
+        ("units", [point.units for point in points]),
+        ("parameters", [point.parameters for point in points]),
+        ("multiply-adds", [point.macs for point in points]),
+    ]
+    return [(name, counts) for name, counts in pairs if counts[0] > 0]
+
+
+def _rounded(value: float) -> float | None:
+    return float(f"{value:.5g}") if math.isfinite(value) else None
 
 
 def _label(text: str) -> str:
@@ -137,11 +167,68 @@ SCRIPT = """
                     fixedrange: true})}), config);
   }
 
+  const measure = document.getElementById("measure"), curveLog = document.getElementById("curve-log");
+  function drawCurve() {
+    const {axes, loss, accuracy, taken, result} = data.curve;
+    const {name, counts} = axes[measure.value];
+    const percent = (of, place) => 100 * of[place] / of[0];
+    const share = counts.map((_, place) => percent(counts, place));
+    const least = Math.min(...share), most = Math.max(...share), margin = 0.04 * (most - least || 1);
+    const seen = loss.filter(value => value > 0), decades = Math.log10(Math.max(...seen) / Math.min(...seen));
+    const told = count => count.toLocaleString("en");
+    const about = loss.map((value, place) => [
+      place >= taken ? "tried and refused" : place === result ? "result" : place ? "measured" : "intact",
+      ...axes.map(each => told(each.counts[place]) + " " + each.name + " (" +
+                          percent(each.counts, place).toPrecision(3) + " %)"),
+      "loss " + (value === null ? "not finite" : value.toPrecision(4)),
+      ...(accuracy && accuracy[place] !== null ? ["accuracy " + (100 * accuracy[place]).toFixed(2) + " %"] : []),
+    ].join("<br>"));
+    const lines = (values, yaxis) => {
+      const trace = (title, from, to, extra) => ({
+        type: "scatter", mode: "lines+markers", name: title, legendgroup: title, showlegend: yaxis === "y",
+        x: share.slice(from, to), y: values.slice(from, to), customdata: about.slice(from, to), yaxis: yaxis,
+        hovertemplate: "%{customdata}<extra></extra>", ...extra});
+      const start = Math.max(taken - 1, 0), found = [];
+      found.push({type: "scatter", mode: "lines", name: "intact", legendgroup: "intact", showlegend: yaxis === "y",
+                  x: [most + margin, least - margin], y: [values[0], values[0]], yaxis: yaxis, hoverinfo: "skip",
+                  line: {color: color("soft"), width: 1, dash: "dot"}});
+      if (taken < loss.length)
+        found.push(trace("tried and refused", start, loss.length, {
+          opacity: 0.6, legendrank: 1001, line: {color: color("soft"), width: 1.5, dash: "dash"},
+          marker: {color: color("soft"), size: share.slice(start).map((_, place) => start + place < taken ? 0 : 6)}}));
+      found.push(trace("measured", 0, taken, {line: {color: color("kept"), width: 2},
+                                              marker: {color: color("kept"), size: 6}}));
+      if (result !== null)
+        found.push(trace("result: " + share[result].toPrecision(3) + " % of the " + name, result, result + 1,
+          {mode: "markers", marker: {symbol: "circle-open", color: color("removed"), size: 15, line: {width: 2.5}}}));
+      return found;
+    };
+    const rates = accuracy && accuracy.map(value => value === null ? null : 100 * value);
+    const mark = result === null ? [] : [{type: "line", x0: share[result], x1: share[result], y0: 0, y1: 1,
+      yref: "paper", opacity: 0.7, line: {color: color("removed"), width: 1}}];
+    Plotly.react("curve", [...lines(loss, "y"), ...(rates ? lines(rates, "y2") : [])], layout({
+      height: rates ? 500 : 360, shapes: mark, hovermode: "closest",
+      xaxis: axis({title: {text: name + " left" + (narrow() ? "" : " (100 % is " + told(counts[0]) + ")")},
+                   ticksuffix: " %", range: [most + margin, least - margin], zeroline: false,
+                   nticks: narrow() ? 5 : 11, anchor: rates ? "y2" : "y"}),
+      yaxis: axis({title: {text: "loss", standoff: 6}, domain: [rates ? 0.44 : 0, 1], zeroline: false,
+                   // Plotly's own choice of ticks names every digit between two powers, one on top of the other.
+                   ...(curveLog.checked ? {type: "log", dtick: decades > 2 ? 1 : "D2", tickformat: ".3~g"}
+                                        : {type: "linear", nticks: 7, exponentformat: "power"})}),
+      ...(rates ? {yaxis2: axis({title: {text: "accuracy", standoff: 6}, ticksuffix: " %", domain: [0, 0.36],
+                                 nticks: 6, zeroline: false})} : {})}), config);
+  }
+
   function draw() {
+    if (data.curve) drawCurve();
     if (data.costs.names.length) drawCosts();
     if (data.groups.length) { drawUnits(); drawSaliency(); }
   }
   draw();
+  if (data.curve) {
+    measure.addEventListener("change", drawCurve);
+    curveLog.addEventListener("change", drawCurve);
+  }
   if (data.groups.length) {
     select.addEventListener("change", drawSaliency);
     log.addEventListener("change", drawSaliency);

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from typing import NamedTuple
 
-from deadhead.record import GroupRecord, Measures, Report
+from deadhead.record import GroupRecord, Measures, Point, Report
 
 
 class Ranked(NamedTuple):
@@ -14,6 +15,14 @@ class Ranked(NamedTuple):
     unit: int
     saliency: float
     removed: bool
+
+
+class Way(NamedTuple):
+    """The points of a curve: those accepted, of which the last may be the result, and those beyond it."""
+
+    taken: list[Point]
+    result: Point | None
+    refused: list[Point]
 
 
 def costs(before: Measures, after: Measures) -> list[tuple[str, float]]:
@@ -43,6 +52,51 @@ def ranked(group: GroupRecord) -> list[Ranked]:
     removed = set(group.removed)
     entries = [Ranked(unit, saliency, unit in removed) for unit, saliency in enumerate(group.saliency)]
     return sorted(entries, key=lambda entry: (not math.isfinite(entry.saliency), entry.saliency, entry.unit))
+
+
+def way(report: Report) -> list[Point]:
+    """The curve of a report where there is a curve to see: with fewer than three points it is only before and after."""
+    return report.curve if len(report.curve) >= 3 else []
+
+
+def divided(points: Sequence[Point], chosen: int | None) -> Way:
+    """`points` on either side of the result, which has `chosen` units left; None takes them all for accepted.
+
+    >>> way = divided([Point(8, 0, 0, 0.1, None), Point(6, 0, 0, 0.2, None), Point(5, 0, 0, 0.9, None)], 6)
+    >>> [point.units for point in way.taken], way.result.units, [point.units for point in way.refused]
+    ([8, 6], 6, [5])
+    """
+    least = -1 if chosen is None else chosen
+    return Way(
+        [point for point in points if point.units >= least],
+        next((point for point in points if point.units == chosen), None),
+        [point for point in points if point.units < least],
+    )
+
+
+def is_wide(points: Sequence[Point]) -> bool:
+    """Whether the losses span more than two powers of ten, so that most of them look alike on a linear axis."""
+    found = [point.loss for point in points if math.isfinite(point.loss)]
+    return bool(found) and min(found) > 0 and max(found) > 100 * min(found)
+
+
+def tried(report: Report) -> str:
+    """What was measured on the way, in short sentences: how much, what was kept, and what was refused next."""
+    points = way(report)
+    if not points:
+        return ""
+
+    def told(point: Point) -> str:
+        accuracy = "" if point.accuracy is None else f", accuracy {100 * point.accuracy:.2f} %"
+        return f"{point.units:,} of {points[0].units:,} units, loss {point.loss:.4g}{accuracy}"
+
+    found = divided(points, report.after.units)
+    text = f"{len(points) - 1:,} smaller networks were measured on held-out calibration rows."
+    if found.result is not None:
+        text += f" Kept: {told(found.result)}."
+    if found.refused:
+        text += f" Refused: {told(found.refused[0])}."
+    return text
 
 
 def verdict(report: Report) -> tuple[bool, str]:

@@ -1,42 +1,24 @@
-"""A report as one Matplotlib figure: what is left of each cost, of each group, and the saliencies behind it."""
+"""A report as one Matplotlib figure: what is left of each cost, of each group, and how that came about."""
 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deadhead.record import GroupRecord, Report
-from deadhead.report.facts import costs, ranked, shorten
+from deadhead.report.curve import draw_curve
+from deadhead.report.drawing import FAINT, KEPT, REMOVED, canvas, plain
+from deadhead.report.facts import costs, ranked, way
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
-KEPT = "#2b7a78"
-REMOVED = "#e07a3f"
-INK = "#22303a"
-FAINT = "#8a969e"
-
-STYLE = {
-    "font.family": "DejaVu Sans",
-    "font.size": 9,
-    "axes.titlesize": 9,
-    "axes.spines.top": False,
-    "axes.spines.right": False,
-    "axes.edgecolor": FAINT,
-    "axes.labelcolor": INK,
-    "text.color": INK,
-    "xtick.color": FAINT,
-    "ytick.color": FAINT,
-    "xtick.labelcolor": INK,
-    "ytick.labelcolor": INK,
-    "figure.facecolor": "white",
-}
-"""On top of Matplotlib's defaults; its own font, which is always there and whose glyphs are known."""
-
 
 def figure(report: Report) -> Figure:
-    """Draw `report`: costs left, units kept and removed by group, and the sorted saliencies of each group.
+    """Draw `report`: costs left, units kept and removed by group, what was measured on the way where that are three
+    points or more, and the sorted saliencies of each group.
 
     The figure grows with the number of groups (1 to 60 and more), belongs to no window and no global state, and is
     saved with `figure(report).savefig(path)`.
@@ -50,31 +32,26 @@ def figure(report: Report) -> Figure:
     >>> [axes.get_title(loc="left") for axes in figure(report).axes]
     ['What is left of each cost', 'Units kept and removed', 'conv1']
     """
-    from matplotlib import style
-    from matplotlib.backends.backend_agg import FigureCanvasAgg
-    from matplotlib.figure import Figure
-
     drawable = [group for group in report.groups if any(map(math.isfinite, group.saliency))]
     columns = _columns(len(drawable))
-    heights = [
-        0.5 + 0.32 * len(costs(report.before, report.after)),
-        0.9 + max(0.2 * len(report.groups), 0.5),
-        0.9 + (1.25 if columns > 3 else 1.9) * math.ceil(len(drawable) / columns),
+    parts: list[tuple[float, Callable[[SubFigure], None]]] = [
+        (0.5 + 0.32 * len(costs(report.before, report.after)), lambda part: _draw_costs(part.subplots(), report)),
+        (0.9 + max(0.2 * len(report.groups), 0.5), lambda part: _draw_units(part.subplots(), report.groups)),
     ]
-    if not drawable:
-        heights.pop()
-    with style.context(["default", STYLE]):
-        whole = Figure(figsize=(10, sum(heights) + 0.6), layout="constrained")
-        FigureCanvasAgg(whole)
-        whole.get_layout_engine().set(h_pad=0.06, w_pad=0.08)  # type: ignore[union-attr, call-arg]
+    if points := way(report):
+        title = "What was measured on the way"
+        parts.append((2.6, lambda part: draw_curve(part, points, title, report.after.units)))
+    if drawable:
+        height = 0.9 + (1.25 if columns > 3 else 1.9) * math.ceil(len(drawable) / columns)
+        parts.append((height, lambda part: _draw_saliencies(part, drawable, columns, report.criterion)))
+    heights = [height for height, _ in parts]
+    with canvas(10, sum(heights) + 0.6) as whole:
         whole.suptitle(
-            _plain(f"{report.model} {report.headline}", 110), fontsize=11, x=0.01, ha="left", parse_math=False
+            plain(f"{report.model} {report.headline}", 110), fontsize=11, x=0.01, ha="left", parse_math=False
         )
-        parts = whole.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
-        _draw_costs(parts[0].subplots(), report)
-        _draw_units(parts[1].subplots(), report.groups)
-        if drawable:
-            _draw_saliencies(parts[2], drawable, columns, report.criterion)
+        rooms = whole.subfigures(len(heights), 1, height_ratios=heights, squeeze=False)[:, 0]
+        for room, (_, draw) in zip(rooms, parts, strict=True):
+            draw(room)
     return whole
 
 
@@ -110,7 +87,7 @@ def _draw_units(axes: Axes, groups: list[GroupRecord]) -> None:
     widest = max([1, *(group.units for group in groups)])
     for place, group in zip(places, groups, strict=True):
         axes.text(group.units + 0.008 * widest, place, f"{group.kept:,} of {group.units:,}", va="center", fontsize=7.5)
-    axes.set_yticks(places, [_plain(group.name, 40) for group in groups], fontsize=8, parse_math=False)
+    axes.set_yticks(places, [plain(group.name, 40) for group in groups], fontsize=8, parse_math=False)
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xlim(0, 1.1 * widest)
     axes.tick_params(length=0)
@@ -143,13 +120,8 @@ def _draw_saliencies(part: SubFigure, groups: list[GroupRecord], columns: int, c
         # Matplotlib's own exponent would stand above some panels only, and push them out of line.
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.2g}")
         axes.tick_params(length=2, labelsize=6.5 if small else 8)
-        axes.set_title(_plain(group.name, width), loc="left", fontsize=7 if small else 9, parse_math=False)
+        axes.set_title(plain(group.name, width), loc="left", fontsize=7 if small else 9, parse_math=False)
     for axes in list(grid.flat)[len(groups) :]:
         axes.set_axis_off()
     title = f"Saliency of each unit by {criterion}, in rising order; orange units were removed"
-    part.suptitle(_plain(title, 110), x=0.01, ha="left", fontsize=9, fontweight="bold", parse_math=False)
-
-
-def _plain(text: str, width: int) -> str:
-    """`text` in `width` characters that the font is known to have."""
-    return shorten("".join(sign if sign.isprintable() and ord(sign) < 0x250 else "?" for sign in text), width)
+    part.suptitle(plain(title, 110), x=0.01, ha="left", fontsize=9, fontweight="bold", parse_math=False)

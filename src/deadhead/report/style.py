@@ -64,6 +64,9 @@ select {
   padding: .3rem .5rem; min-width: 0; max-width: 100%;
 }
 .chart { min-width: 0; overflow: hidden; }
+details { margin-top: .6rem; }
+summary { cursor: pointer; color: var(--soft); font-size: .92rem; }
+details table { margin-top: .6rem; }
 ul { margin: 0; padding-left: 1.1rem; overflow-wrap: anywhere; }
 @media print { body { background: none; } section, .card { break-inside: avoid; } .controls { display: none; } }
 """

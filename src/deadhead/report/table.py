@@ -10,7 +10,7 @@ from rich.table import Table
 from rich.text import Text
 
 from deadhead.record import GroupRecord, Report, rows
-from deadhead.report.facts import costs, prediction, reasons, verdict
+from deadhead.report.facts import costs, prediction, reasons, tried, verdict
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -37,6 +37,8 @@ def print_report(report: Report, console: Console | None = None) -> None:
     console.print(_measures(report))
     console.print(_groups(report.groups, console.width))
     say(Text("loss    ", "bold"), prediction(report))
+    if sentences := tried(report):
+        say(Text("tried   ", "bold"), sentences)
     passed, sentence = verdict(report)
     say(Text("verify  ", "bold"), Text(sentence, "green" if passed else "bold red"))
     for reason, names in reasons(report):

@@ -1,0 +1,101 @@
+"""What was measured between the intact network and the smallest one tried, as a Matplotlib figure or a part of one."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from deadhead.errors import DataError
+from deadhead.record import Point
+from deadhead.report.drawing import FAINT, KEPT, REMOVED, canvas, plain
+from deadhead.report.facts import divided, is_wide
+
+if TYPE_CHECKING:
+    from matplotlib.axes import Axes
+    from matplotlib.figure import Figure, SubFigure
+
+
+def curve_figure(points: Sequence[Point], title: str, chosen: int | None = None) -> Figure:
+    """Draw the loss of `points` against the units left, and beside it the accuracy where it is known.
+
+    The first point is the intact network, and the others follow by falling numbers of units. The one with `chosen`
+    units left is ringed, and what lies beyond it is drawn as refused. The loss has a logarithmic axis where it spans
+    more than two powers of ten. Raises `DataError` where there is no point.
+
+    >>> way = [Point(4 - gone, 0, 0, 0.1 * 2**gone, None) for gone in range(4)]
+    >>> drawn = curve_figure(way, "Oracle", chosen=2)
+    >>> [axes.get_ylabel() for axes in drawn.axes], drawn.axes[0].get_title(loc="left")
+    (['loss'], 'Oracle')
+    """
+    if not points:
+        raise DataError("A curve without a point cannot be drawn; give at least that of the intact network.")
+    with canvas(10 if _knows_accuracy(points) else 7, 3.1) as whole:
+        draw_curve(whole, points, title, chosen)
+    return whole
+
+
+def draw_curve(part: Figure | SubFigure, points: Sequence[Point], title: str, chosen: int | None) -> None:
+    """Fill `part` with what `curve_figure` shows."""
+    quantities: list[tuple[str, Callable[[Point], float]]] = [("loss", lambda point: point.loss)]
+    if _knows_accuracy(points):
+        quantities.append(("accuracy", lambda point: math.nan if point.accuracy is None else 100 * point.accuracy))
+    panels = part.subplots(1, len(quantities), squeeze=False)[0]
+    for axes, (name, value) in zip(panels, quantities, strict=True):
+        _draw_quantity(axes, points, chosen, value)
+        axes.set_ylabel(name)
+    if is_wide(points):
+        panels[0].set_yscale("log")
+    else:
+        panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+    for axes in panels[1:]:
+        axes.yaxis.set_major_formatter(lambda value, _: f"{value:.5g} %")
+    panels[0].set_title(plain(title, 110), loc="left", fontweight="bold", parse_math=False)
+    panels[0].legend(loc="best", frameon=False, fontsize=8)
+
+
+def _knows_accuracy(points: Sequence[Point]) -> bool:
+    return any(point.accuracy is not None for point in points)
+
+
+def _draw_quantity(axes: Axes, points: Sequence[Point], chosen: int | None, value: Callable[[Point], float]) -> None:
+    way = divided(points, chosen)
+    intact = points[0]
+    # Markers of several hundred points would merge into a band that hides the line.
+    size = 4.5 if len(points) <= 80 else 0.0
+
+    def values(shown: Sequence[Point]) -> list[float]:
+        # Matplotlib leaves NaN out of its limits, but not infinities.
+        return [found if math.isfinite(found) else math.nan for found in map(value, shown)]
+
+    def plot(shown: Sequence[Point], label: str, **look: object) -> None:
+        axes.plot([point.units for point in shown], values(shown), label=label, markersize=size, **look)  # type: ignore[arg-type]
+
+    axes.axhline(values([intact])[0], color=FAINT, linewidth=0.9, linestyle=":", label="intact", zorder=1)
+    plot(way.taken, "measured", color=KEPT, marker="o", linewidth=1.5, zorder=3)
+    if way.refused:
+        shown = [*way.taken[-1:], *way.refused]
+        joint = list(range(len(way.taken[-1:]), len(shown)))
+        plot(shown, "tried and refused", color=FAINT, marker="o", linewidth=1.2, linestyle="--", markevery=joint)
+    if way.result is not None:
+        label = f"result: {way.result.units:,} of {intact.units:,} units"
+        axes.axvline(way.result.units, color=REMOVED, linewidth=0.9, alpha=0.6, zorder=1)
+        axes.plot(
+            [way.result.units],
+            values([way.result]),
+            marker="o",
+            markersize=10,
+            markerfacecolor="none",
+            markeredgecolor=REMOVED,
+            markeredgewidth=1.8,
+            linestyle="none",
+            label=label,
+            zorder=4,
+        )
+    fewest = min(point.units for point in points)
+    margin = 0.03 * max(intact.units - fewest, 1)
+    axes.set_xlim(intact.units + margin, fewest - margin)
+    axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
+    axes.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
+    axes.set_xlabel(f"units left, of {intact.units:,}")
+    axes.tick_params(length=2)
