@@ -18,6 +18,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deadhead.calibration import calibrate, count, read
+from deadhead.consumers import new_biases
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network, trace
 from deadhead.graph.trace import export_as_is
@@ -26,7 +27,6 @@ from deadhead.notes import approximate, failed, further, left_alone, notes, noth
 from deadhead.progress import Progress
 from deadhead.record import GroupRecord, Report
 from deadhead.remove.compensate import METHODS
-from deadhead.remove.consumers import new_biases
 from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
 from deadhead.remove.measure import measure
 from deadhead.remove.optimizer import adopt, check_optimizer, cut_in_place, exchange, follow

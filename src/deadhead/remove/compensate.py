@@ -9,13 +9,13 @@ import torch
 from torch import Tensor
 
 from deadhead.calibration import Batch, Calibration
+from deadhead.consumers import Consumer, consumers_of
 from deadhead.errors import DataError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units import Group
 from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
-from deadhead.remove.consumers import Consumer, consumers_of
 from deadhead.remove.least_squares import Fit, fit
 from deadhead.select.plan import Plan
 from deadhead.statistics import Regression, grams, patch_means, regression
@@ -69,13 +69,13 @@ def compensate(
     result = Compensation()
     if method == "zero":
         return result
-    consumers, result.left = consumers_of(network, groups, plan)
+    consumers, result.left = consumers_of(network, [group for group in groups if group.name in plan.removed])
     if method == "mean":
-        _by_means(network, consumers, calibration.fit, result, progress)
+        _by_means(network, consumers, plan, calibration.fit, result, progress)
         return result
     intact = Gates(network, as_loss("mse"))
     if method == "least_squares_one_pass":
-        _one_pass(network, intact, consumers, calibration, result, progress)
+        _one_pass(network, intact, consumers, plan, calibration, result, progress)
         return result
     for consumer in track(progress, "compensation", consumers):
         gates = Gates(
@@ -85,12 +85,17 @@ def compensate(
         known, held_out = (
             regression(intact, gates, consumer.weight, matrix, part) for part in (calibration.fit, calibration.held_out)
         )
-        _put(network, consumer, known, held_out, result)
+        _put(network, consumer, plan, known, held_out, result)
     return result
 
 
 def _put(
-    network: Network, consumer: Consumer, known: Regression | None, held_out: Regression | None, result: Compensation
+    network: Network,
+    consumer: Consumer,
+    plan: Plan,
+    known: Regression | None,
+    held_out: Regression | None,
+    result: Compensation,
 ) -> None:
     """Fit one consumer and put its new weight and constant into the result."""
     if known is None or held_out is None:
@@ -99,7 +104,7 @@ def _put(
     state = network.frozen_state()
     weight = state[consumer.weight]
     matrix = consumer.matrix(weight).double()
-    found = fit(matrix, consumer.dead_columns(weight), known, held_out, consumer.constant is not None)
+    found = fit(matrix, consumer.dead_columns(weight, plan.removed), known, held_out, consumer.constant is not None)
     result.fits[consumer.weight] = found
     result.state[consumer.weight] = consumer.weight_of(found.weights[..., :-1], weight).to(weight.dtype)
     if consumer.constant is not None:
@@ -110,6 +115,7 @@ def _one_pass(
     network: Network,
     intact: Gates,
     consumers: Sequence[Consumer],
+    plan: Plan,
     calibration: Calibration,
     result: Compensation,
     progress: Progress | None,
@@ -120,7 +126,7 @@ def _one_pass(
     for consumer in consumers:
         weight = consumer.matrix(intact.state[consumer.weight]).double()
         parts = [_of_itself(found.get(consumer.weight), weight) for found in (known, held_out)]
-        _put(network, consumer, parts[0], parts[1], result)
+        _put(network, consumer, plan, parts[0], parts[1], result)
 
 
 def _of_itself(products: tuple[Tensor, int] | None, weight: Tensor) -> Regression | None:
@@ -135,6 +141,7 @@ def _of_itself(products: tuple[Tensor, int] | None, weight: Tensor) -> Regressio
 def _by_means(
     network: Network,
     consumers: Sequence[Consumer],
+    plan: Plan,
     batches: Sequence[Batch],
     result: Compensation,
     progress: Progress | None,
@@ -149,7 +156,7 @@ def _by_means(
             result.left[consumer.weight] = "it has no bias that could carry the constant"
         else:
             weight = state[consumer.weight]
-            gone = consumer.matrix(weight).double() * consumer.dead_columns(weight)[:, None]
+            gone = consumer.matrix(weight).double() * consumer.dead_columns(weight, plan.removed)[:, None]
             constant = torch.einsum("goc,gc->go", gone, means[consumer.weight].to(gone)).flatten()
             _put_constant(result, consumer, constant, state)
 

@@ -1,8 +1,8 @@
-"""The consumers of what a plan removes: which weights read it, in which layout, and where a constant can go."""
+"""Consumers that can be compensated: which weights read units, in which layout, and where a constant can go."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -12,7 +12,6 @@ from deadhead.graph.graph import Graph
 from deadhead.graph.network import Network
 from deadhead.graph.ops.registry import argument, op_name
 from deadhead.graph.units import Group, Site
-from deadhead.select.plan import Plan, plan_of
 
 
 @dataclass(frozen=True)
@@ -26,11 +25,12 @@ class Constant:
 
 @dataclass(frozen=True)
 class Consumer:
-    """One weight that reads units: the nodes it is used at, its layout, and where its constant goes."""
+    """One weight that reads units: the nodes it is used at, its layout, and where its constant goes. `reads` has, for
+    each group that it reads, the unit of each entry along the weight's axis, or -1."""
 
     weight: str
     nodes: tuple[fx.Node, ...]
-    dead: Tensor
+    reads: Mapping[str, Tensor]
     transposed: bool
     groups: int
     constant: Constant | None
@@ -40,27 +40,32 @@ class Consumer:
         weight = weight.T if self.transposed else weight
         return weight.reshape(self.groups, weight.shape[0] // self.groups, -1)
 
-    def dead_columns(self, weight: Tensor) -> Tensor:
-        """Which columns of the matrix go, shape (groups, columns)."""
-        if weight.dim() == 2:
-            return self.dead[None].to(weight.device)
-        taps = weight[0, 0].numel()
-        return self.dead.repeat_interleave(taps)[None].expand(self.groups, -1).to(weight.device)
+    def units(self, name: str, weight: Tensor) -> Tensor:
+        """The unit of a group that each column of the matrix belongs to, or -1, shape (columns,)."""
+        taps = 1 if weight.dim() == 2 else weight[0, 0].numel()
+        return self.reads[name].repeat_interleave(taps).to(weight.device)
+
+    def dead_columns(self, weight: Tensor, removed: Mapping[str, Tensor]) -> Tensor:
+        """Which columns of the matrix go with `removed[group]`, shape (groups, columns)."""
+        dead = torch.zeros(self.matrix(weight).shape[-1], dtype=torch.bool, device=weight.device)
+        for name in self.reads:
+            if name in removed:
+                dead |= torch.isin(self.units(name, weight), removed[name].to(weight.device))
+        return dead[None].expand(self.groups, -1)
 
     def weight_of(self, matrix: Tensor, like: Tensor) -> Tensor:
         """The weight that such a matrix stands for."""
         return matrix.reshape(like.shape[::-1]).T.contiguous() if self.transposed else matrix.reshape(like.shape)
 
 
-def consumers_of(network: Network, groups: Sequence[Group], plan: Plan) -> tuple[list[Consumer], dict[str, str]]:
-    """The weights that read what the plan removes, front to back, and why others cannot be compensated."""
+def consumers_of(network: Network, groups: Sequence[Group]) -> tuple[list[Consumer], dict[str, str]]:
+    """The weights that read the units of some groups, front to back, and why others cannot be compensated."""
     graph = network.static.graph
     sites: dict[str, list[tuple[Group, Site]]] = {}
     for group in groups:
-        if group.name in plan.removed:
-            for site in group.consumers:
-                if site.weight is not None and site.weight_axis is not None:
-                    sites.setdefault(site.weight, []).append((group, site))
+        for site in group.consumers:
+            if site.weight is not None and site.weight_axis is not None:
+                sites.setdefault(site.weight, []).append((group, site))
     tensors = network.state()
     holders = {id(tensors[name]): node for node, name in graph.state.items()}
     found: list[Consumer] = []
@@ -74,10 +79,10 @@ def consumers_of(network: Network, groups: Sequence[Group], plan: Plan) -> tuple
             continue
         axis = reads[0][1].weight_axis
         assert axis is not None
-        dead = torch.zeros(tensor.shape[axis], dtype=torch.bool)
+        of_units: dict[str, Tensor] = {}
         for group, site in reads:
-            gone = torch.zeros(group.size + 1, dtype=torch.bool).index_fill_(0, plan.removed[group.name], True)
-            dead |= gone[site.units[: len(dead)]]
+            along = site.units[: tensor.shape[axis]]
+            of_units[group.name] = torch.maximum(of_units.get(group.name, along), along)
         names = {op_name(node) for node in nodes}
         if not names <= {"linear", "addmm", "mm", "matmul", "conv1d", "conv2d", "conv3d"}:
             left[weight] = f"{', '.join(sorted(names))} cannot be compensated yet"
@@ -92,7 +97,7 @@ def consumers_of(network: Network, groups: Sequence[Group], plan: Plan) -> tuple
             left[weight] = "its uses differ"
             continue
         constant = _constant_place(network, graph, nodes, weight)
-        found.append(Consumer(weight, nodes, dead, transposed, groups_of.pop(), constant))
+        found.append(Consumer(weight, nodes, of_units, transposed, groups_of.pop(), constant))
     order = {node: rank for rank, node in enumerate(graph.nodes)}
     found.sort(key=lambda consumer: min(order[node] for node in consumer.nodes))
     return found, left
@@ -100,8 +105,7 @@ def consumers_of(network: Network, groups: Sequence[Group], plan: Plan) -> tuple
 
 def new_biases(network: Network, groups: Sequence[Group]) -> dict[str, list[str]]:
     """The weights that would be given a bias, with the groups that they read."""
-    everything = plan_of([(group.name, unit) for group in groups for unit in range(group.size)])
-    consumers, _ = consumers_of(network, groups, everything)
+    consumers, _ = consumers_of(network, groups)
     new = {consumer.weight for consumer in consumers if consumer.constant and consumer.constant.kind == "new"}
     return {
         weight: [group.name for group in groups if any(site.weight == weight for site in group.consumers)]
