@@ -138,7 +138,9 @@ CASES: dict[str, Case] = {
     "a loss that is not finite": (dh.DeadheadError, "not finite|NaN", gives_nan, {}),
     "a loss that is not finite, by magnitude": (dh.DeadheadError, "not finite|NaN", gives_nan, MAGNITUDE),
     "no loss of the model's own": (dh.LossError, "own loss.*labels", plain, {"loss": "model", **MAGNITUDE}),
-    "a loss that is not per sample for mrs": (dh.LossError, "mrs needs a loss for each", plain, {"loss": "model"}),
+    "a loss that is not per sample for mrs": (
+        dh.LossError, "mrs needs a loss for each", plain, {"loss": "model", "criterion": "mrs"}
+    ),
     # budget
     "no budget": (dh.BudgetError, "exactly one budget", plain, {"units": None}),
     "two budgets": (dh.BudgetError, "exactly one budget.*units, params", plain, {"params": 0.5}),

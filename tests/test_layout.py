@@ -16,7 +16,7 @@ FLOORS = (
     ("graph",),
     ("calibration",),
     ("losses",),
-    ("gates", "columns", "consumers", "statistics", "stacked", "relevance"),
+    ("gates", "columns", "consumers", "outputs", "statistics", "stacked", "relevance"),
     ("scores",),
     ("select", "watch"),
     ("remove",),

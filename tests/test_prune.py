@@ -159,7 +159,7 @@ def test_the_report_has_what_was_measured() -> None:
     test = classes(11, 2, 5, 5, seed=3)
     pruned = dh.prune(model, DATA, loss="cross_entropy", units=0.5, exclude="b1", test=test, seed=4)
     report = pruned.report
-    assert (report.model, report.budget, report.criterion) == ("Residual", "units=0.5", "mrs")
+    assert (report.model, report.budget, report.criterion) == ("Residual", "units=0.5", "obs")
     assert (report.compensation, report.loss_name) == ("least_squares", "cross_entropy")
     assert (report.evaluated_on, report.rows, report.calibration_rows) == ("test", 11, 24)
     assert report.before.parameters == sum(p.numel() for p in model.parameters())
@@ -211,7 +211,7 @@ def test_without_a_test_set_the_held_out_rows_are_measured() -> None:
 
 def test_the_saliencies_are_those_of_the_rows_that_decide() -> None:
     model = residual()
-    pruned = dh.prune(model, DATA, loss="cross_entropy", units=0.5)
+    pruned = dh.prune(model, DATA, loss="cross_entropy", units=0.5, criterion="mrs")
     fit = [(batch.inputs, batch.targets) for batch in calibrate(read(DATA)).fit]
     expected = dh.score(model, fit, loss="cross_entropy")
     for group in pruned.report.groups:
@@ -321,7 +321,7 @@ def test_a_model_may_return_its_own_loss() -> None:
     assert pruned.report.before.loss == pytest.approx(before, rel=1e-10)
     assert pruned.report.after.loss == pytest.approx(after, rel=1e-10)
     with pytest.raises(dh.LossError, match=r'loss for each sample.*loss="model".*magnitude'):
-        dh.prune(model, named(), loss="model", units=0.5)
+        dh.prune(model, named(), loss="model", criterion="mrs", units=0.5)
 
 
 def test_several_inputs_go_into_a_tuple_of_their_own() -> None:
@@ -724,6 +724,6 @@ def test_progress_tells_of_every_long_step_and_ends_at_its_total() -> None:
     for step, done, total in events:
         assert 0 <= done <= total
         last[step] = (done, total)
-    assert {"mrs", "verify"} <= set(last)
+    assert {"curvature", "choice and compensation", "verify"} <= set(last)
     assert all(done == total for done, total in last.values())
     assert all(math.isfinite(total) for _, total in last.values())

@@ -239,7 +239,10 @@ def as_loss(loss: Any) -> Loss:
                 is_rowwise=True,
             )
         return Loss(
-            name, lambda outputs, batch: module(logits_of(outputs, name), _targets(batch, name)), is_rowwise=True
+            name,
+            lambda outputs, batch: module(logits_of(outputs, name), _targets(batch, name)),
+            sampled=SAMPLED["mse"] if isinstance(loss, nn.MSELoss) else None,
+            is_rowwise=True,
         )
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)

@@ -36,6 +36,7 @@ from deadhead.remove.surgery import Surgery
 from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.saved import save, write_together
 from deadhead.scores.criterion import OPTIONS, Question, as_network, ask, find
+from deadhead.scores.obs import Weighing
 from deadhead.select.budget import Budget, budget_of, budgets_of
 from deadhead.select.plan import Plan
 from deadhead.select.ranking import NORMALISATIONS, Rules, evenly, overall
@@ -90,7 +91,7 @@ def prune(
     max_loss_increase: float | None = None,
     max_accuracy_drop: float | None = None,
     plan: Plan | None = None,
-    criterion: str = "mrs",
+    criterion: str = "obs",
     criterion_options: Mapping[str, Any] | None = None,
     compensate: str = "least_squares",
     scope: str = "group",
@@ -120,8 +121,10 @@ def prune(
     the held-out rows: `max_loss_increase` in the unit of the loss, `max_accuracy_drop` as a fraction (0.01 is one
     point). Or `plan` names the units that go, from `oracle(...).plan(n)`, say.
 
-    The units with the least saliency by `criterion` go (`criterion_options` are those of `score`: reference, baseline,
-    site, absolute, threshold, threshold_at, adjustments), and `compensate` lets the others take over: least_squares,
+    The units with the least saliency by `criterion` go: by default those whose work the others can take over best
+    (`obs`), which are chosen group by group, front to back, each in the network as it is pruned and compensated before
+    it, where it is done in one round with least squares. `criterion_options` are those of `score`: reference, baseline,
+    site, absolute, threshold, threshold_at, adjustments. `compensate` lets the others take over: least_squares,
     least_squares_one_pass, mean, zero. `rounds` ranks what is left anew, compensated, so many times on the way; `step`
     does after every `step` units. `normalize` says how saliencies of different groups are made comparable in one
     ranking: none, mean, max, l2 (divided by that of their group), rank (their rank in the group, from 0 to 1); None
@@ -193,10 +196,13 @@ def prune(
     sizes = Sizes(network, groups, {} if compensate == "zero" else new_biases(network, groups))
     trials = Trials(network, groups, calibration, asked, compensate, sizes, cutting, progress)
 
+    if criterion == "obs" and compensate == "least_squares" and rounds == 1 and step is None and plan is None:
+        trials.weighing = Weighing(question.gates(), groups, calibration.fit, seed, progress)
+
     def ask_again(so_far: Plan | None) -> dict[str, Tensor]:
         if so_far is None:
             return ask(question, criterion)
-        found = trials.compensation(so_far)
+        _, found = trials.settled(so_far)
         state, closed = found.full_state(network), so_far.alpha(groups)
         return ask(replace(question, state=state, added=found.added, closed=closed), criterion)
 
@@ -232,7 +238,7 @@ def prune(
                 f"The budget {_told(units, budget)} would remove none of the {total:,} units; choose {other} one."
             )
     with clock("compensate"):
-        compensation = trials.compensation(plan)
+        plan, compensation = trials.settled(plan)
     with clock("cut"):
         smaller = cut(network, plan, compensation, cutting.repairs)
         surgery = surgery_of(network, plan, compensation, cutting.repairs)

@@ -213,6 +213,15 @@ def grams(
     return {weight: (products.sum(), counts[weight]) for weight, products in found.items()}
 
 
+def of_itself(products: tuple[Tensor, int] | None, weight: Tensor) -> Regression | None:
+    """The regression of what a weight (groups, outputs, columns) gives on the columns that it reads."""
+    if products is None:
+        return None
+    wide = torch.cat([weight, weight.new_zeros((*weight.shape[:-1], 1))], -1)
+    cross = wide @ products[0].to(wide)
+    return Regression(products[0], cross, (cross * wide).sum().item(), products[1])
+
+
 def with_one(read: Tensor) -> Tensor:
     """The columns and a one, in float32 at least."""
     read = read.float() if read.dtype in (torch.bfloat16, torch.float16) else read

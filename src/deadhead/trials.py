@@ -18,6 +18,8 @@ from deadhead.record import Point
 from deadhead.remove.compensate import Compensation, compensate
 from deadhead.remove.cut import Cutting, cut
 from deadhead.remove.measure import latency
+from deadhead.remove.surgeon import choose_and_compensate
+from deadhead.scores.obs import Weighing
 from deadhead.select.budget import Budget
 from deadhead.select.plan import Plan, plan_of
 from deadhead.select.sizes import Sizes
@@ -36,19 +38,25 @@ class Trials:
     cutting: Cutting
     progress: Progress | None = None
     points: list[Point] = field(default_factory=list)
-    _last: tuple[list[tuple[str, int]], Compensation] | None = None
+    weighing: Weighing | None = None
+    _last: tuple[list[tuple[str, int]], Plan, Compensation] | None = None
     _seconds: dict[tuple[tuple[str, int], ...], float] = field(default_factory=dict)
 
-    def compensation(self, plan: Plan) -> Compensation:
-        """The compensation of a plan; that of the last one is kept."""
+    def settled(self, plan: Plan) -> tuple[Plan, Compensation]:
+        """A plan and its compensation; with `weighing`, units are chosen anew, front to back. What was found last is
+        kept."""
         if self._last is None or self._last[0] != plan.order:
-            found = compensate(self.network, self.groups, plan, self.calibration, self.method, self.progress)
-            self._last = (list(plan.order), found)
-        return self._last[1]
+            given = (self.network, self.groups, plan, self.calibration)
+            if self.weighing is not None and plan.count:
+                found = choose_and_compensate(*given, self.weighing, self.progress)
+            else:
+                found = plan, compensate(*given, self.method, self.progress)
+            self._last = (list(plan.order), *found)
+        return self._last[1:]
 
     def measure(self, plan: Plan) -> Point:
         """The mean loss and the accuracy on the held-out rows with the plan's gates closed, compensated."""
-        found = self.compensation(plan)
+        plan, found = self.settled(plan)
         network, total, right, rows = self.network, 0.0, 0.0, 0
         gates = Gates(
             network, self.loss, state=found.full_state(network), added=found.added, closed=plan.alpha(self.groups)

@@ -35,7 +35,8 @@ Criterion = Annotated[
     str,
     typer.Option(
         help="What a unit is judged by: magnitude, random, zeros, activation_mean, "
-        "activation_std, taylor1, taylor2, taylor2_exact, taylor2_gauss_newton, mrs, mrp, certificate, oracle."
+        "activation_std, taylor1, taylor2, taylor2_exact, taylor2_gauss_newton, mrs, mrs_positions, mrp, certificate, "
+        "oracle, obs (with the others taking over)."
     ),
 ]
 Samples = Annotated[int, typer.Option(help="Rows of the calibration data to read; a fifth of them is held out.")]
@@ -163,7 +164,7 @@ def prune(
     ] = None,
     first: Annotated[int | None, typer.Option(help="With --plan: only so many, the first to go.")] = None,
     loss: LossName = "cross_entropy",
-    criterion: Criterion = "mrs",
+    criterion: Criterion = "obs",
     compensate: Annotated[
         str, typer.Option(help="How the units that stay take over: least_squares, least_squares_one_pass, mean, zero.")
     ] = "least_squares",

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
 import torch
@@ -18,7 +18,7 @@ from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
 from deadhead.remove.least_squares import Fit, fit
 from deadhead.select.plan import Plan
-from deadhead.statistics import Regression, grams, patch_means, regression
+from deadhead.statistics import Regression, grams, of_itself, patch_means, regression
 
 NOT_LINEAR = "its consumer is neither linear nor a convolution"
 METHODS = ("least_squares", "least_squares_one_pass", "mean", "zero")
@@ -85,14 +85,14 @@ def compensate(
         known, held_out = (
             regression(intact, gates, consumer.weight, matrix, part) for part in (calibration.fit, calibration.held_out)
         )
-        _put(network, consumer, plan, known, held_out, result)
+        put(network, consumer, plan.removed, known, held_out, result)
     return result
 
 
-def _put(
+def put(
     network: Network,
     consumer: Consumer,
-    plan: Plan,
+    removed: Mapping[str, Tensor],
     known: Regression | None,
     held_out: Regression | None,
     result: Compensation,
@@ -104,7 +104,7 @@ def _put(
     state = network.frozen_state()
     weight = state[consumer.weight]
     matrix = consumer.matrix(weight).double()
-    found = fit(matrix, consumer.dead_columns(weight, plan.removed), known, held_out, consumer.constant is not None)
+    found = fit(matrix, consumer.dead_columns(weight, removed), known, held_out, consumer.constant is not None)
     result.fits[consumer.weight] = found
     result.state[consumer.weight] = consumer.weight_of(found.weights[..., :-1], weight).to(weight.dtype)
     if consumer.constant is not None:
@@ -125,17 +125,8 @@ def _one_pass(
     known, held_out = (grams(intact, names, part, progress) for part in (calibration.fit, calibration.held_out))
     for consumer in consumers:
         weight = consumer.matrix(intact.state[consumer.weight]).double()
-        parts = [_of_itself(found.get(consumer.weight), weight) for found in (known, held_out)]
-        _put(network, consumer, plan, parts[0], parts[1], result)
-
-
-def _of_itself(products: tuple[Tensor, int] | None, weight: Tensor) -> Regression | None:
-    """The regression of what a weight (groups, outputs, columns) gives on the columns that it reads."""
-    if products is None:
-        return None
-    wide = torch.cat([weight, weight.new_zeros((*weight.shape[:-1], 1))], -1)
-    cross = wide @ products[0].to(wide)
-    return Regression(products[0], cross, (cross * wide).sum().item(), products[1])
+        parts = [of_itself(found.get(consumer.weight), weight) for found in (known, held_out)]
+        put(network, consumer, plan.removed, parts[0], parts[1], result)
 
 
 def _by_means(

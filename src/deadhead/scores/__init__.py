@@ -1,6 +1,6 @@
 """Criteria: what each unit is worth, one family to a file. Imports gates, statistics and below."""
 
-from deadhead.scores import activation, adjustment, baseline, curvature, magnitude, oracle, replacement, taylor  # noqa: F401
+from deadhead.scores import activation, adjustment, baseline, curvature, magnitude, obs, oracle, replacement, taylor  # noqa: F401
 from deadhead.scores.certificate import certify
 from deadhead.scores.criterion import CRITERIA, Criterion, Question, criterion, score
 from deadhead.scores.hessian import full_hessian
