@@ -129,8 +129,8 @@ def obs(question: Question) -> dict[str, Tensor]:
     each. `S` is the Gauss-Newton curvature of the loss at what a consumer gives (`output_curvatures`). Scores never
     fall along the order of removal. Consumers that cannot be refitted count with `1/2 mean_n (ds_n/dalpha_k)^2`.
 
-    That S does not depend on a, and that positions do not curve together, are approximations. Source: MATH.md's
-    compensation; Hassibi and Stork 1993.
+    One target is drawn for each row in turn, by the question's seed. That S does not depend on a, and that positions do
+    not curve together, are approximations. Source: Hassibi and Stork 1993, for units and with their consumers' statistics.
     """
     gates = question.gates_without_references()
     weighing = Weighing(gates, question.groups, question.batches, question.seed, question.progress)
