@@ -9,7 +9,7 @@ pass for each unit that is left; of `cnn` and `resnet` only some rounds are time
 number of passes),
 `oracle(exact=True)` and the race. Along the exact order, the plain loop's loss of the unit that was picked is compared
 with the smallest: relative to the loss, at most 1e-6 is a tie in float32. Passes are losses of single samples by the
-number of samples.
+number of samples; work is multiply-adds, in forward passes over the data.
 """
 
 from __future__ import annotations
@@ -161,10 +161,12 @@ def show(name: str, case: Case) -> None:
     rows = sum(len(targets) for _, targets in case.batches)
     print(f"{name}: {sum(sizes.values())} units, {len(exact.order)} removals, {rows} rows")
     print(f"  plain loop {about}{plain_seconds:8.1f} s  {exact.passes:10,.0f} passes")
-    print(f"  exact      {exact_seconds:8.1f} s  {plain_seconds / exact_seconds:10.1f} times faster; ", end="")
+    print(f"  exact      {exact_seconds:8.1f} s  {exact.passes:10,.0f} passes, work of {exact.work:,.0f}, ", end="")
+    print(f"{plain_seconds / exact_seconds:.1f} times faster; ", end="")
     print(f"the plain loop's loss of its picks is at most {worst:.1e} above the smallest, relatively")
     share = race.passes / exact.passes
-    print(f"  race       {race_seconds:8.1f} s  {race.passes:10,.0f} passes, {share:.1%}; ", end="")
+    print(f"  race       {race_seconds:8.1f} s  {race.passes:10,.0f} passes, {share:.1%}, ", end="")
+    print(f"work of {race.work:,.0f}, {race.work / exact.work:.1%}; ", end="")
     print(f"mean |log(loss by race / by exact)| {apart:.4f}")
     shown = [round(i * (len(exact.losses) - 1) / 10) for i in range(11)]
     print("  removed    " + "".join(f"{place:9d}" for place in shown))

@@ -130,7 +130,7 @@ def obs(question: Question) -> dict[str, Tensor]:
     fall along the order of removal. Consumers that cannot be refitted count with `1/2 mean_n (ds_n/dalpha_k)^2`.
 
     One target is drawn for each row in turn, by the question's seed. That S does not depend on a, and that positions do
-    not curve together, are approximations. Source: Hassibi and Stork 1993, for units and with their consumers' statistics.
+    not curve together, are approximations. Source: Hassibi and Stork 1993, for units with their consumers' statistics.
     """
     gates = question.gates_without_references()
     weighing = Weighing(gates, question.groups, question.batches, question.seed, question.progress)
