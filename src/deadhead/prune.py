@@ -22,6 +22,7 @@ from deadhead.consumers import new_biases
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network, trace
 from deadhead.graph.trace import export_as_is
+from deadhead.graph.units import Group
 from deadhead.losses import as_loss
 from deadhead.notes import approximate, failed, further, left_alone, notes, nothing, unasked
 from deadhead.progress import Progress
@@ -39,10 +40,11 @@ from deadhead.scores.criterion import OPTIONS, Question, as_network, ask, find
 from deadhead.scores.obs import Weighing
 from deadhead.select.budget import Budget, budget_of, budgets_of
 from deadhead.select.plan import Plan
-from deadhead.select.ranking import NORMALISATIONS, Rules, evenly, overall
+from deadhead.select.ranking import NORMALISATIONS, Ranking, Rules, evenly, overall
 from deadhead.select.schedule import Schedule, in_rounds
 from deadhead.select.sizes import Sizes
-from deadhead.select.ties import Ranked, checked
+from deadhead.select.spending import slopes, spend
+from deadhead.select.ties import Ranked, checked, counted
 from deadhead.trials import Trials
 
 
@@ -115,11 +117,12 @@ def prune(
     Exactly one budget says what is *left*: `units=0.5` keeps `max(1, round(K / 2))` of every group of K units, an
     integer keeps that many of each, a mapping {pattern of module names: fraction or count} a share of its own of
     each group; with `scope="all"` it is a share of all units, in one ranking over the groups. The other budgets are
-    spent over all groups by one ranking: `params`, `macs` (multiply-adds of one row) and `memory` (bytes of parameters,
-    buffers and the most activations of one row that are alive at once) are a share (float) or a count (int), `latency`
-    a share of the seconds that a forward pass takes here, measured on trial cuts. Or a budget says what may be lost on
-    the held-out rows: `max_loss_increase` in the unit of the loss, `max_accuracy_drop` as a fraction (0.01 is one
-    point). Or `plan` names the units that go, from `oracle(...).plan(n)`, say.
+    spent over all groups together, so that by the criterion least is lost for what is saved: `params`, `macs`
+    (multiply-adds of one row) and `memory` (bytes of parameters, buffers and the most activations of one row that are
+    alive at once) are a share (float) or a count (int), `latency` a share of the seconds that a forward pass takes
+    here, measured on trial cuts. Or a budget says what may be lost on the held-out rows: `max_loss_increase` in the
+    unit of the loss, `max_accuracy_drop` as a fraction (0.01 is one point). Or `plan` names the units that go, from
+    `oracle(...).plan(n)`, say.
 
     The units with the least saliency by `criterion` go: by default those whose work the others can take over best
     (`obs`), which are chosen group by group, front to back, each in the network as it is pruned and compensated before
@@ -214,9 +217,20 @@ def prune(
                 else {group.name: budget for group in groups}
             )
             return Ranked(groups, saliencies, cutting.ties, lambda free, shown: evenly(free, shown, shares, rules))
-        ranked = Ranked(groups, saliencies, cutting.ties, lambda free, shown: overall(free, shown, rules))
+        left = {"units": sizes.units, "params": sizes.parameters, "macs": sizes.macs, "memory": sizes.memory}
+        by_size = rules.normalize == "none" and budget.kind != "units"
+        kind = budget.kind if budget.kind in left else "macs" if budget.kind == "latency" else "params"
+
+        def size(removed: Mapping[str, int]) -> int:
+            return left[kind](counted(removed, cutting.ties))
+
+        def ranking(free: Sequence[Group], shown: Mapping[str, Tensor]) -> Ranking:
+            if by_size and budget.kind in left:
+                return spend(free, shown, rules, budget, size)
+            return overall(free, shown, rules, slopes(free, size, {}) if by_size else None)
+
+        ranked = Ranked(groups, saliencies, cutting.ties, ranking)
         if not budget.is_of_quality:
-            left = {"units": sizes.units, "params": sizes.parameters, "macs": sizes.macs, "memory": sizes.memory}
             ranked.end_within(budget, {**left, "latency": trials.nanoseconds}[budget.kind])
         return ranked
 

@@ -115,11 +115,10 @@ def test_the_loss_on_held_out_rows_rises_by_no_more_than_allowed(most: float) ->
 def test_one_unit_more_would_cost_too_much() -> None:
     model, most = trained(), 0.2
     found = dh.prune(model, LEARNABLE, max_loss_increase=most, **CAREFUL)
-    order = dh.prune(model, LEARNABLE, units=3, scope="all", **CAREFUL).plan.order
-    more = order[: found.plan.count + 1]
-    assert more[:-1] == found.plan.order
-    pruned = dh.prune(model, LEARNABLE, plan=plan_of(more), **CAREFUL)
-    assert held_out(pruned.model)[0] - held_out(model)[0] > most
+    curve = found.report.curve
+    further = [point for point in curve if point.units < found.report.after.units]
+    assert max(point.units for point in further) == found.report.after.units - 1
+    assert all(point.loss - curve[0].loss > most for point in further if point.units == found.report.after.units - 1)
 
 
 def test_the_accuracy_on_held_out_rows_drops_by_no_more_than_allowed() -> None:

@@ -100,8 +100,14 @@ def evenly(
     return Ranking(order, {group.name: group.size for group in groups}, rules)
 
 
-def overall(groups: Sequence[Group], saliencies: Mapping[str, Tensor], rules: Rules) -> Ranking:
-    """The least salient units of all groups, normalised as the rules say, until each group is down to its smallest.
+def overall(
+    groups: Sequence[Group],
+    saliencies: Mapping[str, Tensor],
+    rules: Rules,
+    weights: Mapping[str, float] | None = None,
+) -> Ranking:
+    """The least salient units of all groups, normalised as the rules say and divided by the weight of their group,
+    until each group is down to its smallest.
 
     Source: 002 Algorithm 1, single overall ranking.
     """
@@ -114,7 +120,8 @@ def overall(groups: Sequence[Group], saliencies: Mapping[str, Tensor], rules: Ru
             comparable[finite] = NORMALISATIONS[rules.normalize](saliency[finite].double()).to(comparable.dtype)
         ranks = torch.argsort(saliency, stable=True)
         most = group.size - rules.kept(group.name, group.size, 0)
-        entries += [(comparable[unit].item(), group.name, int(unit)) for unit in ranks[:most]]
+        weight = 1.0 if weights is None else weights[group.name]
+        entries += [(comparable[unit].item() / weight, group.name, int(unit)) for unit in ranks[:most]]
     entries.sort(key=lambda entry: entry[0])
     return Ranking([(name, unit) for _, name, unit in entries], {group.name: group.size for group in groups}, rules)
 
