@@ -98,7 +98,8 @@ def _with_one_changed(tensors: list[Tensor], batch_axis: int) -> tuple[list[Tens
 
 def _keep_in(found: dict[tuple[fx.Node, int], Tensor], key: tuple[fx.Node, int]) -> Callable[[Tensor], Tensor]:
     def keep(value: Tensor) -> Tensor:
-        found[key] = value.detach().clone()
+        if isinstance(value, Tensor):  # a producer may give several
+            found[key] = value.detach().clone()
         return value
 
     return keep

@@ -140,6 +140,9 @@ def ask(question: Question, name: str) -> dict[str, Tensor]:
     if question.site == "producer":
         if chosen.at_consumers:
             raise DataError(f'The criterion {name} judges units by what their consumers read; leave site="consumer".')
+        for site in (site for group in question.groups for site in group.producers):
+            if not isinstance(site.node.meta.get("val"), Tensor):
+                raise DataError(f'{site.module} makes units in several tensors at once; leave site="consumer".')
         question = replace(question, groups=tuple(group.at_producers() for group in question.groups))
     if chosen.reference is not None and chosen.reference != question.reference:
         question = replace(question, reference=chosen.reference)
