@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
 
 from torch import fx
 
 from deadhead.graph.network import Network
 from deadhead.graph.units import Group
+from deadhead.remove.compensate import Compensation
 from deadhead.select.plan import Plan
 
 FURTHER = (
@@ -36,7 +36,7 @@ def nothing(network: Network, left: dict[str, str]) -> str:
     return f"Nothing in {name} can be cut: {listed}{further}."
 
 
-def left_alone(network: Network, groups: Sequence[Any], left: dict[str, str]) -> list[tuple[str, str]]:
+def left_alone(network: Network, groups: Sequence[Group], left: dict[str, str]) -> list[tuple[str, str]]:
     pruned = {group.name for group in groups}
     listed = [
         (group.name, left.get(group.name, "excluded by the caller"))
@@ -69,9 +69,17 @@ def further(network: Network, left: Mapping[str, str]) -> list[str]:
     return [f"{groups} left whole because the forward of {type(network.module).__name__} cannot follow; {FURTHER}"]
 
 
-def notes(network: Network, left: dict[str, str], biases: dict[str, Any], expressed: bool) -> list[str]:
-    notes = [f"{weight} was not compensated: {why}" for weight, why in left.items()]
-    notes += [f"{name} is a new bias: the constant that removed units gave needs a place" for name in biases]
+def notes(network: Network, compensation: Compensation, expressed: bool) -> list[str]:
+    """What was not compensated, or from too little, what is new, what a configuration cannot say."""
+    notes = [f"{weight} was not compensated: {why}" for weight, why in compensation.left.items()]
+    notes += [
+        f"{weight} was fitted from {rows:,} rows and positions for {columns:,} columns, so its statistics are "
+        "rank-deficient: only damping decides between some weights; more samples would help"
+        for weight, (rows, columns) in compensation.scarce.items()
+    ]
+    notes += [
+        f"{name} is a new bias: the constant that removed units gave needs a place" for name in compensation.biases
+    ]
     if not expressed:
         notes.append(
             f"the configuration of {type(network.module).__name__} cannot say what is left: from_pretrained would not "

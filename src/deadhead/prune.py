@@ -328,7 +328,7 @@ def prune(
         notes=unasked(widened)
         + approximate(groups, plan, moved)
         + further(network, left)
-        + notes(network, compensation.left, compensation.biases, expressed),
+        + notes(network, compensation, expressed),
         seconds=clock.seconds,
         settings={
             "scope": scope,

@@ -463,3 +463,27 @@ def test_units_that_nothing_reads_can_go() -> None:
     assert pruned.model.first.out_features == 6
     new = torch.randn(7, 3, dtype=torch.float64)
     torch.testing.assert_close(pruned.model(new), model(new), rtol=1e-12, atol=1e-12)
+
+
+@pytest.mark.parametrize("rows", [40, 64, 256])
+def test_few_samples_do_not_blow_up_and_are_told(rows: int) -> None:
+    """Behind 200 hidden units, of which half stay: no worse than taking them off without compensation."""
+    torch.manual_seed(0)
+    x = torch.randn(3000, 12)
+    t = (x[:, 0] * x[:, 1] > 0).long() + (x[:, 2] > x[:, 3]).long()
+    model = nn.Sequential(nn.Linear(12, 200), nn.ReLU(), nn.Linear(200, 3))
+    optimizer = torch.optim.Adam(model.parameters(), 0.005)
+    for _ in range(150):
+        optimizer.zero_grad()
+        nn.functional.cross_entropy(model(x[:2000]), t[:2000]).backward()
+        optimizer.step()
+    test = [(x[2000:], t[2000:])]
+    found = {
+        compensate: dh.prune(
+            model, [(x[:rows], t[:rows])], loss="cross_entropy", units=0.5, compensate=compensate, test=test
+        ).report
+        for compensate in ("least_squares", "zero")
+    }
+    assert found["least_squares"].after.loss < found["zero"].after.loss
+    told = [note for note in found["least_squares"].notes if "2.weight was fitted from" in note and "rank-def" in note]
+    assert len(told) == (0.8 * rows < 200)

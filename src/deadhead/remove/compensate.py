@@ -28,13 +28,14 @@ METHODS = ("least_squares", "least_squares_one_pass", "mean", "zero")
 class Compensation:
     """`state` has the new tensors by name, in the intact network's shapes; `biases` those that are new, with their
     values; `added` the same by the consumer's weight. `left` says which consumers were not compensated, `fits` how
-    well the others could be."""
+    well the others could be, `scarce` which of them had fewer rows and positions than columns: (rows, columns)."""
 
     state: dict[str, Tensor] = field(default_factory=dict)
     biases: dict[str, Tensor] = field(default_factory=dict)
     added: dict[str, Tensor] = field(default_factory=dict)
     left: dict[str, str] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
+    scarce: dict[str, tuple[int, int]] = field(default_factory=dict)
 
     def full_state(self, network: Network) -> dict[str, Tensor]:
         """The network's state with the new tensors in it, under each name of those that are shared."""
@@ -106,6 +107,8 @@ def put(
     matrix = consumer.matrix(weight).double()
     found = fit(matrix, consumer.dead_columns(weight, removed), known, held_out, consumer.constant is not None)
     result.fits[consumer.weight] = found
+    if known.count < matrix.shape[-1]:
+        result.scarce[consumer.weight] = (known.count, matrix.shape[-1])
     result.state[consumer.weight] = consumer.weight_of(found.weights[..., :-1], weight).to(weight.dtype)
     if consumer.constant is not None:
         _put_constant(result, consumer, found.weights[..., -1].flatten(), state)
