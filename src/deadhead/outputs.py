@@ -20,13 +20,12 @@ def output_curvatures(
     gates: Gates, weights: Mapping[str, int], batches: Sequence[Batch], seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Tensor]:
     """`S = mean_n sum_s g_ns g_ns^T` at what the consumers of each weight give, s the positions, shape (groups, o, o),
-    float64: `weights` says how many groups of outputs each has.
+    float64: `weights` says how many groups of outputs each has. Above 4,096 outputs its diagonal, shape (groups, o).
 
     With `g_ns` the gradient of sample n's loss against targets drawn from the model's own prediction, S is the
     Gauss-Newton matrix of the loss there, but for what two positions curve together; where the loss has no known
     predictive distribution, g is the gradient of the loss itself (the empirical Fisher matrix). One forward and one
-    backward pass over the data. Above 4,096 outputs only the diagonal is kept. Weights that the loss does not depend
-    on, or not differentiably, are missing.
+    backward pass over the data. Weights that the loss does not depend on, or not differentiably, are missing.
     """
     loss = gates.loss_function
     generator = torch.Generator().manual_seed(seed)
@@ -57,7 +56,7 @@ def _tap(
         rows = rows.reshape(-1, groups, rows.shape[-1] // groups).movedim(1, 0)
         rows = rows.float() if rows.dtype in (torch.bfloat16, torch.float16) else rows
         if rows.shape[-1] > MOST_OUTPUTS:
-            product = torch.diag_embed(rows.square().sum(1, dtype=torch.float64))
+            product = rows.square().sum(1, dtype=torch.float64)
         else:
             product = (rows.transpose(-1, -2) @ rows).double()
         found[weight] = found[weight] + product if weight in found else product
@@ -75,7 +74,9 @@ def _tap(
 
 
 def root_of(curvature: Tensor) -> Tensor:
-    """R with `R^T R` = a symmetric matrix without its negative part, shape (o, o)."""
+    """R with `R^T R` = a symmetric matrix without its negative part, shape (o, o); of a diagonal (o,), its root."""
+    if curvature.dim() == 1:
+        return curvature.clamp(min=0).sqrt()
     values, vectors = torch.linalg.eigh((curvature + curvature.T) / 2)
     root: Tensor = values.clamp(min=0).sqrt()[:, None] * vectors.T
     return root

@@ -10,10 +10,12 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
+from deadhead import outputs
 from deadhead.calibration import read
 from deadhead.gates import Gates
 from deadhead.losses import as_loss
 from deadhead.outputs import output_curvatures, root_of
+from deadhead.scores import obs
 from deadhead.scores.obs import DAMPING
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain, values
 from support.references import inputs_of
@@ -99,8 +101,8 @@ def test_scores_are_what_dense_least_squares_loses(name: str) -> None:
     """The least score is the least cost of all, and each next one what the loss of the best fit rises by."""
     make, shape, readers = CASES[name]
     model = make().double()
-    outputs = model(torch.randn(1, *shape, dtype=torch.float64)).shape[1]
-    data = values(40, *shape, out=outputs, batch=16)
+    wide = model(torch.randn(1, *shape, dtype=torch.float64)).shape[1]
+    data = values(40, *shape, out=wide, batch=16)
     found = dh.score(model, data, loss=absolute, criterion="obs")
     for group, consumers in readers.items():
         order = found[group].argsort().tolist()
@@ -175,3 +177,29 @@ def test_units_that_nothing_linear_reads_are_judged_by_their_derivatives() -> No
     assert 0.8 < float(ratio.min()) <= float(ratio.max()) < 1.2  # one draw of a target for each row
     order = dh.prune(model, data, loss="squared_error", units=3).plan
     assert order.count == 2
+
+
+def test_groups_in_passes_of_their_own_score_the_same(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = unit_gain(Flat()).double(), [(x.double(), t) for x, t in classes(30, 2, 6, 6, count=4)]
+    together = dh.score(model, data, loss="cross_entropy", criterion="obs")
+    passes = []
+    original = obs.grams
+    monkeypatch.setattr(obs, "MEMORY", 1)
+    monkeypatch.setattr(obs, "grams", lambda *args: passes.append(1) or original(*args))
+    apart = dh.score(model, data, loss="cross_entropy", criterion="obs")
+    assert len(passes) == len(apart) == 3
+    for name, value in together.items():
+        torch.testing.assert_close(apart[name], value, rtol=1e-9, atol=0)
+
+
+def test_many_outputs_are_weighed_by_a_diagonal(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data = mlp(3, 5, 4).double(), [(x, t) for x, t in classes(50, 3, count=4)]
+    network = dh.trace(model, data[0][0][:2])
+    gates, batches = Gates(network, as_loss("cross_entropy")), read(data)
+    full = output_curvatures(gates, {"2.weight": 1}, batches)["2.weight"]
+    monkeypatch.setattr(outputs, "MOST_OUTPUTS", 3)
+    diagonal = output_curvatures(gates, {"2.weight": 1}, batches)["2.weight"]
+    torch.testing.assert_close(diagonal, full.diagonal(dim1=1, dim2=2))
+    scores = dh.score(network, data, loss="cross_entropy", criterion="obs")["0"]
+    assert scores.shape == (5,)
+    assert (scores > 0).all()

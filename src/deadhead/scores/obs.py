@@ -18,14 +18,16 @@ from deadhead.scores.criterion import Question, criterion
 from deadhead.scores.surgeon import Side, choose, damped
 from deadhead.statistics import Regression, grams, of_itself
 
+MEMORY = 2**30
+"""Bytes that the statistics of the groups of one pass may take, where there are several."""
 DAMPING = 1e-3
 """By how much the columns' second moments are damped where units are chosen, in parts of their mean."""
 
 
 class Weighing:
     """What the errors of every consumer of some groups cost: `consumers` that can be compensated, by weight, and
-    `roots[weight]` (groups, o, o) of the curvature at what they give; `extra[group]` (K,), what units cost besides, at
-    consumers that cannot be compensated."""
+    `roots[weight]` of the curvature at what they give, (groups, o, o) or of its diagonal; `extra[group]` (K,), what
+    units cost besides, at consumers that cannot be compensated."""
 
     def __init__(
         self,
@@ -65,7 +67,8 @@ class Weighing:
             gram = damped(plain, DAMPING)
             wanted = (known.cross[place] / known.count).to(matrix) + reference[place] @ (gram - plain)
             if consumer.weight in self.roots:
-                wanted = self.roots[consumer.weight][place].to(matrix) @ wanted
+                root = self.roots[consumer.weight][place].to(matrix)
+                wanted = root @ wanted if root.dim() == 2 else root[:, None] * wanted
             sides.append(Side(gram, wanted, units, free))
         return sides
 
@@ -134,19 +137,36 @@ def obs(question: Question) -> dict[str, Tensor]:
     """
     gates = question.gates_without_references()
     weighing = Weighing(gates, question.groups, question.batches, question.seed, question.progress)
-    known = grams(gates, list(weighing.consumers), question.batches, question.progress)
     result = {}
-    for group in question.groups:
-        sides = []
-        for consumer in weighing.of(group):
-            weight = gates.state[consumer.weight]
-            regression = of_itself(known.get(consumer.weight), consumer.matrix(weight).double())
-            if regression is not None:
-                sides += weighing.sides(group, consumer, weight, regression, {})
-        choice = choose(sides, group.size, group.size, weighing.extra[group.name], sweeps=0, tries=0)
-        saliency = torch.zeros(group.size, dtype=torch.float64)
-        costs = torch.tensor(choice.costs, dtype=torch.float64)
-        rising = 1 + 1e-9 * torch.arange(group.size, dtype=torch.float64)  # so that equal ones keep their order
-        saliency[choice.order] = 0.5 * costs.clamp(min=0).cummax(0).values * rising
-        result[group.name] = saliency
+    for part in _in_parts(gates, weighing, question.groups):
+        weights = {consumer.weight for group in part for consumer in weighing.of(group)}
+        known = grams(gates, list(weights), question.batches, question.progress) if weights else {}
+        for group in part:
+            sides = []
+            for consumer in weighing.of(group):
+                weight = gates.state[consumer.weight]
+                regression = of_itself(known.get(consumer.weight), consumer.matrix(weight).double())
+                if regression is not None:
+                    sides += weighing.sides(group, consumer, weight, regression, {})
+            choice = choose(sides, group.size, group.size, weighing.extra[group.name], sweeps=0, tries=0)
+            saliency = torch.zeros(group.size, dtype=torch.float64)
+            costs = torch.tensor(choice.costs, dtype=torch.float64)
+            rising = 1 + 1e-9 * torch.arange(group.size, dtype=torch.float64)  # so that equal ones keep their order
+            saliency[choice.order] = 0.5 * costs.clamp(min=0).cummax(0).values * rising
+            result[group.name] = saliency
     return result
+
+
+def _in_parts(gates: Gates, weighing: Weighing, groups: Sequence[Group]) -> list[list[Group]]:
+    """Groups whose statistics are read in one pass over the data: as many as fit the memory, at least one."""
+    parts: list[list[Group]] = []
+    held = MEMORY
+    for group in groups:
+        matrices = [consumer.matrix(gates.state[consumer.weight]) for consumer in weighing.of(group)]
+        takes = sum(8 * len(matrix) * (matrix.shape[-1] + 1) ** 2 for matrix in matrices)
+        if not parts or held + takes > MEMORY:
+            parts.append([])
+            held = 0
+        parts[-1].append(group)
+        held += takes
+    return parts
