@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor, nn
 
 
@@ -36,21 +37,23 @@ class Block(nn.Module):
 class ResNet(nn.Module):
     """ResNet-18 or -50; with `small`, the stem is one 3x3 convolution, for images of 32x32."""
 
-    def __init__(self, counts: Sequence[int], bottleneck: bool, classes: int = 1000, small: bool = False) -> None:
+    def __init__(
+        self, counts: Sequence[int], bottleneck: bool, classes: int = 1000, small: bool = False, width: int = 64
+    ) -> None:
         super().__init__()
         stem: list[nn.Module] = [
-            nn.Conv2d(3, 64, 3, 1, 1, bias=False) if small else nn.Conv2d(3, 64, 7, 2, 3, bias=False)
+            nn.Conv2d(3, width, 3, 1, 1, bias=False) if small else nn.Conv2d(3, width, 7, 2, 3, bias=False)
         ]
-        stem += [nn.BatchNorm2d(64), nn.ReLU(inplace=True)]
+        stem += [nn.BatchNorm2d(width), nn.ReLU(inplace=True)]
         if not small:
             stem.append(nn.MaxPool2d(3, 2, 1))
         self.stem = nn.Sequential(*stem)
         stages: list[nn.Module] = []
-        inputs = 64
+        inputs = width
         for stage, count in enumerate(counts):
             for block in range(count):
-                stages.append(Block(inputs, 64 << stage, 2 if stage and not block else 1, bottleneck))
-                inputs = (64 << stage) * (4 if bottleneck else 1)
+                stages.append(Block(inputs, width << stage, 2 if stage and not block else 1, bottleneck))
+                inputs = (width << stage) * (4 if bottleneck else 1)
         self.stages = nn.Sequential(*stages)
         self.pool = nn.AdaptiveAvgPool2d(1)
         self.fc = nn.Linear(inputs, classes)
@@ -61,6 +64,11 @@ class ResNet(nn.Module):
 
 def resnet18(classes: int = 1000, small: bool = False) -> ResNet:
     return ResNet((2, 2, 2, 2), bottleneck=False, classes=classes, small=small)
+
+
+def resnet20(classes: int = 10) -> ResNet:
+    """For images of 32x32: 16, 32 and 64 channels."""
+    return ResNet((3, 3, 3), bottleneck=False, classes=classes, small=True, width=16)
 
 
 def resnet50(classes: int = 1000) -> ResNet:
@@ -115,3 +123,38 @@ class DenseNet(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         return self.classifier(self.features(x).mean((2, 3)))
+
+
+class Layer(nn.Module):
+    """A transformer's layer, normalised first: causal attention, then an MLP."""
+
+    def __init__(self, width: int, heads: int, hidden: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.norm1, self.norm2 = nn.LayerNorm(width), nn.LayerNorm(width)
+        self.query, self.key, self.value = nn.Linear(width, width), nn.Linear(width, width), nn.Linear(width, width)
+        self.out = nn.Linear(width, width)
+        self.up, self.down = nn.Linear(width, hidden), nn.Linear(hidden, width)
+
+    def forward(self, x: Tensor) -> Tensor:
+        y = self.norm1(x)
+        parts = [part(y).unflatten(-1, (self.heads, -1)).transpose(1, 2) for part in (self.query, self.key, self.value)]
+        x = x + self.out(F.scaled_dot_product_attention(*parts, is_causal=True).transpose(1, 2).flatten(2))
+        return x + self.down(F.gelu(self.up(self.norm2(x))))
+
+
+class Transformer(nn.Module):
+    """Tokens (rows, positions) to logits (rows, positions, classes)."""
+
+    def __init__(
+        self, classes: int, width: int = 64, heads: int = 4, hidden: int = 256, layers: int = 2, context: int = 64
+    ) -> None:
+        super().__init__()
+        self.token, self.place = nn.Embedding(classes, width), nn.Embedding(context, width)
+        self.layers = nn.Sequential(*[Layer(width, heads, hidden) for _ in range(layers)])
+        self.norm = nn.LayerNorm(width)
+        self.head = nn.Linear(width, classes)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x = self.token(tokens) + self.place(torch.arange(tokens.shape[1], device=tokens.device))
+        return self.head(self.norm(self.layers(x)))

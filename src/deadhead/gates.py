@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 
 import torch
 from torch import Tensor, fx
@@ -151,19 +151,19 @@ class Gates:
         traced = self.network.traced(tensors)
         return tensors, traced.at_producers if self.site == "producer" else traced
 
-    def observe(self, batch: Batch, look: Look, weight: str | None = None) -> None:
+    def observe(self, batch: Batch, look: Look, weights: Collection[str] | None = None) -> None:
         """One forward pass without gradients: `look(group, consumer index, activation)` for each consumer, or those of
-        one weight, and then no further than needed."""
+        some weights, and then no further than needed."""
         tensors, traced = self.traced(batch)
         edits = self.edits(traced, {})
         nodes = set()
         for group in traced.units.groups:
             for index, site in enumerate(group.consumers):
-                if weight is None or site.weight == weight:
+                if weights is None or site.weight in weights:
                     edits.at(site.node, site.position, _look_edit(look, group, index))
                     nodes.add(site.node)
         with torch.no_grad():
-            traced.graph.run(tensors, self.state, edits, until=None if weight is None else nodes)
+            traced.graph.run(tensors, self.state, edits, until=None if weights is None else nodes)
 
     def loss(self, alpha: Mapping[str, Tensor], batch: Batch) -> Tensor:
         """`L_n(alpha)` for each row of the batch, shape (rows,); differentiable in alpha."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -169,29 +170,36 @@ def patch_means(
     return {name: total / counts[name] for name, total in sums.items()}
 
 
-def regression(intact: Gates, gates: Gates, weight: str, matrix: Tensor, batches: Sequence[Batch]) -> Regression | None:
-    """The sums of a regression of what the consumers of `weight` give in the intact network, without their bias, on
-    what they read behind `gates`. `matrix` is the weight as (groups, outputs, columns).
+def regressions(
+    intact: Gates, gates: Gates, matrices: Mapping[str, Tensor], batches: Sequence[Batch]
+) -> dict[str, Regression]:
+    """For each weight the sums of a regression of what its consumers give in the intact network, without their bias, on
+    what they read behind `gates`. `matrices` has the weights as (groups, outputs, columns).
 
     One pass over the data for each of the two networks, up to the last of the consumers; wide consumers are read on
     grids of positions (`columns`). Products are in the precision of the activations, sums in float64; a weight that is
-    used more than once sums over its uses. None where a consumer is neither linear nor convolutional.
+    used more than once sums over its uses. Weights whose consumers are neither linear nor convolutional are missing.
     """
-    gram, cross, energy, count = Products(), Products(), 0.0, 0
-    shape = gates.state[weight].shape
+    grams: dict[str, Products] = defaultdict(Products)
+    crosses: dict[str, Products] = defaultdict(Products)
+    energy, count = dict.fromkeys(matrices, 0.0), dict.fromkeys(matrices, 0)
     for turn, batch in enumerate(batches):
-        before, after = _reads(intact, weight, batch), _reads(gates, weight, batch)
-        for (node, old), (_, new) in zip(before, after, strict=True):
-            read, kept = columns(node, old, shape, turn), columns(node, new, shape, turn)
+        before, after = _reads(intact, matrices, batch), _reads(gates, matrices, batch)
+        for (node, weight), old in before.items():
+            shape = gates.state[weight].shape
+            read, kept = columns(node, old, shape, turn), columns(node, after[node, weight], shape, turn)
             if read is None or kept is None:
-                return None
+                continue
             wide = with_one(kept)
-            wanted = read.to(wide.dtype) @ matrix.to(wide.dtype).transpose(-1, -2)
-            gram.add(wide)
-            cross.add(wide, wanted)
-            energy += wanted.square().sum(dtype=torch.float64).item()
-            count += wide.shape[1]
-    return Regression(gram.sum(), cross.sum(), energy, count) if count else None
+            wanted = read.to(wide.dtype) @ matrices[weight].to(wide.dtype).transpose(-1, -2)
+            grams[weight].add(wide)
+            crosses[weight].add(wide, wanted)
+            energy[weight] += wanted.square().sum(dtype=torch.float64).item()
+            count[weight] += wide.shape[1]
+    return {
+        weight: Regression(products.sum(), crosses[weight].sum(), energy[weight], count[weight])
+        for weight, products in grams.items()
+    }
 
 
 def grams(
@@ -257,12 +265,14 @@ def _each_once(
     gates.observe(batch, visit)
 
 
-def _reads(gates: Gates, weight: str, batch: Batch) -> list[tuple[fx.Node, Tensor]]:
-    """What each consumer of `weight` reads on one batch."""
-    found: dict[tuple[fx.Node, int], Tensor] = {}
+def _reads(gates: Gates, weights: Collection[str], batch: Batch) -> dict[tuple[fx.Node, str], Tensor]:
+    """What each consumer of some weights reads on one batch."""
+    found: dict[tuple[fx.Node, str], Tensor] = {}
 
     def look(group: Group, index: int, value: Tensor) -> None:
-        found[group.consumers[index].node, group.consumers[index].position] = value
+        site = group.consumers[index]
+        if site.weight is not None:
+            found[site.node, site.weight] = value
 
-    gates.observe(batch, look, weight)
-    return [(node, value) for (node, _), value in found.items()]
+    gates.observe(batch, look, weights)
+    return found

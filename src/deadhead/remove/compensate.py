@@ -18,7 +18,7 @@ from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
 from deadhead.remove.least_squares import Fit, fit
 from deadhead.select.plan import Plan
-from deadhead.statistics import Regression, grams, of_itself, patch_means, regression
+from deadhead.statistics import Regression, grams, of_itself, patch_means, regressions
 
 NOT_LINEAR = "its consumer is neither linear nor a convolution"
 METHODS = ("least_squares", "least_squares_one_pass", "mean", "zero")
@@ -82,9 +82,10 @@ def compensate(
         gates = Gates(
             network, as_loss("mse"), state=result.full_state(network), added=result.added, closed=plan.alpha(groups)
         )
-        matrix = consumer.matrix(intact.state[consumer.weight])
+        matrix = {consumer.weight: consumer.matrix(intact.state[consumer.weight])}
         known, held_out = (
-            regression(intact, gates, consumer.weight, matrix, part) for part in (calibration.fit, calibration.held_out)
+            regressions(intact, gates, matrix, part).get(consumer.weight)
+            for part in (calibration.fit, calibration.held_out)
         )
         put(network, consumer, plan.removed, known, held_out, result)
     return result

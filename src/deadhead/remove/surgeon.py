@@ -14,11 +14,11 @@ from deadhead.graph.network import Network
 from deadhead.graph.units import Group
 from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
-from deadhead.remove.compensate import NOT_LINEAR, Compensation, put
+from deadhead.remove.compensate import Compensation, put
 from deadhead.scores.obs import Weighing
 from deadhead.scores.surgeon import choose
 from deadhead.select.plan import Plan, plan_of
-from deadhead.statistics import Regression, regression
+from deadhead.statistics import regressions
 
 
 def choose_and_compensate(
@@ -46,27 +46,24 @@ def choose_and_compensate(
         count = len(plan.removed[group.name])
         state, closed = result.full_state(network), plan_of_units(removed).alpha(groups)
         gates = Gates(network, as_loss("mse"), state=state, added=result.added, closed=closed)
-        known: dict[str, tuple[Regression, Regression]] = {}
+        consumers = weighing.of(group)
+        matrices = {each.weight: each.matrix(intact.state[each.weight]) for each in consumers}
+        known, held_out = (
+            regressions(intact, gates, matrices, part) if matrices else {}
+            for part in (calibration.fit, calibration.held_out)
+        )
         sides = []
-        for consumer in weighing.of(group):
-            weight = intact.state[consumer.weight]
-            parts = [
-                regression(intact, gates, consumer.weight, consumer.matrix(weight), part)
-                for part in (calibration.fit, calibration.held_out)
-            ]
-            if parts[0] is None or parts[1] is None:
-                result.left[consumer.weight] = NOT_LINEAR
-                continue
-            known[consumer.weight] = (parts[0], parts[1])
-            sides += weighing.sides(group, consumer, weight, parts[0], removed)
+        for consumer in consumers:
+            if consumer.weight in known:
+                weight = intact.state[consumer.weight]
+                sides += weighing.sides(group, consumer, weight, known[consumer.weight], removed)
         if sides:
             chosen = choose(sides, group.size, count, weighing.extra[group.name]).removed
             removed[group.name] = torch.tensor(sorted(chosen))
         else:
             removed[group.name] = plan.removed[group.name]
-        for consumer in weighing.of(group):
-            if consumer.weight in known:
-                put(network, consumer, removed, *known[consumer.weight], result)
+        for consumer in consumers:
+            put(network, consumer, removed, known.get(consumer.weight), held_out.get(consumer.weight), result)
     return _in_order(plan, removed), result
 
 

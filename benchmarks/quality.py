@@ -1,0 +1,437 @@
+"""What is left of networks after units are removed without retraining: criteria, compensations and Torch-Pruning.
+
+    python benchmarks/quality.py [mnist] [two] [one] [transformer] [cifar] [resnet20] [--seeds 3] [--after]
+
+In one run, on the same trained weights: accuracy and loss on test rows where 75, 50 and 25 % of every group's units
+are left, the mean over seeds of the training. All methods see the same 2,500 training rows (640 windows of
+`transformer`, 1,000 rows of `resnet20`); tested are 5,000 (all windows of `transformer`, 1,000 rows of `resnet20`).
+The first row is deadhead's default. Torch-Pruning (pip install --no-deps torch-pruning) gets the same ratio, gradients
+of the same rows, and leaves the outputs alone; of attention it takes dimensions of heads, deadhead whole heads.
+
+`mnist`: 003's small CNN. `cifar`: the same with three colours, on CIFAR-10 (JPEG). `one` and `two`: 400-100-10 and
+400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20 (002's networks); `two` has brute force too, the
+units in the order of `dh.oracle`, and the ratio of the loss to the intact one where 50, 70 and 80 of 100 units are
+gone. `resnet20`: 16, 32 and 64 channels, batch norm, one epoch. `transformer`: two layers of width 64 on the characters
+of the documents in `seeds` beside $DEADHEAD_DATA. For each network, the loss at half of the parameters by one ranking
+over all groups is printed beside that of an even spread with at most as many; for `mnist`, the pruned network's latency
+over that of one built afresh in its shapes.
+
+With `--after`, each table again after some training: an epoch on `mnist`, `one` and `two`, and 100 steps on
+`resnet20`, there for three methods and one seed. Trained weights are kept in ~/.cache/deadhead/benchmarks: delete them
+to train anew.
+"""
+
+from __future__ import annotations
+
+import argparse
+import copy
+import importlib.util
+import itertools
+import logging
+import os
+import statistics
+import sys
+import time
+import warnings
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from machine import print_machine
+from networks import Transformer, resnet20
+from torch import Tensor, nn
+
+import deadhead as dh
+import deadhead.remove.measure
+from deadhead.lab.data import Split, cifar10_jpeg, mnist
+from deadhead.lab.models import small_cnn
+
+SHARES = (0.75, 0.5, 0.25)
+TEST = 5000
+Data = tuple[Tensor, Tensor]
+
+
+@dataclass(frozen=True)
+class Case:
+    """A network to be built after a seed, its data, how it is trained, and the layers whose outputs
+    Torch-Pruning is to leave alone."""
+
+    build: Callable[[], nn.Module]
+    train: Data
+    test: Data
+    steps: int
+    batch: int
+    rate: float
+    loss: str = "cross_entropy"
+    decay: bool = True
+    ignored: Callable[[str], bool] = lambda name: False
+    after: int = 0
+    calibration: int = 2500
+
+
+def say(text: str) -> None:
+    print(text, file=sys.stderr, flush=True)
+
+
+# Networks
+
+
+def small(pixels: int, colours: int) -> nn.Module:
+    """003's small CNN for images of other sizes."""
+    model = small_cnn()
+    model.conv1 = nn.Conv2d(colours, 8, 5)
+    model.fc1 = nn.Linear(16 * ((pixels - 12) // 4) ** 2, 64)
+    return model
+
+
+def pictures(
+    split: Split, rows: int, build: Callable[[], nn.Module], steps: int, batch: int, rate: float, last: str, **more: int
+) -> Case:
+    sets = (split.train_inputs, split.train_targets), (split.test_inputs[:rows], split.test_targets[:rows])
+    return Case(build, *sets, steps, batch, rate, ignored=last.__eq__, **more)
+
+
+def perceptron(*sizes: int) -> Case:
+    """002's networks, trained as in oracle.py."""
+    split = mnist()
+
+    def prepared(images: Tensor, targets: Tensor) -> Data:
+        small = F.interpolate(images[:5000], (20, 20), mode="area").flatten(1)
+        return small, F.one_hot(targets[:5000], 10).float()
+
+    def build() -> nn.Module:
+        return nn.Sequential(*[x for i, o in itertools.pairwise(sizes) for x in (nn.Linear(i, o), nn.Sigmoid())])
+
+    train, test = prepared(split.train_inputs, split.train_targets), prepared(split.test_inputs, split.test_targets)
+    last = str(2 * len(sizes) - 4)
+    return Case(build, train, test, 6000, 50, 3e-3, "squared_error", False, last.__eq__, after=100)
+
+
+def characters() -> Case | None:
+    folder = Path(os.environ.get("DEADHEAD_DATA", "")).expanduser().resolve().parent / "seeds"
+    documents = sorted(folder.glob("*.txt"))
+    if not documents:
+        print(f"transformer: skipped, there are no documents in {folder}.")
+        return None
+    texts = [path.read_text(encoding="utf-8") for path in documents]
+    place = {character: index for index, character in enumerate(sorted(set("".join(texts))))}
+    parts = ("".join(t[: -len(t) // 10] for t in texts), "".join(t[-len(t) // 10 :] for t in texts))
+    windows = [torch.tensor([place[c] for c in part]).unfold(0, 65, 13) for part in parts]
+    windows[0] = windows[0][torch.randperm(len(windows[0]), generator=torch.Generator().manual_seed(0))]
+    train, test = ((rows[:, :-1].contiguous(), rows[:, 1:].contiguous()) for rows in windows)
+    return Case(
+        lambda: Transformer(len(place)), train, test, 800, 48, 3e-3,
+        ignored=lambda name: name.endswith((".out", ".down", "head")), calibration=640,
+    )  # fmt: skip
+
+
+CASES: dict[str, Callable[[], Case | None]] = {
+    "mnist": lambda: pictures(mnist(), TEST, lambda: small(28, 1), 6000, 50, 2e-3, "fc2", after=1200),
+    "two": lambda: perceptron(400, 50, 50, 10),
+    "one": lambda: perceptron(400, 100, 10),
+    "transformer": characters,
+    "cifar": lambda: pictures(cifar10_jpeg(), TEST, lambda: small(32, 3), 5000, 50, 2e-3, "fc2"),
+    "resnet20": lambda: pictures(cifar10_jpeg(), 1000, resnet20, 390, 128, 5e-3, "fc", after=100, calibration=1000),
+}
+
+
+# Training and measuring
+
+
+def loss_of(case: Case, outputs: Tensor, targets: Tensor) -> Tensor:
+    """The mean loss, as deadhead names it."""
+    if case.loss == "squared_error":
+        return 0.5 * (outputs - targets).square().sum(1).mean()
+    return F.cross_entropy(outputs.flatten(0, -2), targets.flatten())
+
+
+def train(case: Case, model: nn.Module, steps: int, rate: float, decay: bool, seed: int) -> None:
+    optimizer = torch.optim.Adam(model.parameters(), rate)
+    inputs, targets = case.train
+    order: list[Tensor] = []
+    model.train()
+    for step in range(steps):
+        if not order:
+            generator = torch.Generator().manual_seed(1000 * seed + step * case.batch // len(inputs))
+            order = list(torch.randperm(len(inputs), generator=generator).split(case.batch))[::-1]
+        if decay:
+            optimizer.param_groups[0]["lr"] = rate * min(1, (steps - step) / (0.7 * steps))
+        rows = order.pop()
+        optimizer.zero_grad()
+        loss_of(case, model(inputs[rows]), targets[rows]).backward()
+        optimizer.step()
+        if step % 500 == 499:
+            say(f"  training: step {step + 1} of {steps}")
+    model.eval()
+
+
+def trained(name: str, case: Case, seed: int) -> nn.Module:
+    """The network with its weights from the cache, or trained and kept there."""
+    torch.manual_seed(seed)
+    model = case.build().eval()
+    folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deadhead" / "benchmarks"
+    path = folder / f"{name}-{seed}.pt"
+    if path.exists():
+        model.load_state_dict(torch.load(path, weights_only=True))
+    else:
+        say(f"{name}, seed {seed}: training")
+        train(case, model, case.steps, case.rate, case.decay, seed)
+        folder.mkdir(parents=True, exist_ok=True)
+        torch.save(model.state_dict(), path.with_suffix(".partial"))
+        path.with_suffix(".partial").replace(path)
+    return model
+
+
+def measured(case: Case, model: nn.Module, data: Data | None = None) -> tuple[float, float]:
+    """Accuracy and mean loss, by default on the test rows."""
+    inputs, targets = data or case.test
+    accuracy = loss = 0.0
+    with torch.no_grad():
+        for x, t in zip(inputs.split(500), targets.split(500), strict=True):
+            outputs = model(x)
+            classes = t.argmax(1) if t.is_floating_point() else t
+            accuracy += (outputs.argmax(-1) == classes).float().mean().item() * len(t)
+            loss += loss_of(case, outputs, t).item() * len(t)
+    return accuracy / len(inputs), loss / len(inputs)
+
+
+# Methods
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained network, traced once, and the calibration data that all methods see."""
+
+    case: Case
+    model: nn.Module
+    network: dh.Network
+    data: list[Data]
+    seed: int
+
+    def prune(self, **options: object) -> dh.Pruned:
+        return dh.prune(self.network, self.data, loss=self.case.loss, seed=self.seed, **options)  # type: ignore[arg-type]
+
+
+Method = Callable[[Trained, float], nn.Module]
+
+
+def prepare(name: str, case: Case, seed: int) -> Trained:
+    model = trained(name, case, seed)
+    inputs, targets = (part[: case.calibration].split(500) for part in case.train)
+    return Trained(case, model, dh.trace(model, inputs[0][:2]), list(zip(inputs, targets, strict=True)), seed)
+
+
+def ours(criterion: str, compensate: str) -> Method:
+    return lambda given, share: given.prune(units=share, criterion=criterion, compensate=compensate).model
+
+
+def brute(compensate: str) -> Method:
+    """The units that brute force takes first, as many in all as the other methods take."""
+
+    def method(given: Trained, share: float) -> nn.Module:
+        groups = given.network.groups
+        count = sum(group.size - max(1, round(share * group.size)) for group in groups)
+        order = dh.oracle(given.network, given.data, loss=given.case.loss, remove=count)
+        return given.prune(plan=order.plan(count), compensate=compensate).model
+
+    return method
+
+
+def squared_gradients(given: Trained) -> dict[str, Tensor]:
+    """The sum over rows of the squared gradient of each parameter, as Torch-Pruning's Hessian importance wants it: its
+    own `accumulate_grad` keeps that of the last row alone (1.6.0)."""
+
+    def loss(parameters: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
+        return loss_of(given.case, torch.func.functional_call(given.model, parameters, x[None]), t[None])
+
+    gradients = torch.func.vmap(torch.func.grad(loss), in_dims=(None, 0, 0))
+    parameters = {name: parameter.detach() for name, parameter in given.model.named_parameters()}
+    total = {name: torch.zeros_like(parameter) for name, parameter in parameters.items()}
+    for inputs, targets in given.data:
+        for x, t in zip(inputs.split(100), targets.split(100), strict=True):
+            for name, gradient in gradients(parameters, x, t).items():
+                total[name] += gradient.square().sum(0)
+    return total
+
+
+def theirs(kind: str) -> Method:
+    """Torch-Pruning, with one of its importances."""
+
+    def method(given: Trained, share: float) -> nn.Module:
+        import torch_pruning as tp
+
+        case, model = given.case, copy.deepcopy(given.model)
+        importance = getattr(tp.importance, f"{kind}Importance")()
+        if kind == "Taylor":
+            for x, t in given.data:
+                loss_of(case, model(x), t).backward()
+        if kind == "Hessian":
+            squares = squared_gradients(given)
+            importance._accu_grad = {p: squares[n] for n, p in model.named_parameters()}
+            importance._counter = dict.fromkeys(model.parameters(), sum(len(t) for _, t in given.data))
+            for parameter in model.parameters():
+                parameter.grad = torch.zeros_like(parameter)
+        modules = dict(model.named_modules())
+        heads = {m: 4 for n, m in modules.items() if n.endswith((".query", ".key", ".value"))}
+        pruner = tp.pruner.MetaPruner(
+            model, given.case.train[0][:2], importance=importance, pruning_ratio=1 - share, num_heads=heads,
+            ignored_layers=[module for name, module in modules.items() if case.ignored(name)],
+        )  # fmt: skip
+        pruner.step()
+        model.zero_grad()
+        return model
+
+    return method
+
+
+def methods(name: str) -> dict[str, Method]:
+    found = {"deadhead's default": ours("obs", "least_squares")}
+    if importlib.util.find_spec("torch_pruning") is not None:
+        found |= {f"Torch-Pruning, {kind}": theirs(kind) for kind in ("Magnitude", "Taylor", "Hessian")}
+    if name == "two":
+        found |= {f"brute force, {compensate}": brute(compensate) for compensate in ("zero", "least_squares")}
+    criteria = ("mrs", "taylor1", "magnitude", "activation_std", "random")
+    for compensate, criterion in itertools.product(("least_squares", "mean", "zero"), criteria):
+        found[f"{criterion}, {compensate}"] = ours(criterion, compensate)
+    return found
+
+
+# Tables
+
+
+def mean(networks: Sequence[Trained], models: Sequence[nn.Module]) -> list[float]:
+    """Accuracy and loss on the test rows, over the seeds."""
+    found = [measured(given.case, model) for given, model in zip(networks, models, strict=True)]
+    return [statistics.mean(column) for column in zip(*found, strict=True)]
+
+
+def table(networks: Sequence[Trained], asked: dict[str, Method], after: int = 0) -> None:
+    """A row for each method: accuracy, then loss, at each share."""
+    heads = "".join(f"{share:9.0%}" for share in SHARES)
+    print(f"  {'units left: accuracy, loss':30}{heads}    {heads}")
+    for label, method in asked.items():
+        start = time.perf_counter()
+        found = []
+        try:
+            for share in SHARES:
+                models = [method(given, share) for given in networks]
+                for given, model in zip(networks, models, strict=True) if after else ():
+                    train(given.case, model, after, given.case.rate / 4, True, 10 + given.seed)
+                found.append(mean(networks, models))
+        except Exception as error:  # the other methods are still worth their rows
+            print(f"  {label:30}{type(error).__name__}: {str(error).strip().splitlines()[0][:90]}", flush=True)
+            continue
+        accuracies, losses = "".join(f"{x:9.2%}" for x, _ in found), "".join(f"{x:9.4f}" for _, x in found)
+        print(f"  {label:30}{accuracies}    {losses}", flush=True)
+        say(f"  {label}: {time.perf_counter() - start:.1f} s")
+
+
+def ratios(given: Trained) -> None:
+    """The loss over the intact one where so many of the units are gone, by brute force and by the default."""
+    total = sum(group.size for group in given.network.groups)
+    order = dh.oracle(given.network, given.data, loss=given.case.loss, remove=total * 4 // 5)
+    both = (given.case.train, given.case.test)
+    intact = [measured(given.case, given.model, data)[1] for data in both]
+    print(f"  loss over the intact one, on the training and the test rows, seed {given.seed}")
+    for removed in (total // 2, total * 7 // 10, total * 4 // 5):
+        print(f"    {removed} of {total} removed:", end="")
+        ways: dict[str, dict[str, Any]] = {
+            "brute force": {"plan": order.plan(removed), "compensate": "zero"},
+            "brute force, least_squares": {"plan": order.plan(removed)},
+            "default": {"units": total - removed, "scope": "all"},
+            "default, even": {"units": (total - removed) / total},
+        }
+        for label, options in ways.items():
+            model = given.prune(**options).model
+            found = [measured(given.case, model, data)[1] / base for data, base in zip(both, intact, strict=True)]
+            print(f"  {label} {found[0]:.2f} {found[1]:.2f}", end="")
+        print(flush=True)
+
+
+def spread(given: Trained) -> None:
+    """Half of the parameters, by one ranking over the groups and evenly."""
+    one = given.prune(params=0.5)
+    most = one.report.after.parameters
+    low, high = 0.0, 1.0  # the largest even share that has at most as many parameters
+    for _ in range(8):
+        middle = (low + high) / 2
+        fits = given.prune(units=middle, criterion="random", compensate="zero").report.after.parameters <= most
+        low, high = (middle, high) if fits else (low, middle)
+    even = given.prune(units=low)
+    print(f"  params=0.5, seed {given.seed}")
+    for label, pruned in (("one ranking", one), (f"even, units={low:.3f}", even)):
+        accuracy, loss = measured(given.case, pruned.model)
+        kept = " ".join(f"{group.kept}/{group.units}" for group in pruned.report.groups)
+        size = f"{pruned.report.after.parameters:,} of {pruned.report.before.parameters:,} parameters"
+        print(f"    {label}: {size}, accuracy {accuracy:.2%}, loss {loss:.4f}; units {kept}", flush=True)
+
+
+def latency(given: Trained) -> None:
+    """The pruned network beside one that is built afresh in the same shapes, run in turns."""
+    pruned, fresh = given.prune(units=0.5).model, small_cnn().eval()
+    for name, layer in pruned.named_children():
+        if isinstance(layer, nn.Conv2d):
+            setattr(fresh, name, nn.Conv2d(layer.in_channels, layer.out_channels, layer.kernel_size))
+        if isinstance(layer, nn.Linear):
+            setattr(fresh, name, nn.Linear(layer.in_features, layer.out_features))
+    inputs = given.case.test[0][:100]
+    seconds: tuple[list[float], list[float]] = ([], [])
+    with torch.inference_mode():
+        for _ in range(200):
+            for model, taken in zip((pruned, fresh), seconds, strict=True):
+                start = time.perf_counter()
+                model(inputs)
+                taken.append(time.perf_counter() - start)
+    ours, theirs = (statistics.median(taken) for taken in seconds)
+    print(f"  latency at half of the units: {ours * 1e3:.2f} ms, {ours / theirs:.3f} times that of one built afresh")
+
+
+def show(name: str, seeds: int, after: bool) -> None:
+    case = CASES[name]()
+    if case is None:
+        return
+    networks = [prepare(name, case, seed) for seed in range(seeds)]
+    groups = networks[0].network.groups
+    accuracy, loss = mean(networks, [given.model for given in networks])
+    units = f"{sum(group.size for group in groups)} units in {len(groups)} groups"
+    print(f"{name}: {units}, {len(case.test[0])} test rows, {seeds} seeds; ", end="")
+    print(f"intact: accuracy {accuracy:.2%}, loss {loss:.4f}", flush=True)
+    asked = methods(name)
+    table(networks, asked)
+    spread(networks[0])
+    if name == "two":
+        ratios(networks[0])
+    if name == "mnist":
+        latency(networks[0])
+    if after and case.after:
+        if name == "resnet20":
+            networks = networks[:1]
+            few = ("deadhead's default", "mrs, zero", "Torch-Pruning, Taylor")
+            asked = {label: method for label, method in asked.items() if label in few}
+        print(f"  after {case.after} steps of training at batches of {case.batch}")
+        table(networks, asked, case.after)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description="What is left of networks after units are removed.")
+    parser.add_argument("names", nargs="*", help=f"of {', '.join(CASES)}; all without")
+    parser.add_argument("--seeds", type=int, default=3)
+    parser.add_argument("--after", action="store_true", help="also after some training")
+    arguments = parser.parse_args()
+    unknown = [name for name in arguments.names if name not in CASES]
+    if unknown:
+        sys.exit(f"There is no network {', '.join(unknown)}; the networks are {', '.join(CASES)}.")
+    warnings.simplefilter("ignore")
+    logging.disable(logging.WARNING)
+    torch.set_num_threads(1)
+    deadhead.remove.measure.LATENCY_SECONDS = 1e-3  # the report's latency is not used here
+    print_machine()
+    for name in arguments.names or CASES:
+        show(name, arguments.seeds, arguments.after)
+
+
+if __name__ == "__main__":
+    main()
