@@ -12,8 +12,8 @@ of the same rows, and leaves the outputs alone; of attention it takes dimensions
 400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20 (002's networks); `two` has brute force too, the
 units in the order of `dh.oracle`, and the ratio of the loss to the intact one where 50, 70 and 80 of 100 units are
 gone. `resnet20`: 16, 32 and 64 channels, batch norm, one epoch. `transformer`: two layers of width 64 on the characters
-of the documents in `seeds` beside $DEADHEAD_DATA. For each network, the loss at half of the parameters by one ranking
-over all groups is printed beside that of an even spread with at most as many; for `mnist`, the pruned network's latency
+of the documents in `seeds` beside $DEADHEAD_DATA. For each network, the loss at half of the parameters by a budget
+is printed beside that of an even spread with at most as many; for `mnist`, the pruned network's latency
 over that of one built afresh in its shapes.
 
 With `--after`, each table again after some training: an epoch on `mnist`, `one` and `two`, and 100 steps on
@@ -352,7 +352,7 @@ def ratios(given: Trained) -> None:
 
 
 def spread(given: Trained) -> None:
-    """Half of the parameters, by one ranking over the groups and evenly."""
+    """Half of the parameters, by a budget and evenly."""
     one = given.prune(params=0.5)
     most = one.report.after.parameters
     low, high = 0.0, 1.0  # the largest even share that has at most as many parameters
@@ -362,7 +362,7 @@ def spread(given: Trained) -> None:
         low, high = (middle, high) if fits else (low, middle)
     even = given.prune(units=low)
     print(f"  params=0.5, seed {given.seed}")
-    for label, pruned in (("one ranking", one), (f"even, units={low:.3f}", even)):
+    for label, pruned in (("by budget", one), (f"even, units={low:.3f}", even)):
         accuracy, loss = measured(given.case, pruned.model)
         kept = " ".join(f"{group.kept}/{group.units}" for group in pruned.report.groups)
         size = f"{pruned.report.after.parameters:,} of {pruned.report.before.parameters:,} parameters"
