@@ -23,8 +23,18 @@ import deadhead as dh
 from deadhead.lab.models import small_cnn
 
 RUNS = 5
-CHEAP = ("magnitude", "random", "zeros", "activation_mean", "activation_std", "taylor1", "mrs", "taylor2")
-DEAR = ("taylor2_gauss_newton", "taylor2_exact", "oracle", "mrp")
+CHEAP = (
+    "magnitude",
+    "random",
+    "zeros",
+    "activation_mean",
+    "activation_std",
+    "taylor1",
+    "mrs",
+    "mrs_positions",
+    "taylor2",
+)
+DEAR = ("taylor2_gauss_newton", "taylor2_exact", "oracle", "mrp", "obs")
 
 
 def seconds(function: Callable[[], object]) -> float:
@@ -61,7 +71,9 @@ def show(name: str, model: nn.Module, data: list[tuple[Tensor, Tensor]], criteri
     rows = sum(len(targets) for _, targets in data)
     print(f"{name}: {units:,} units, {rows} rows, forward and backward {unit * 1e3:.0f} ms")
     for criterion, times in taken.items():
-        print(f"  {criterion:22}{statistics.median(times) / unit:10.2f}")
+        cost = statistics.median(times) / unit
+        probes = f", {units} probes for each batch, {cost / units:.3f} each" if criterion == "taylor2_exact" else ""
+        print(f"  {criterion:22}{cost:10.2f}{probes}")
 
 
 def main() -> None:
