@@ -13,7 +13,7 @@ from deadhead.report.facts import costs, divided, is_wide, losses, reasons, shor
 def test_costs_leave_out_what_was_nothing(report_of: Callable[..., Report]) -> None:
     report = report_of()
     names = [name for name, _ in costs(replace(report.before, latency=0.0), report.after)]
-    assert names == ["units", "parameters", "multiply-adds", "size on disk"]
+    assert names == ["units", "parameters", "multiply-adds", "size on disk", "memory"]
 
 
 def test_losses_name_what_was_predicted_only_where_it_was(report_of: Callable[..., Report]) -> None:

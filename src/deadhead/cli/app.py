@@ -109,7 +109,7 @@ def oracle(
         bool, typer.Option("--exact/--race", help="Look at every unit on all rows, or let the units race on a few.")
     ] = True,
     tolerance: Annotated[float, typer.Option(help="Of a race: by how much of the loss a pick may be worse.")] = 1e-3,
-    confidence: Annotated[float, typer.Option(help="Of a race: how sure each comparison is.")] = 0.95,
+    confidence: Annotated[float, typer.Option(help="Of a race: how sure a round's comparisons are.")] = 0.9,
     only: Annotated[list[str] | None, typer.Option(help="Only groups whose module name matches (repeatable).")] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Leave groups whose module name matches (repeatable).")

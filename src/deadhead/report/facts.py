@@ -38,6 +38,7 @@ def costs(before: Measures, after: Measures) -> list[tuple[str, float]]:
         ("parameters", before.parameters, after.parameters),
         ("multiply-adds", before.macs, after.macs),
         ("size on disk", before.bytes, after.bytes),
+        ("memory", before.memory, after.memory),
         ("latency", before.latency, after.latency),
     ]
     return [(name, new / old) for name, old, new in pairs if old > 0 and math.isfinite(new / old)]
