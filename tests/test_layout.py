@@ -16,7 +16,7 @@ FLOORS = (
     ("graph",),
     ("calibration",),
     ("losses",),
-    ("gates", "columns", "consumers", "outputs", "statistics", "stacked", "relevance"),
+    ("gates", "columns", "consumers", "output_curvature", "statistics", "stacked", "apart", "relevance"),
     ("scores",),
     ("select", "watch"),
     ("remove",),

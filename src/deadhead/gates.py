@@ -140,6 +140,14 @@ class Gates:
         for node, parts in norms.items():
             edits.around[node] = renormalised(node, _counts(parts))
 
+    def moved(self, group: Group, index: int, value: Tensor) -> Tensor:
+        """`a - r` at a consumer of a group: the derivative of what it reads by the group's gates."""
+        references = self.references.get(group.name)
+        reference = None if references is None else references[index]
+        if reference is None:
+            return value
+        return value - along(reference.to(value), value.dim(), group.consumers[index].axis)
+
     def outputs(self, alpha: Mapping[str, Tensor], batch: Batch) -> object:
         """The network's outputs, in its own container, with the gates at `alpha`."""
         tensors, traced = self.traced(batch)

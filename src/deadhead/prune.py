@@ -37,7 +37,6 @@ from deadhead.remove.surgery import Surgery
 from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.saved import save, write_together
 from deadhead.scores.criterion import OPTIONS, Question, as_network, ask, find
-from deadhead.scores.obs import Weighing
 from deadhead.select.budget import Budget, budget_of, budgets_of
 from deadhead.select.plan import Plan
 from deadhead.select.ranking import NORMALISATIONS, Ranking, Rules, evenly, overall
@@ -199,15 +198,16 @@ def prune(
     sizes = Sizes(network, groups, {} if compensate == "zero" else new_biases(network, groups))
     trials = Trials(network, groups, calibration, asked, compensate, sizes, cutting, progress)
 
-    if criterion == "obs" and compensate == "least_squares" and rounds == 1 and step is None and plan is None:
-        trials.weighing = Weighing(question.gates(), groups, calibration.fit, seed, progress)
+    anew = criterion == "obs" and compensate == "least_squares" and rounds == 1 and step is None
 
     def ask_again(so_far: Plan | None) -> dict[str, Tensor]:
         if so_far is None:
-            return ask(question, criterion)
-        _, found = trials.settled(so_far)
-        state, closed = found.full_state(network), so_far.alpha(groups)
-        return ask(replace(question, state=state, added=found.added, closed=closed), criterion)
+            found = ask(question, criterion)
+            trials.weighing = question.kept["weighing"] if anew else None
+            return found
+        _, compensation = trials.settled(so_far)
+        state, closed = compensation.full_state(network), so_far.alpha(groups)
+        return ask(replace(question, state=state, added=compensation.added, closed=closed), criterion)
 
     def rank(saliencies: Mapping[str, Tensor]) -> Ranked:
         if budget.kind == "units" and scope == "group":

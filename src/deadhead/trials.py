@@ -17,8 +17,8 @@ from deadhead.progress import Progress
 from deadhead.record import Point
 from deadhead.remove.compensate import Compensation, compensate
 from deadhead.remove.cut import Cutting, cut
+from deadhead.remove.front_to_back import choose_and_compensate
 from deadhead.remove.measure import latency
-from deadhead.remove.surgeon import choose_and_compensate
 from deadhead.scores.obs import Weighing
 from deadhead.select.budget import Budget
 from deadhead.select.plan import Plan, plan_of

@@ -10,11 +10,11 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead import outputs
+from deadhead import output_curvature
 from deadhead.calibration import read
 from deadhead.gates import Gates
 from deadhead.losses import as_loss
-from deadhead.outputs import output_curvatures, root_of
+from deadhead.output_curvature import output_curvatures, root_of
 from deadhead.scores import obs
 from deadhead.scores.obs import DAMPING
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain, values
@@ -197,7 +197,7 @@ def test_many_outputs_are_weighed_by_a_diagonal(monkeypatch: pytest.MonkeyPatch)
     network = dh.trace(model, data[0][0][:2])
     gates, batches = Gates(network, as_loss("cross_entropy")), read(data)
     full = output_curvatures(gates, {"2.weight": 1}, batches)["2.weight"]
-    monkeypatch.setattr(outputs, "MOST_OUTPUTS", 3)
+    monkeypatch.setattr(output_curvature, "MOST_OUTPUTS", 3)
     diagonal = output_curvatures(gates, {"2.weight": 1}, batches)["2.weight"]
     torch.testing.assert_close(diagonal, full.diagonal(dim1=1, dim2=2))
     scores = dh.score(network, data, loss="cross_entropy", criterion="obs")["0"]

@@ -254,3 +254,19 @@ def test_an_unknown_way_to_normalise_is_refused() -> None:
         dh.prune(residual(), DATA, units=0.5, normalize="median", **FAST)
     with pytest.raises(dh.DataError, match="give one"):
         dh.prune(residual(), DATA, units=0.5, rounds=2, step=3, **FAST)
+
+
+@pytest.mark.parametrize("equation", ["nk,ko->no", "nk,ko", "...k,ko->...o"])
+def test_multiply_adds_of_an_einsum_count_every_letter_once(equation: str) -> None:
+    class Contracted(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.enter, self.weight = nn.Linear(3, 8), nn.Parameter(torch.randn(8, 2))
+
+        def forward(self, x: Tensor) -> Tensor:
+            return torch.einsum(equation, self.enter(x).tanh(), self.weight)
+
+    network = dh.trace(Contracted(), torch.randn(4, 3))
+    sizes = Sizes(network, network.groups)
+    assert sizes.macs({}) == 3 * 8 + 8 * 2
+    assert sizes.macs({network.groups[0].name: 5}) == 3 * 3 + 3 * 2

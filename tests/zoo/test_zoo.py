@@ -412,3 +412,15 @@ def test_the_exported_program_goes_further_than_the_class(name: str) -> None:
     assert pruned.report.difference <= 1e-10
     before, after = (outputs_of(each, inputs_of(name, ROWS["new"], seed=1)) for each in (model, pruned.model))
     assert [each.shape for each in before] == [each.shape for each in after]
+
+
+def test_multiply_adds_of_experts_are_those_worked_out_by_hand() -> None:
+    network = traced("huggingface/mixtral")
+    config, tokens = network.module.config, network.example[0].shape[1]
+    width, head = config.hidden_size, config.hidden_size // config.num_attention_heads
+    projections = 2 * tokens * width * head * (config.num_attention_heads + config.num_key_value_heads)
+    attention = projections + 2 * tokens**2 * head * config.num_attention_heads
+    router = tokens * width * config.num_local_experts
+    experts = tokens * config.num_experts_per_tok * 3 * width * config.intermediate_size
+    expected = config.num_hidden_layers * (attention + router + experts) + tokens * width * config.vocab_size
+    assert Sizes(network, network.groups).macs({}) == expected

@@ -17,8 +17,9 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Graph
-from deadhead.graph.labels import Block, Value
-from deadhead.graph.ops.registry import argument, op_name
+from deadhead.graph.labels import Block, Value, hint
+from deadhead.graph.ops.linear import einsum_letters
+from deadhead.graph.ops.registry import argument, listed, op_name
 from deadhead.graph.units import Group, Units
 
 
@@ -146,6 +147,19 @@ class Counts:
         return done
 
 
+def multiply_adds(nodes: Iterable[fx.Node]) -> int:
+    """The multiply-adds of nodes on the batch that was traced."""
+    return sum(
+        math.prod(_sizes(whole)) * math.prod(_sizes(places[0][0])[places[0][1]] for places in summed)
+        for node in nodes
+        for whole, summed in _contraction(node)
+    )
+
+
+def _sizes(node: fx.Node) -> list[int]:
+    return [hint(size) for size in _shape(node)]
+
+
 def _viewed(node: fx.Node) -> fx.Node | None:
     """The node that another is a view of."""
     target, source = node.target, node.args[0] if node.args else None
@@ -158,6 +172,7 @@ def _viewed(node: fx.Node) -> fx.Node | None:
     return source if aliases or op_name(node) in ("reshape", "flatten", "contiguous", "dropout") else None
 
 
+GROUPED = ("_grouped_mm", "transformers::grouped_mm_fallback")
 Place = tuple[fx.Node, int]
 Products = list[tuple[fx.Node, list[list[Place]]]]
 """All entries of a value, times axes that are summed over, each with the places where it is read."""
@@ -166,7 +181,7 @@ Products = list[tuple[fx.Node, list[list[Place]]]]
 def _contraction(node: fx.Node) -> Products:
     """The products that a node's multiply-adds are the sum of."""
     name, args = op_name(node), node.args
-    if name in ("linear", "matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "_grouped_mm"):
+    if name in ("linear", "matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", *GROUPED):
         return [(node, [_summed(_node(args[0]), _node(args[1]), name == "linear")])]
     if name in ("addmm", "baddbmm", "addmv"):
         return [(node, [_summed(_node(args[1]), _node(args[2]), False)])]
@@ -188,18 +203,14 @@ def _summed(left: fx.Node, right: fx.Node, turned: bool) -> list[Place]:
 
 def _einsum(node: fx.Node) -> Products:
     """All letters of an einsum: those of the result, and those that are summed over."""
-    equation = str(node.args[0]).replace(" ", "")
-    operands: Any = node.args[1]
-    terms, arrow, result = equation.partition("->")
+    operands = listed(node, 1)
+    letters, result = einsum_letters(node, [len(_shape(operand)) for operand in operands])
     summed: dict[str, list[Place]] = {}
-    for term, operand in zip(terms.split(","), operands, strict=True):
-        before, dots, after = term.partition("...")
-        places = {letter: place - (0 if dots else len(before)) for place, letter in enumerate(before)}
-        places |= {letter: place - len(after) for place, letter in enumerate(after)}
-        for letter, place in places.items():
+    for operand, each in zip(operands, letters, strict=True):
+        for place, letter in enumerate(each):
             if letter not in result:
                 summed.setdefault(letter, []).append((operand, place))
-    return [(node, list(summed.values()))] if arrow and len(operands) > 1 else []
+    return [(node, list(summed.values()))] if len(operands) > 1 else []
 
 
 def _node(arg: Any) -> fx.Node:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import safetensors.torch
 import torch
@@ -37,10 +38,20 @@ def weights_of(module: nn.Module) -> dict[str, Tensor]:
 def multiply_adds(network: Network, module: nn.Module, batch: Batch) -> int:
     """Multiply-adds of one row, as torch's own counter sees them."""
     first = choose(batch, torch.zeros(1, dtype=torch.long))
-    # Of the fused kernels of attention, torch's counter knows those of the GPU alone.
-    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False) as counter:
+    # Of the fused kernels of attention, torch's counter knows those of the GPU alone, and of grouped products none.
+    grouped = [
+        getattr(torch.ops.aten, "_grouped_mm", None),
+        getattr(torch.ops.transformers, "grouped_mm_fallback", None),
+    ]
+    known = {op: _grouped_flops for op in grouped if op is not None}
+    with sdpa_kernel(SDPBackend.MATH), FlopCounterMode(display=False, custom_mapping=known) as counter:
         network.run_module(first.inputs, module)
     return int(counter.get_total_flops()) // 2
+
+
+def _grouped_flops(x: Sequence[int], weight: Sequence[int], *args: Any, out_shape: Any = None, **options: Any) -> int:
+    """Twice the multiply-adds of rows (t, i) with a matrix (i, o) of their expert each, out of (experts, i, o)."""
+    return 2 * x[0] * weight[-2] * weight[-1]
 
 
 def latency(network: Network, module: nn.Module, batch: Batch) -> tuple[float, int]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
@@ -31,7 +31,7 @@ class Question:
     is the input under which activations are a reference. `site` says where a unit is closed: at what its consumers
     read, or (producer) at what its producers give, before batch norm, pool and nonlinearity; `groups` are as they are
     there. `absolute`, `threshold` and `threshold_at` say what is made of the answers, `adjustments` are what `watch`
-    recorded in training.
+    recorded in training. What a criterion found on the way that is of use afterwards is `kept`.
     """
 
     network: Network
@@ -50,6 +50,7 @@ class Question:
     threshold: str | None = None
     threshold_at: float = 3.0
     adjustments: Mapping[str, Tensor] | None = None
+    kept: dict[str, Any] = field(default_factory=dict)
 
     def references(self) -> References:
         """The reference of each column at each consumer, as asked."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from typing import Any
 
 import torch
@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deadhead.calibration import Batch, count
 from deadhead.errors import LossError
-from deadhead.gates import Gates, along, by_row, by_unit, columns_sum
+from deadhead.gates import Gates, by_unit, columns_sum
 from deadhead.graph.containers import take
 from deadhead.graph.units import Group
 from deadhead.losses import Loss
@@ -19,6 +19,7 @@ from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
 from deadhead.scores.derivatives import derivatives, twice
 from deadhead.scores.recursion import curvatures
+from deadhead.scores.slopes import slopes_by_sample
 
 DRAWS = 4
 """How many targets `taylor2_gauss_newton` draws for each sample that has many outputs."""
@@ -47,7 +48,7 @@ def taylor2(question: Question) -> dict[str, Tensor]:
     for batch in track(question.progress, "taylor2", question.batches):
 
         def visit(group: Group, index: int, value: Tensor, first: Tensor, second: Tensor) -> None:
-            site, moved = group.consumers[index], _moved(gates, group, index, value)
+            site, moved = group.consumers[index], gates.moved(group, index, value)
             change = moved * (0.5 * moved * second - first)
             total[group.name] += by_unit(columns_sum(change, site), site, group.size).cpu()
 
@@ -103,10 +104,10 @@ def taylor2_gauss_newton(question: Question) -> dict[str, Tensor]:
     generator = torch.Generator().manual_seed(question.seed)
     parts = [part for batch in question.batches for part in gates.apart(batch, question.groups)]
     for batch, sample in track(question.progress, "taylor2_gauss_newton", parts):
-        for name, first in _by_sample(gates, question.groups, batch, sample).items():
+        for name, first in slopes_by_sample(gates, question.groups, batch, sample).items():
             total[name] -= first.sum(0)
         for loss, weight in _roots(gates, batch, generator):
-            for name, slope in _by_sample(gates.judged_by(loss), question.groups, batch, sample).items():
+            for name, slope in slopes_by_sample(gates.judged_by(loss), question.groups, batch, sample).items():
                 weights = weight() if sample is None else weight()[sample : sample + 1]
                 total[name] += 0.5 * (slope.square() * weights[:, None]).sum(0)
     return {name: value / rows for name, value in total.items()}
@@ -114,30 +115,6 @@ def taylor2_gauss_newton(question: Question) -> dict[str, Tensor]:
 
 def _zeros(question: Question) -> dict[str, Tensor]:
     return {group.name: torch.zeros(group.size, dtype=torch.float64) for group in question.groups}
-
-
-def _moved(gates: Gates, group: Group, index: int, value: Tensor) -> Tensor:
-    """`a - r` at a consumer: the derivative of what it reads by its gate."""
-    references = gates.references.get(group.name)
-    reference = None if references is None else references[index]
-    if reference is None:
-        return value
-    return value - along(reference.to(value), value.dim(), group.consumers[index].axis)
-
-
-def _by_sample(gates: Gates, groups: Sequence[Group], batch: Batch, sample: int | None) -> dict[str, Tensor]:
-    """`dL_n/dalpha` at alpha = 1 for each group, shape (samples, K), float64."""
-    rows = batch.rows if sample is None else 1
-    found = {group.name: torch.zeros(rows, group.size, dtype=torch.float64) for group in groups}
-
-    def visit(group: Group, index: int, value: Tensor, gradient: Tensor) -> None:
-        if group.name in found:
-            site, owner = group.consumers[index], gates.owner(batch, group.name, index)
-            slope = by_row((_moved(gates, group, index, value) * gradient).double(), site, rows, owner)
-            found[group.name] += by_unit(slope, site, group.size).cpu()
-
-    gates.sensitivities(batch, visit, sample)
-    return found
 
 
 def _roots(gates: Gates, batch: Batch, generator: torch.Generator) -> Iterator[tuple[Loss, Callable[[], Tensor]]]:

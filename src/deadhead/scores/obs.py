@@ -9,12 +9,13 @@ from torch import Tensor
 
 from deadhead.calibration import Batch, count
 from deadhead.consumers import Consumer, consumers_of
-from deadhead.gates import Gates, by_row, by_unit
+from deadhead.gates import Gates
 from deadhead.graph.units import Group
 from deadhead.losses import Loss
-from deadhead.outputs import output_curvatures, root_of
+from deadhead.output_curvature import output_curvatures, root_of
 from deadhead.progress import Progress, track
 from deadhead.scores.criterion import Question, criterion
+from deadhead.scores.slopes import slopes_by_sample
 from deadhead.scores.surgeon import Side, choose, damped
 from deadhead.statistics import Regression, grams, of_itself
 
@@ -98,30 +99,12 @@ def _extra(
     affected = [group for group in groups if any(name == group.name for name, _ in others)]
     parts = [part for batch in batches for part in gates.apart(batch, affected)]
     for batch, sample in track(progress, "curvature", parts):
-        rows = batch.rows if sample is None else 1
-        slopes = {group.name: torch.zeros(rows, group.size, dtype=torch.float64) for group in affected}
-
-        def visit(
-            group: Group,
-            index: int,
-            value: Tensor,
-            gradient: Tensor,
-            batch: Batch = batch,
-            rows: int = rows,
-            slopes: dict[str, Tensor] = slopes,
-        ) -> None:
-            if (group.name, index) in others:
-                site = group.consumers[index]
-                read = by_row((value * gradient).double(), site, rows, judged.owner(batch, group.name, index))
-                slopes[group.name] += by_unit(read, site, group.size).cpu()
-
-        judged.sensitivities(batch, visit, sample)
-        for name, slope in slopes.items():
+        for name, slope in slopes_by_sample(judged, affected, batch, sample, others).items():
             extra[name] += slope.square().sum(0)
     return {name: total / count(batches) for name, total in extra.items()}
 
 
-@criterion("obs", comparable=True, at_consumers=True)
+@criterion("obs", comparable=True, reference="zero", at_consumers=True)
 def obs(question: Question) -> dict[str, Tensor]:
     """By how much the loss should rise when a unit goes after those that score less, and the units that are left take
     over: half the cost of the optimal brain surgeon, shape (K,).
@@ -137,6 +120,7 @@ def obs(question: Question) -> dict[str, Tensor]:
     """
     gates = question.gates_without_references()
     weighing = Weighing(gates, question.groups, question.batches, question.seed, question.progress)
+    question.kept["weighing"] = weighing
     result = {}
     for part in _in_parts(gates, weighing, question.groups):
         weights = {consumer.weight for group in part for consumer in weighing.of(group)}

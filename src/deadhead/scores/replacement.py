@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deadhead.calibration import Batch
-from deadhead.gates import along, by_row, by_unit, columns_sum
+from deadhead.gates import by_row, by_unit, columns_sum
 from deadhead.graph.units import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
@@ -69,9 +69,7 @@ def mrs_positions(question: Question) -> dict[str, Tensor]:
 
         def visit(group: Group, index: int, value: Tensor, gradient: Tensor) -> None:
             if group.name in total:
-                site, reference = group.consumers[index], gates.references[group.name][index]
-                moved = value if reference is None else value - along(reference.to(value), value.dim(), site.axis)
-                change = (moved * gradient).abs()
+                site, change = group.consumers[index], (gates.moved(group, index, value) * gradient).abs()
                 total[group.name] += by_unit(columns_sum(change, site), site, group.size).cpu()
 
         gates.sensitivities(batch, visit)

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deadhead.calibration import count
-from deadhead.gates import along, by_unit, columns_sum
+from deadhead.gates import by_unit, columns_sum
 from deadhead.graph.units import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
@@ -27,12 +27,8 @@ def taylor1(question: Question) -> dict[str, Tensor]:
         def visit(group: Group, index: int, value: Tensor, gradient: Tensor) -> None:
             if group.name not in total:
                 return
-            site = group.consumers[index]
-            moved = value
-            references = gates.references.get(group.name)
-            if references is not None and (reference := references[index]) is not None:
-                moved = value - along(reference.to(value), value.dim(), site.axis)
-            total[group.name] -= by_unit(columns_sum(moved * gradient, site), site, group.size).cpu()
+            site, change = group.consumers[index], gates.moved(group, index, value) * gradient
+            total[group.name] -= by_unit(columns_sum(change, site), site, group.size).cpu()
 
         gates.sensitivities(batch, visit)
     rows = count(question.batches)

@@ -14,6 +14,7 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
+from deadhead.apart import closing_work
 from deadhead.calibration import count
 from deadhead.errors import BudgetError, DataError
 from deadhead.graph.network import Network
@@ -21,7 +22,8 @@ from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
 from deadhead.scores.criterion import opened
 from deadhead.select.plan import Plan, plan_of
-from deadhead.select.race import Race, Search, Unit, closing_work
+from deadhead.select.race import Race
+from deadhead.select.search import Search, Unit
 from deadhead.stacked import Stacked
 
 

@@ -9,26 +9,20 @@ drawn alike.
 from __future__ import annotations
 
 import math
-from abc import ABC, abstractmethod
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from statistics import NormalDist
-from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
-from deadhead.calibration import Batch, choose, count
-from deadhead.columns import CONVOLUTIONS, LINEAR
-from deadhead.errors import LossError
+from deadhead.apart import Apart
+from deadhead.calibration import Batch, choose
 from deadhead.gates import Gates
-from deadhead.graph.labels import hint
-from deadhead.graph.network import Network, Traced
-from deadhead.graph.ops.registry import op_name
+from deadhead.graph.network import Network
 from deadhead.graph.units import Group
 from deadhead.losses import Loss
-from deadhead.select.plan import plan_of
-from deadhead.stacked import MEMORY, Part, Parts, Stacked
+from deadhead.select.search import Search, Unit
 
 FEWEST = 16
 """The rows on which every unit is looked at in each round; fewer would not tell how far a unit's change spreads."""
@@ -43,46 +37,6 @@ PRIOR = 32
 found too small."""
 TINY = 1e-30
 """Keeps quotients of zeros finite."""
-Unit = tuple[str, int]
-
-
-class Search(ABC):
-    """The unit that goes next, round after round. `passes` counts losses of single samples, in passes over the data,
-    `work` multiply-adds, in forward passes over the data."""
-
-    def __init__(self, network: Network, groups: Sequence[Group], loss: Loss, batches: Sequence[Batch]) -> None:
-        self.network, self.groups, self.loss, self.batches = network, groups, loss, batches
-        self.rows, self.passes, self.work, self.parts = count(batches), 0.0, 0.0, Parts(network)
-
-    @abstractmethod
-    def next(self, order: Sequence[Unit]) -> tuple[Unit, float]:
-        """The unit that goes next in the network without those of `order`, and the mean loss without it."""
-
-    def intact(self) -> float:
-        """The mean loss of the intact network: the first question of every search."""
-        return self._intact().mean().item()
-
-    def state(self) -> dict[str, Tensor]:
-        """What a search has to hold, besides the order and the passes, to go on with the same result."""
-        return {}
-
-    def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state."""
-        assert state.keys() == self.state().keys()
-
-    def left(self, order: Sequence[Unit]) -> dict[str, list[int]]:
-        """The units of each group that can go, in the network without those of `order`."""
-        gone = set(order)
-        found = {group.name: [u for u in range(group.size) if (group.name, u) not in gone] for group in self.groups}
-        return {group.name: found[group.name] for group in self.groups if len(found[group.name]) > group.least}
-
-    def gates(self, order: Sequence[Unit]) -> Gates:
-        return Gates(self.network, self.loss, closed=plan_of(order).alpha(self.network.groups))
-
-    def _intact(self) -> Tensor:
-        with torch.no_grad():
-            gates = self.gates([])
-            return torch.cat([gates.loss({}, batch).double().cpu() for batch in self.batches])
 
 
 class Race(Search):
@@ -229,113 +183,6 @@ class Looks:
         """The looks at some of the units."""
         units = [unit for unit, mine in zip(self.units, which.tolist(), strict=True) if mine]
         return Looks(units, self.places[which], self.size[which], self.rows[which], self.losses[which])
-
-
-class Apart:
-    """The losses of a batch's samples, each with a unit of its own closed, from the middle of the network on.
-
-    `computed` counts the losses, `work` the multiply-adds, in forward passes of one sample.
-    """
-
-    def __init__(self, gates: Gates, batch: Batch, groups: Sequence[Group], parts: Parts) -> None:
-        self._gates, self._device = gates, gates.network.device()
-        self._batch = batch.to(self._device)
-        self._tensors, self._traced = gates.traced(self._batch)
-        self._parts = {group.name: parts.of(self._traced, group.name, self._tensors) for group in groups}
-        self._groups, self._known = groups, parts
-        self._held: dict[fx.Node, Any] = {}
-        self._whole = max(1, multiply_adds(self._traced.graph.calls))
-        self.computed, self.work = 0, 0.0
-
-    def hold(self, names: Sequence[str]) -> None:
-        """Replay the network once, as far as the suffixes behind some groups need it."""
-        kept: dict[fx.Node, Any] = {}
-        for name in names:
-            kept |= dict.fromkeys(self._parts[name].suffix.needed if self._stacks(name) else ())
-        if kept:
-            with torch.no_grad():
-                edits = self._gates.edits(self._traced, {})
-                self._traced.graph.run(self._tensors, self._gates.state, edits, until=list(kept), kept=kept)
-            calls = self._traced.graph.calls
-            last = max(place for place, node in enumerate(calls) if node in kept)
-            self.work += self._batch.rows * multiply_adds(calls[: last + 1]) / self._whole
-            self._held = kept
-
-    def closing(self, name: str, units: Tensor, rows: Tensor) -> Tensor:
-        """`L` of `rows[i]` with unit `units[i]` closed, for each i, once the group is held."""
-        part = self._parts[name]
-        with torch.no_grad():
-            if self._stacks(name):
-                self.computed += len(rows)
-                self.work += len(rows) * multiply_adds(part.suffix.calls) / self._whole
-                most = max(1, MEMORY // (4 * part.entries))
-                chunks = zip(torch.split(units, most), torch.split(rows, most), strict=True)
-                return torch.cat([self._chunk(name, part, *chunk) for chunk in chunks])
-            found = torch.zeros(len(rows), dtype=torch.float64)
-            for unit in units.unique().tolist():  # type: ignore[no-untyped-call]
-                mine = (units == unit).nonzero()[:, 0]
-                batch = choose(self._batch, rows[mine].to(self._device))
-                stacked = Stacked(self._gates, batch, self._groups, self._known)
-                found[mine] = stacked.closing(name, [unit])[0].double().cpu()
-            self.computed += 2 * len(rows)  # the intact losses are computed on the way
-            self.work += len(rows) * (1 + closing_work(self._traced, part, name))
-            return found
-
-    def _stacks(self, name: str) -> bool:
-        """Whether the samples lie along the first axis of all that is read."""
-        part, owners = self._parts[name], self._traced.rows.owners
-        sites = self._traced.group(name).consumers
-        return (
-            part.stacks
-            and self._gates.network.batch_axis == 0
-            and all(part.suffix.owners[node] == "outer" for node in (*part.suffix.crossing, *part.suffix.needed))
-            and all(owners.get((site.node, site.position)) == "outer" for site in sites)
-        )
-
-    def _chunk(self, name: str, part: Part, units: Tensor, rows: Tensor) -> Tensor:
-        batch = choose(self._batch, rows.to(self._device))
-        tensors = self._gates.network.flatten(batch.inputs)
-        held = {node: _take(value, rows) for node, value in self._held.items()}
-        held |= dict(zip(self._traced.graph.inputs, tensors, strict=True))
-        alphas = torch.ones(len(units), self._traced.group(name).size)
-        alphas[torch.arange(len(units)), units] = 0
-        edits = self._gates.edits(self._traced, {name: alphas})
-        outputs = part.suffix.run(held, tensors, self._gates.state, edits, 1, len(units))
-        losses = self._gates.loss_function.per_sample(self._traced.output.fill(outputs), batch)
-        if not torch.isfinite(losses).all():
-            raise LossError(f"The loss {self._gates.loss_function.name} is not finite on this data.")
-        return losses
-
-
-def multiply_adds(nodes: Iterable[fx.Node]) -> int:
-    """The multiply-adds of linear and convolutional nodes, and of products of activations, on the batch that was
-    traced."""
-    total = 0
-    for node in nodes:
-        name = op_name(node)
-        if name in (*LINEAR, *CONVOLUTIONS, "bmm"):
-            source = node.args[0 if name in ("linear", "mm", "matmul", "bmm") else 1]
-            assert isinstance(source, fx.Node)
-            read = source.meta["val"].shape
-            each = math.prod(read[1:]) if name in CONVOLUTIONS else hint(read[-1])
-            total += each * math.prod(hint(size) for size in node.meta["val"].shape)
-    return total
-
-
-def closing_work(traced: Traced, part: Part, name: str) -> float:
-    """The multiply-adds of a sample's loss with one unit of a group closed, by `Stacked`, in forward passes."""
-    whole, site = max(1, multiply_adds(traced.graph.calls)), part.moves
-    if site is None or part.behind is None:
-        return multiply_adds(part.suffix.calls) / whole
-    columns = int((site.units >= 0).sum()) / traced.group(name).size
-    return (multiply_adds([site.node]) * columns / len(site.units) + multiply_adds(part.behind.calls)) / whole
-
-
-def _take(value: Any, rows: Tensor) -> Any:
-    """The rows of an activation, or of each of several."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(_take(each, rows) for each in value)
-    return value.index_select(0, rows.to(value.device)) if isinstance(value, Tensor) and value.dim() else value
 
 
 def inclusion(size: Tensor, rows: Tensor) -> Tensor:

@@ -120,9 +120,9 @@ class _Search:
         """Counts near these that no step improves."""
         now = self.filled({name: self._nearest(name, counts.get(name, 0)) for name in self.ways})
         names = list(self.ways)
-        moves = [(name,) for name in names]
+        moves: list[tuple[str, ...]] = [(name,) for name in names]
         if len(names) <= PAIRS:
-            moves += list(itertools.combinations_with_replacement(names, 2))  # type: ignore[arg-type]
+            moves += itertools.combinations_with_replacement(names, 2)
         better = True
         while better:
             better = False

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 from torch import fx
@@ -69,18 +70,15 @@ def addmm(labels: Labels, node: fx.Node) -> Any:
     return _add(labels, node, _product(labels, node, 1, 2), node.args[0])
 
 
-@rule("einsum")
-def einsum(labels: Labels, node: fx.Node) -> Any:
-    """Any einsum without repeated letters in one operand."""
+def einsum_letters(node: fx.Node, ranks: Sequence[int]) -> tuple[list[list[str]], list[str]]:
+    """The letters of each operand's axes, of so many axes each, and of the result's; dots are numbers."""
     equation = str(argument(node, 0, "equation")).replace(" ", "")
-    args = listed(node, 1)
-    values = [labels.values[arg] for arg in args]
     terms, _, result = equation.partition("->")
     operands = terms.split(",")
     if "->" not in equation:
         joined = terms.replace(",", "").replace(".", "")
         result = ("..." if "..." in terms else "") + "".join(sorted(c for c in set(joined) if joined.count(c) == 1))
-    longest = max((len(v.shape) - len(t.replace(".", ""))) for v, t in zip(values, operands, strict=True))
+    longest = max((rank - len(term.replace(".", ""))) for rank, term in zip(ranks, operands, strict=True))
     dots = [str(axis) for axis in range(longest)] if "..." in terms else []
 
     def names(term: str, rank: int) -> list[str]:
@@ -88,11 +86,20 @@ def einsum(labels: Labels, node: fx.Node) -> Any:
         middle = dots[len(dots) - (rank - len(before) - len(after)) :] if found else []
         return [*before, *middle, *after]
 
-    letters = [names(term, len(value.shape)) for term, value in zip(operands, values, strict=True)]
+    letters = [names(term, rank) for term, rank in zip(operands, ranks, strict=True)]
+    return letters, names(result, len(shape_of(node)))
+
+
+@rule("einsum")
+def einsum(labels: Labels, node: fx.Node) -> Any:
+    """Any einsum without repeated letters in one operand."""
+    args = listed(node, 1)
+    values = [labels.values[arg] for arg in args]
+    letters, outputs = einsum_letters(node, [len(value.shape) for value in values])
     if any(len(set(each)) < len(each) for each in letters):
         return give_up(labels, node, f"{where(node)} takes a diagonal")
-    every = [*dots, *dict.fromkeys(c for term in operands for c in term if c != ".")]
-    outputs = names(result, len(shape_of(node)))
+    seen = dict.fromkeys(letter for each in letters for letter in each)
+    every = [*sorted(filter(str.isdigit, seen), key=int), *(letter for letter in seen if not letter.isdigit())]
     packed = [(1 + i, arg, v, n) for i, (arg, v, n) in enumerate(zip(args, values, letters, strict=True))]
     return contract(labels, node, packed, every, outputs)[0]
 

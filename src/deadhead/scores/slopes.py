@@ -1,0 +1,34 @@
+"""Derivatives of each sample's loss by the gates."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Sequence
+
+import torch
+from torch import Tensor
+
+from deadhead.calibration import Batch
+from deadhead.gates import Gates, by_row, by_unit
+from deadhead.graph.units import Group
+
+
+def slopes_by_sample(
+    gates: Gates,
+    groups: Sequence[Group],
+    batch: Batch,
+    sample: int | None,
+    through: Collection[tuple[str, int]] | None = None,
+) -> dict[str, Tensor]:
+    """`dL_n/dalpha` at alpha = 1 for each group, shape (samples, K), float64: of a batch's samples, or of one of them,
+    as `Gates.apart` tells them apart; only through the consumers `through`, (group, index), where they are given."""
+    rows = batch.rows if sample is None else 1
+    found = {group.name: torch.zeros(rows, group.size, dtype=torch.float64) for group in groups}
+
+    def visit(group: Group, index: int, value: Tensor, gradient: Tensor) -> None:
+        if group.name in found and (through is None or (group.name, index) in through):
+            site, owner = group.consumers[index], gates.owner(batch, group.name, index)
+            slope = by_row((gates.moved(group, index, value) * gradient).double(), site, rows, owner)
+            found[group.name] += by_unit(slope, site, group.size).cpu()
+
+    gates.sensitivities(batch, visit, sample)
+    return found
