@@ -20,7 +20,7 @@ FLOORS = (
     ("scores",),
     ("select", "watch"),
     ("remove",),
-    ("saved", "trials", "notes"),
+    ("saved", "trials", "tradeoff", "notes"),
     ("prune",),
     ("report",),
     ("lab", "explore"),

@@ -22,7 +22,6 @@ from deadhead.consumers import new_biases
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network, trace
 from deadhead.graph.trace import export_as_is
-from deadhead.graph.units import Group
 from deadhead.losses import as_loss
 from deadhead.notes import approximate, failed, further, left_alone, notes, nothing, unasked
 from deadhead.progress import Progress
@@ -38,12 +37,15 @@ from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.saved import save, write_together
 from deadhead.scores.criterion import OPTIONS, Question, as_network, ask, find
 from deadhead.select.budget import Budget, budget_of, budgets_of
+from deadhead.select.forecast import foretells
+from deadhead.select.path import path_of_plan
 from deadhead.select.plan import Plan
-from deadhead.select.ranking import NORMALISATIONS, Ranking, Rules, evenly, overall
+from deadhead.select.ranking import NORMALISATIONS, Rules
 from deadhead.select.schedule import Schedule, in_rounds
 from deadhead.select.sizes import Sizes
-from deadhead.select.spending import slopes, spend
-from deadhead.select.ties import Ranked, checked, counted
+from deadhead.select.spread import Spread
+from deadhead.select.ties import checked
+from deadhead.tradeoff import trade_off
 from deadhead.trials import Trials
 
 
@@ -108,6 +110,7 @@ def prune(
     optimizer: Optimizer | None = None,
     test: Iterable[Any] | None = None,
     samples: int = 4096,
+    curve: int = 2,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Pruned:
@@ -140,6 +143,9 @@ def prune(
     separate set that no decision sees, on which the report measures; without it, the held-out rows are used. `loss`
     is a name, a torch.nn loss or a callable (outputs, batch) to a loss per sample. `optimizer` (SGD, Adam, AdamW and
     others that keep tensors of a parameter's shape) is cut along: `Pruned.optimizer` goes on training the result.
+    `curve` is how many networks are measured besides those that had to be, to show in the report what less or more
+    pruning would give: half of them beyond the result, none where as many were measured on the way. Each costs about as
+    much time as the compensation; nothing else depends on them.
 
     Raises `BudgetError`, `DataError`, `LossError`, `TraceError` or `CutError`, and leaves the model as it was.
 
@@ -163,7 +169,7 @@ def prune(
     )
     judge = find(criterion)
     rules = Rules(normalize or ("none" if judge.comparable else "mean"), round_to, min_units)
-    _check_options(compensate, scope, rounds, step, rules, per_module)
+    _check_options(compensate, scope, rounds, step, rules, per_module, curve)
     options = dict(criterion_options or {})
     if not set(options) <= set(OPTIONS):
         wrong = ", ".join(sorted(set(options) - set(OPTIONS)))
@@ -197,49 +203,32 @@ def prune(
     question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress, **options)
     sizes = Sizes(network, groups, {} if compensate == "zero" else new_biases(network, groups))
     trials = Trials(network, groups, calibration, asked, compensate, sizes, cutting, progress)
+    shares = None
+    if budget.kind == "units" and scope == "group":
+        each = units if isinstance(units, Mapping) else {"*": budget.value}
+        shares = budgets_of(each, groups, lambda pattern: network.select([pattern]))
+    spread = Spread(groups, cutting.ties, rules, budget, shares, sizes, trials.nanoseconds)
 
     anew = criterion == "obs" and compensate == "least_squares" and rounds == 1 and step is None
+
+    first: dict[str, Tensor] = {}
 
     def ask_again(so_far: Plan | None) -> dict[str, Tensor]:
         if so_far is None:
             found = ask(question, criterion)
+            first.update(found)
             trials.weighing = question.kept["weighing"] if anew else None
             return found
         _, compensation = trials.settled(so_far)
         state, closed = compensation.full_state(network), so_far.alpha(groups)
         return ask(replace(question, state=state, added=compensation.added, closed=closed), criterion)
 
-    def rank(saliencies: Mapping[str, Tensor]) -> Ranked:
-        if budget.kind == "units" and scope == "group":
-            shares = (
-                budgets_of(units, groups, lambda pattern: network.select([pattern]))
-                if isinstance(units, Mapping)
-                else {group.name: budget for group in groups}
-            )
-            return Ranked(groups, saliencies, cutting.ties, lambda free, shown: evenly(free, shown, shares, rules))
-        left = {"units": sizes.units, "params": sizes.parameters, "macs": sizes.macs, "memory": sizes.memory}
-        by_size = rules.normalize == "none" and budget.kind != "units"
-        kind = budget.kind if budget.kind in left else "macs" if budget.kind == "latency" else "params"
-
-        def size(removed: Mapping[str, int]) -> int:
-            return left[kind](counted(removed, cutting.ties))
-
-        def ranking(free: Sequence[Group], shown: Mapping[str, Tensor]) -> Ranking:
-            if by_size and budget.kind in left:
-                return spend(free, shown, rules, budget, size)
-            return overall(free, shown, rules, slopes(free, size, {}) if by_size else None)
-
-        ranked = Ranked(groups, saliencies, cutting.ties, ranking)
-        if not budget.is_of_quality:
-            ranked.end_within(budget, {**left, "latency": trials.nanoseconds}[budget.kind])
-        return ranked
-
     def accept(so_far: Plan) -> bool:
         return trials.within(budget, so_far)
 
     with clock("score and select"):
         chosen = (
-            in_rounds(Schedule(rounds, step, budget.is_of_quality), ask_again, rank, accept)
+            in_rounds(Schedule(rounds, step, budget.is_of_quality), ask_again, spread.ranked, accept)
             if plan is None
             else checked(plan, groups, left, rules, cutting.ties)
         )
@@ -285,6 +274,10 @@ def prune(
         gone = {name: len(found) for name, found in plan.removed.items()}
         before = measure(network, network.module, total, sizes.memory({}), asked, unseen, progress)
         after = measure(network, smaller, total - plan.count, sizes.memory(gone), asked, unseen, progress)
+    with clock("curve"):
+        path = spread.path(first, chosen) if first else path_of_plan(chosen, groups, rules, cutting.ties)
+        told = first if foretells(judge, bool(options.get("absolute"))) else {}
+        foretold = trade_off(trials, path, chosen, told, curve, progress)
     model, trainer = smaller, None
     if inplace:
         model, trainer = network.module, optimizer
@@ -311,7 +304,8 @@ def prune(
         difference=difference,
         tolerance=tolerance,
         approximation=moved,
-        curve=trials.curve(),
+        curve=trials.curve(plan),
+        forecast=foretold,
         groups=[
             GroupRecord(
                 name=group.name,
@@ -339,6 +333,7 @@ def prune(
             "min_units": min_units,
             "width": network.width,
             "samples": samples,
+            "curve": curve,
             "seed": seed,
         },
         environment=_environment(network),
@@ -358,7 +353,9 @@ def _told(units: Any, budget: Budget) -> str:
     return f"units={dict(units)}" if isinstance(units, Mapping) else str(budget)
 
 
-def _check_options(compensate: str, scope: str, rounds: int, step: int | None, rules: Rules, per_module: bool) -> None:
+def _check_options(
+    compensate: str, scope: str, rounds: int, step: int | None, rules: Rules, per_module: bool, curve: int
+) -> None:
     if compensate not in METHODS:
         raise DataError(f"There is no compensation {compensate!r}; the methods are {', '.join(METHODS)}.")
     if scope not in ("group", "all"):
@@ -371,6 +368,8 @@ def _check_options(compensate: str, scope: str, rounds: int, step: int | None, r
         raise DataError("step must be at least 1, and rounds and step are two ways to say the same: give one.")
     if rounds < 1 or rules.round_to < 1 or rules.min_units < 1:
         raise DataError("rounds, round_to and min_units must be at least 1.")
+    if curve < 0:
+        raise DataError(f"curve={curve} is out of range: it counts networks that are measured besides, from 0 on.")
 
 
 class _Clock:

@@ -32,13 +32,34 @@ class Measures:
 @dataclass(frozen=True)
 class Point:
     """One place on the way from the intact network to the pruned one: what is left there, in units, parameters and
-    multiply-adds of a row, and the loss and accuracy that were measured on the held-out rows, compensated."""
+    multiply-adds of a row, and the loss and accuracy that were measured on the held-out rows, compensated.
+
+    `purpose` says why it was measured: on the "way" (the intact network, too), as the "result", because it was tried
+    and "refused", or, deciding nothing, as an "aside" to show what more or less pruning would give.
+    """
 
     units: int
     parameters: int
     macs: int
     loss: float
     accuracy: float | None
+    purpose: str = "way"
+
+
+@dataclass(frozen=True)
+class Forecast:
+    """One place on the curve that a criterion predicts from the scores of the intact network, without measuring: the
+    sizes there, and the loss of the intact network on the held-out rows plus the scores of all units that go, each at
+    its turn in its group.
+
+    The scores are from the other calibration rows, and as exact as the criterion: `obs` is of second order, with the
+    rest of the group taking over. What removals in one group change for another is left out.
+    """
+
+    units: int
+    parameters: int
+    macs: int
+    loss: float
 
 
 @dataclass(frozen=True)
@@ -72,9 +93,11 @@ class Report:
     calibration data foretold. `difference` is verify's largest difference between the pruned network and its
     gated original, relative to the largest absolute output of the latter; it must not exceed `tolerance`. Where the
     width was pruned, the gated original normalises over what is left, as the pruned network does; `approximation` is
-    the difference from one that goes on normalising over all units. `curve` has a point for the intact network and one
-    for each time that a plan was tried, on the held-out part of the calibration rows, most units first. `left_alone`
-    pairs what was not pruned with the reason. `seconds` has the duration of each step.
+    the difference from one that goes on normalising over all units. `curve` has a point for the intact network, one
+    for each time that a plan was tried, and those measured beside, on the held-out part of the calibration rows, most
+    units first. `forecast` is the curve that the criterion predicts, from the intact network through the result to the
+    smallest one, most units first; empty where its scores are not in the unit of the loss. `left_alone` pairs what was
+    not pruned with the reason. `seconds` has the duration of each step.
     """
 
     model: str
@@ -93,6 +116,7 @@ class Report:
     groups: list[GroupRecord]
     approximation: float | None = None
     curve: list[Point] = field(default_factory=list)
+    forecast: list[Forecast] = field(default_factory=list)
     left_alone: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)

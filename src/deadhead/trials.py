@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 
@@ -86,10 +86,14 @@ class Trials:
         if not budget.is_of_quality:
             return True
         if budget.kind == "max_loss_increase":
-            return now.loss - intact.loss <= budget.value
-        if intact.accuracy is None or now.accuracy is None:
+            accepted = now.loss - intact.loss <= budget.value
+        elif intact.accuracy is None or now.accuracy is None:
             raise BudgetError("max_accuracy_drop needs targets that are classes; give max_loss_increase.")
-        return intact.accuracy - now.accuracy <= budget.value
+        else:
+            accepted = intact.accuracy - now.accuracy <= budget.value
+        if not accepted:
+            self.points[-1] = replace(now, purpose="refused")
+        return accepted
 
     @property
     def intact(self) -> Point:
@@ -100,9 +104,13 @@ class Trials:
                 raise LossError(f"The loss {self.loss.name} is not finite on the held-out rows.")
         return self.points[0]
 
-    def curve(self) -> list[Point]:
-        """The points measured, from the intact network on, those of equal size once."""
-        return sorted({point.units: point for point in self.points}.values(), key=lambda point: -point.units)
+    def curve(self, result: Plan) -> list[Point]:
+        """The points measured, from the intact network on, those of equal size once, that of the result marked."""
+        left = self.sizes.units({}) - result.count
+        found = {point.units: point for point in self.points}
+        if left in found:
+            found[left] = replace(found[left], purpose="result")
+        return sorted(found.values(), key=lambda point: -point.units)
 
     def nanoseconds(self, removed: Mapping[str, int]) -> int:
         """The time of a forward pass without `removed[group]` units of each group."""

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deadhead.record import GroupRecord, Measures, Point, Report
+from deadhead.record import Forecast, GroupRecord, Measures, Point, Report
 
 HOSTILE = "</script><script>document.title='x'</script><img src=\"http://x.invalid/\" onerror='y'> [bold]$x^$ & \u65e5"
 
@@ -53,9 +53,29 @@ def make_curve() -> list[Point]:
     return [
         Point(16, 20_000, 1_000_000, 0.02, 0.995),
         Point(13, 14_000, 700_000, 0.021, 0.99),
-        Point(10, 8_000, 400_000, 0.03, 0.98),
-        Point(9, 7_000, 340_000, 0.25, None),
-        Point(8, 6_000, 300_000, float("inf"), 0.5),
+        Point(10, 8_000, 400_000, 0.03, 0.98, "result"),
+        Point(9, 7_000, 340_000, 0.25, None, "refused"),
+        Point(8, 6_000, 300_000, float("inf"), 0.5, "refused"),
+    ]
+
+
+def make_beside() -> list[Point]:
+    """From the 16 units of the report to its 10, with a network before it and one beyond that were only looked at."""
+    return [
+        Point(16, 20_000, 1_000_000, 0.02, 0.995),
+        Point(13, 14_000, 700_000, 0.021, 0.99, "aside"),
+        Point(10, 8_000, 400_000, 0.03, 0.98, "result"),
+        Point(7, 6_000, 300_000, 0.08, 0.93, "aside"),
+    ]
+
+
+def make_forecast() -> list[Forecast]:
+    """From the 16 units of the report to the 2 that have to stay."""
+    return [
+        Forecast(16, 20_000, 1_000_000, 0.02),
+        Forecast(10, 8_000, 400_000, 0.026),
+        Forecast(6, 5_000, 250_000, 0.05),
+        Forecast(2, 1_000, 50_000, 0.5),
     ]
 
 
@@ -91,3 +111,13 @@ def curve() -> list[Point]:
 @pytest.fixture
 def hostile() -> Report:
     return make_hostile()
+
+
+@pytest.fixture
+def beside() -> list[Point]:
+    return make_beside()
+
+
+@pytest.fixture
+def forecast() -> list[Forecast]:
+    return make_forecast()

@@ -12,9 +12,9 @@ from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
 from deadhead.errors import DataError
-from deadhead.record import Point, Report
+from deadhead.record import Forecast, Point, Report
 from deadhead.report import curve_figure, figure
-from deadhead.report.drawing import FAINT, KEPT, REMOVED
+from deadhead.report.drawing import FAINT, KEPT, PREDICTED, REMOVED
 
 
 def line(axes: Axes, label: str) -> Line2D:
@@ -30,7 +30,7 @@ def drawn_at(line: Line2D) -> list[tuple[float, float]]:
 
 
 def test_curve_shows_what_was_taken_what_was_refused_and_rings_the_result(curve: list[Point]) -> None:
-    loss, accuracy = curve_figure(curve, "A way", chosen=10).axes
+    loss, accuracy = curve_figure(curve, "A way").axes
     assert (loss.get_title(loc="left"), loss.get_ylabel(), accuracy.get_ylabel()) == ("A way", "loss", "accuracy")
     assert loss.get_xlabel() == "units left, of 16"
     assert drawn_at(line(loss, "measured")) == [(16, 0.02), (13, 0.021), (10, 0.03)]
@@ -45,7 +45,7 @@ def test_curve_shows_what_was_taken_what_was_refused_and_rings_the_result(curve:
 
 
 def test_refused_points_hang_on_the_result_and_gaps_stay_gaps(curve: list[Point]) -> None:
-    loss, accuracy = curve_figure(curve, "A way", chosen=10).axes
+    loss, accuracy = curve_figure(curve, "A way").axes
     refused = line(loss, "tried and refused")
     assert drawn_at(refused)[:2] == [(10, 0.03), (9, 0.25)]
     assert refused.get_markevery() == [1, 2]
@@ -67,9 +67,40 @@ def test_curve_of_an_oracle_has_losses_alone_and_no_result() -> None:
 
 
 def test_a_result_that_was_not_measured_is_not_ringed(curve: list[Point]) -> None:
-    loss, _ = curve_figure(curve, "A way", chosen=11).axes
+    loss, _ = curve_figure([point for point in curve if point.purpose != "result"], "A way").axes
     assert drawn_at(line(loss, "measured"))[-1] == (13, 0.021)
     assert labels(loss) == ["intact", "measured", "tried and refused"]
+
+
+def test_what_was_looked_at_beyond_the_result_is_measured_and_not_refused(beside: list[Point]) -> None:
+    loss, accuracy = curve_figure(beside, "A way").axes
+    assert drawn_at(line(loss, "measured")) == [(16, 0.02), (13, 0.021), (10, 0.03), (7, 0.08)]
+    assert drawn_at(line(accuracy, "result")) == [(10, 98)]
+    assert labels(loss) == ["intact", "measured", "result: 10 of 16 units"]
+
+
+def test_a_forecast_is_a_dashed_line_of_its_own_down_to_the_smallest(
+    beside: list[Point], forecast: list[Forecast]
+) -> None:
+    loss, accuracy = curve_figure(beside, "A way", forecast).axes
+    predicted = line(loss, "predicted by the criterion")
+    assert drawn_at(predicted) == [(16, 0.02), (10, 0.026), (6, 0.05), (2, 0.5)]
+    assert (predicted.get_color(), predicted.get_linestyle()) == (PREDICTED, "--")
+    assert not any(str(each.get_label()).startswith("predicted") for each in accuracy.lines)
+    for axes in (loss, accuracy):
+        left, right = axes.get_xlim()
+        assert left > 16 > 2 > right
+
+
+def test_a_forecast_may_be_anything(beside: list[Point], forecast: list[Forecast]) -> None:
+    odd = [replace(each, loss=loss) for each, loss in zip(forecast, (0.02, -1.0, math.inf, math.nan), strict=True)]
+    steep = [replace(each, loss=loss) for each, loss in zip(forecast, (0.02, 0.1, 1.0, 1e4), strict=True)]
+    with warnings.catch_warnings():
+        warnings.simplefilter("error")
+        for told, scale in ((odd, "linear"), (steep, "log")):
+            drawn = curve_figure(beside, "A way", told)
+            drawn.savefig(io.BytesIO(), dpi=20)
+            assert drawn.axes[0].get_yscale() == scale
 
 
 def test_losses_that_differ_much_get_a_logarithmic_axis(curve: list[Point]) -> None:
@@ -92,7 +123,7 @@ def test_curve_of_any_length_draws_without_a_warning(count: int) -> None:
     with warnings.catch_warnings():
         warnings.simplefilter("error")
         stream = io.BytesIO()
-        curve_figure(points, "$x^$ \u65e5", chosen=1000).savefig(stream, dpi=20)
+        curve_figure(points, "$x^$ \u65e5").savefig(stream, dpi=20)
     assert stream.getvalue().startswith(b"\x89PNG")
 
 
@@ -106,7 +137,7 @@ def test_figure_has_the_curve_before_the_saliencies(report_of: Callable[..., Rep
         return [axes.get_title(loc="left") for axes in figure(report_of(1, curve=points)).axes]
 
     shared = ["What is left of each cost", "Units kept and removed"]
-    assert titles(curve) == [*shared, "What was measured on the way", "", "conv0"]
+    assert titles(curve) == [*shared, "Loss against size", "", "conv0"]
     assert titles(curve[:2]) == [*shared, "conv0"]
     panel = figure(report_of(1, curve=curve)).axes[2]
     assert drawn_at(line(panel, "result")) == [(10, 0.03)]

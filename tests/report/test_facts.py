@@ -5,9 +5,22 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import pytest
+
 import deadhead.report
-from deadhead.record import Point, Report
-from deadhead.report.facts import costs, divided, is_wide, losses, reasons, shorten, tried, way
+from deadhead.record import Forecast, Point, Report
+from deadhead.report.facts import (
+    costs,
+    divided,
+    foretold,
+    is_wide,
+    losses,
+    predicted_at,
+    reasons,
+    shorten,
+    tried,
+    way,
+)
 
 
 def test_costs_leave_out_what_was_nothing(report_of: Callable[..., Report]) -> None:
@@ -29,17 +42,32 @@ def units(points: list[Point]) -> list[int]:
     return [point.units for point in points]
 
 
-def test_a_curve_is_divided_at_the_result(curve: list[Point]) -> None:
-    found = divided(curve, 10)
+def test_a_curve_is_divided_by_what_points_were_measured_for(curve: list[Point], beside: list[Point]) -> None:
+    found = divided(curve)
     assert (units(found.taken), found.result, units(found.refused)) == ([16, 13, 10], curve[2], [9, 8])
-    between = divided(curve, 11)
-    assert (units(between.taken), between.result, units(between.refused)) == ([16, 13], None, [10, 9, 8])
-    unknown = divided(curve, None)
-    assert (units(unknown.taken), unknown.result, unknown.refused) == ([16, 13, 10, 9, 8], None, [])
+    looked = divided(beside)
+    assert (units(looked.taken), units(looked.aside), looked.refused) == ([16, 10], [13, 7], [])
+    assert units(looked.measured) == [16, 13, 10, 7]
+    unknown = divided([point for point in curve if point.purpose == "way"])
+    assert (units(unknown.taken), unknown.result, unknown.refused) == ([16, 13], None, [])
+
+
+def test_what_is_predicted_is_interpolated_by_units(forecast: list[Forecast]) -> None:
+    assert [predicted_at(forecast, units) for units in (16, 10, 2)] == [0.02, 0.026, 0.5]
+    assert predicted_at(forecast, 13) == pytest.approx(0.023)
+    assert [predicted_at(forecast, units) for units in (17, 1)] == [None, None]
+    assert predicted_at([], 16) is None
+    assert predicted_at(forecast[:1], 16) == 0.02
 
 
 def test_two_points_are_no_curve(report_of: Callable[..., Report], curve: list[Point]) -> None:
     assert [len(way(report_of(curve=curve[:count]))) for count in range(5)] == [0, 0, 0, 3, 4]
+
+
+def test_two_points_with_a_forecast_between_them_are_a_curve(
+    report_of: Callable[..., Report], curve: list[Point], forecast: list[Forecast]
+) -> None:
+    assert len(way(report_of(curve=[curve[0], curve[2]], forecast=forecast))) == 2
 
 
 def test_losses_are_wide_beyond_two_powers_of_ten(curve: list[Point]) -> None:
@@ -53,6 +81,12 @@ def test_losses_are_wide_beyond_two_powers_of_ten(curve: list[Point]) -> None:
     assert not wide(float("nan"))
 
 
+def test_losses_with_a_forecast_are_wide_beyond_one_power_of_ten(curve: list[Point], forecast: list[Forecast]) -> None:
+    assert is_wide(curve[:1], forecast)
+    assert not is_wide(curve[:1], forecast[:3])
+    assert not is_wide(curve[:1], [replace(forecast[3], loss=-1.0), *forecast])
+
+
 def test_what_was_tried_is_told_with_what_was_refused_next(
     report_of: Callable[..., Report], curve: list[Point]
 ) -> None:
@@ -62,6 +96,29 @@ def test_what_was_tried_is_told_with_what_was_refused_next(
     )
     assert tried(report_of(curve=curve[:3])).endswith("accuracy 98.00 %.")
     assert tried(report_of(curve=curve[:2])) == ""
+
+
+def test_what_lies_beyond_is_told_beside_what_was_predicted(
+    report_of: Callable[..., Report], beside: list[Point], forecast: list[Forecast]
+) -> None:
+    assert tried(report_of(curve=beside, forecast=forecast)) == (
+        "3 smaller networks were measured on held-out calibration rows. "
+        "Kept: 10 of 16 units, loss 0.03 (mrs predicted 0.026), accuracy 98.00 %. "
+        "Further, for comparison: 7 of 16 units, loss 0.08 (mrs predicted 0.044), accuracy 93.00 %."
+    )
+
+
+@pytest.mark.parametrize(
+    ("criterion", "order"), [("obs", "to second order"), ("taylor2", "to second order"), ("taylor1", "to first order")]
+)
+def test_a_forecast_says_what_it_is(
+    report_of: Callable[..., Report], beside: list[Point], forecast: list[Forecast], criterion: str, order: str
+) -> None:
+    told = foretold(report_of(curve=beside, forecast=forecast, criterion=criterion))
+    assert told.startswith(f"Predicted by {criterion}: the intact loss plus each removed unit's score")
+    assert ("at its turn in its group" in told) == (criterion == "obs")
+    assert f"found on calibration rows, {order}, without what removals in other groups change." in told
+    assert foretold(report_of(curve=beside)) == ""
 
 
 def test_shortened_names_have_the_width_asked_for() -> None:

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from deadhead.record import Point, Report
+from deadhead.record import Forecast, Point, Report
 from deadhead.report.page import render_page
 
 
@@ -151,16 +151,36 @@ def test_curve_data_has_every_point_and_where_the_result_is(
     page = render_page(report_of(curve=curve))
     assert data(read(page))["curve"] == {
         "axes": [
-            {"name": "units", "counts": [16, 13, 10, 9, 8]},
-            {"name": "parameters", "counts": [20_000, 14_000, 8_000, 7_000, 6_000]},
-            {"name": "multiply-adds", "counts": [1_000_000, 700_000, 400_000, 340_000, 300_000]},
+            {"name": "units", "counts": [16, 13, 10, 9, 8], "along": []},
+            {"name": "parameters", "counts": [20_000, 14_000, 8_000, 7_000, 6_000], "along": []},
+            {"name": "multiply-adds", "counts": [1_000_000, 700_000, 400_000, 340_000, 300_000], "along": []},
         ],
+        "purpose": ["intact", "", "result", "refused", "refused"],
         "loss": [0.02, 0.021, 0.03, 0.25, None],
+        "predicted": [None] * 5,
+        "forecast": [],
         "accuracy": [0.995, 0.99, 0.98, None, 0.5],
-        "taken": 3,
-        "result": 2,
     }
     assert options_of(page, "measure") == ["units", "parameters", "multiply-adds"]
+
+
+def test_curve_data_has_the_forecast_for_every_axis(
+    report_of: Callable[..., Report], beside: list[Point], forecast: list[Forecast]
+) -> None:
+    odd = [*forecast[:3], replace(forecast[3], loss=float("inf"))]
+    page = render_page(report_of(curve=beside, forecast=odd))
+    found = data(read(page))["curve"]
+    assert [axis["along"] for axis in found["axes"]] == [  # type: ignore[index]
+        [16, 10, 6, 2], [20_000, 8_000, 5_000, 1_000], [1_000_000, 400_000, 250_000, 50_000],
+    ]  # fmt: skip
+    assert found["forecast"] == [0.02, 0.026, 0.05, None]  # type: ignore[index]
+    assert found["purpose"] == ["intact", "for comparison", "result", "for comparison"]  # type: ignore[index]
+    assert found["predicted"] == [0.02, 0.023, 0.026, 0.044]  # type: ignore[index]
+    text = read(page).text
+    assert "loss predicted accuracy intact 16" in text
+    assert "result 10 62.5 % 8,000 40 % 400,000 40 % 0.03 0.026 98.00 %" in text
+    assert "for comparison 7 43.8 % 6,000 30 % 300,000 30 % 0.08 0.044 93.00 %" in text
+    assert "Predicted by mrs: the intact loss plus" in text
 
 
 def test_points_of_the_curve_are_in_a_table(report_of: Callable[..., Report], curve: list[Point]) -> None:
@@ -178,7 +198,8 @@ def test_curve_without_sizes_accuracy_or_result_has_none_of_them(
     page = render_page(report_of(curve=points))
     found = data(read(page))["curve"]
     assert [axis["name"] for axis in found["axes"]] == options_of(page, "measure") == ["units"]  # type: ignore[index]
-    assert (found["accuracy"], found["taken"], found["result"]) == (None, 2, None)  # type: ignore[index]
+    assert found["accuracy"] is None  # type: ignore[index]
+    assert found["purpose"] == ["intact", "", "refused", "refused"]  # type: ignore[index]
     table = page[page.index("<details>") : page.index("</details>")]
     assert re.findall(r"<th\b[^>]*>([^<]*)", table) == ["", "units", "left", "loss"]
     assert "result" not in table
@@ -188,7 +209,7 @@ def test_page_shows_no_curve_of_two_points(report_of: Callable[..., Report], cur
     with_curve, without = read(render_page(report_of(curve=curve[:3]))), read(render_page(report_of(curve=curve[:2])))
     assert identities(with_curve) - identities(without) == {"curve", "curve-log", "measure"}
     assert data(without)["curve"] is None
-    assert "on the way" not in without.text
+    assert "Loss against size" not in without.text
 
 
 def test_log_scale_is_chosen_where_losses_differ_much(report_of: Callable[..., Report], curve: list[Point]) -> None:

@@ -197,6 +197,9 @@ def prune(
         str | None, typer.Option(help="Data that no decision sees, to measure on; as --data.", metavar="DATA")
     ] = None,
     samples: Samples = 4096,
+    curve: Annotated[
+        int, typer.Option(help="Networks to measure besides, to show what less or more pruning would give.")
+    ] = 2,
     seed: Seed = 0,
     trust: Trust = False,
 ) -> None:
@@ -211,5 +214,5 @@ def prune(
         max_loss_increase=max_loss_increase, max_accuracy_drop=max_accuracy_drop, plan=plan, first=first, loss=loss,
         criterion=criterion, compensate=compensate, scope=scope, normalize=normalize, rounds=rounds, step=step,
         only=only or [], exclude=exclude or [], round_to=round_to, min_units=min_units, width=width, test=test,
-        samples=samples, seed=seed, trust=trust,
+        samples=samples, curve=curve, seed=seed, trust=trust,
     )  # fmt: skip

@@ -7,10 +7,11 @@ import importlib
 import json
 import math
 import re
+from collections.abc import Sequence
 from typing import Any
 
-from deadhead.record import GroupRecord, Point, Report
-from deadhead.report.facts import costs, divided, ranked, shorten, way
+from deadhead.record import Forecast, GroupRecord, Point, Report
+from deadhead.report.facts import costs, predicted_at, purpose, ranked, shorten, way
 
 
 def chart_data(report: Report) -> str:
@@ -32,7 +33,7 @@ def chart_data(report: Report) -> str:
         "criterion": _label(report.criterion),
         "costs": {"names": [name for name, _ in left], "fractions": [fraction for _, fraction in left]},
         "groups": [_group(group) for group in report.groups],
-        "curve": _curve(way(report), report.after.units),
+        "curve": _curve(way(report), report.forecast),
     }
     # Whatever a label holds, nothing in here may end the script element.
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
@@ -52,22 +53,26 @@ def _group(group: GroupRecord) -> dict[str, Any]:
     }
 
 
-def _curve(points: list[Point], chosen: int) -> dict[str, Any] | None:
-    """What the chart of the way shows; `taken` counts the points up to the result, `result` is its place or null."""
+def _curve(points: list[Point], forecast: list[Forecast]) -> dict[str, Any] | None:
+    """What the chart of the curve shows: the points measured, each with its purpose and what was predicted there, and
+    the places of the forecast."""
     if not points:
         return None
-    found = divided(points, chosen)
+    predicted = [predicted_at(forecast, point.units) for point in points]
     accuracies = [point.accuracy for point in points]
+    axes = axes_of(points)
+    along = dict(axes_of(forecast)) if forecast else {}
     return {
-        "axes": [{"name": name, "counts": counts} for name, counts in axes_of(points)],
+        "axes": [{"name": name, "counts": counts, "along": along.get(name, [])} for name, counts in axes],
+        "purpose": [purpose(point, points[0]) for point in points],
         "loss": [_rounded(point.loss) for point in points],
+        "predicted": [None if value is None else _rounded(value) for value in predicted],
+        "forecast": [_rounded(place.loss) for place in forecast],
         "accuracy": None if all(value is None for value in accuracies) else accuracies,
-        "taken": len(found.taken),
-        "result": None if found.result is None else points.index(found.result),
     }
 
 
-def axes_of(points: list[Point]) -> list[tuple[str, list[int]]]:
+def axes_of(points: Sequence[Point | Forecast]) -> list[tuple[str, list[int]]]:
     """What a curve can be drawn against: a name and a count for each point; costs that were 0 are left out."""
     pairs = [
         ("units", [point.units for point in points]),
@@ -169,42 +174,56 @@ SCRIPT = """
 
   const measure = document.getElementById("measure"), curveLog = document.getElementById("curve-log");
   function drawCurve() {
-    const {axes, loss, accuracy, taken, result} = data.curve;
-    const {name, counts} = axes[measure.value];
-    const percent = (of, place) => 100 * of[place] / of[0];
+    const {axes, purpose, loss, predicted, forecast, accuracy} = data.curve;
+    const {name, counts, along} = axes[measure.value];
+    const result = purpose.indexOf("result");
+    const percent = (of, place, whole) => 100 * of[place] / (whole || of)[0];
     const share = counts.map((_, place) => percent(counts, place));
-    const least = Math.min(...share), most = Math.max(...share), margin = 0.04 * (most - least || 1);
-    const seen = loss.filter(value => value > 0), decades = Math.log10(Math.max(...seen) / Math.min(...seen));
+    const ahead = along.map((_, place) => percent(along, place, counts));
+    const least = Math.min(...share, ...ahead), most = Math.max(...share), margin = 0.04 * (most - least || 1);
+    const seen = [...loss, ...forecast].filter(value => value > 0);
+    const decades = Math.log10(Math.max(...seen) / Math.min(...seen));
     const told = count => count.toLocaleString("en");
+    const number = value => value === null ? "not finite" : value.toPrecision(4);
+    const sizes = (of, place) => axes.map(each =>
+      told(each[of][place]) + " " + each.name + " (" + percent(each[of], place, each.counts).toPrecision(3) + " %)");
     const about = loss.map((value, place) => [
-      place >= taken ? "tried and refused" : place === result ? "result" : place ? "measured" : "intact",
-      ...axes.map(each => told(each.counts[place]) + " " + each.name + " (" +
-                          percent(each.counts, place).toPrecision(3) + " %)"),
-      "loss " + (value === null ? "not finite" : value.toPrecision(4)),
+      purpose[place] === "refused" ? "tried and refused" : purpose[place] || "measured", ...sizes("counts", place),
+      "loss " + number(value), ...(predicted[place] === null ? [] : ["predicted " + number(predicted[place])]),
       ...(accuracy && accuracy[place] !== null ? ["accuracy " + (100 * accuracy[place]).toFixed(2) + " %"] : []),
     ].join("<br>"));
+    const every = loss.map((_, place) => place), refused = every.filter(place => purpose[place] === "refused");
+    const taken = every.filter(place => !["refused", "for comparison"].includes(purpose[place]));
+    const joint = taken.slice(-1);
     const lines = (values, yaxis) => {
-      const trace = (title, from, to, extra) => ({
+      const trace = (title, places, extra) => ({
         type: "scatter", mode: "lines+markers", name: title, legendgroup: title, showlegend: yaxis === "y",
-        x: share.slice(from, to), y: values.slice(from, to), customdata: about.slice(from, to), yaxis: yaxis,
+        x: places.map(place => share[place]), y: places.map(place => values[place]),
+        customdata: places.map(place => about[place]), yaxis: yaxis,
         hovertemplate: "%{customdata}<extra></extra>", ...extra});
-      const start = Math.max(taken - 1, 0), found = [];
+      const found = [];
       found.push({type: "scatter", mode: "lines", name: "intact", legendgroup: "intact", showlegend: yaxis === "y",
                   x: [most + margin, least - margin], y: [values[0], values[0]], yaxis: yaxis, hoverinfo: "skip",
                   line: {color: color("soft"), width: 1, dash: "dot"}});
-      if (taken < loss.length)
-        found.push(trace("tried and refused", start, loss.length, {
+      if (yaxis === "y" && forecast.length)
+        found.push({type: "scatter", mode: "lines", name: "predicted", x: ahead, y: forecast,
+                    customdata: forecast.map((value, place) =>
+                      ["predicted", ...sizes("along", place), "loss " + number(value)].join("<br>")),
+                    hovertemplate: "%{customdata}<extra></extra>",
+                    line: {color: color("predicted"), width: 2, dash: "dash"}});
+      if (refused.length)
+        found.push(trace("tried and refused", [...joint, ...refused], {
           opacity: 0.6, legendrank: 1001, line: {color: color("soft"), width: 1.5, dash: "dash"},
-          marker: {color: color("soft"), size: share.slice(start).map((_, place) => start + place < taken ? 0 : 6)}}));
-      found.push(trace("measured", 0, taken, {line: {color: color("kept"), width: 2},
-                                              marker: {color: color("kept"), size: 6}}));
-      if (result !== null)
-        found.push(trace("result: " + share[result].toPrecision(3) + " % of the " + name, result, result + 1,
+          marker: {color: color("soft"), size: [...joint.map(() => 0), ...refused.map(() => 6)]}}));
+      found.push(trace("measured", every.filter(place => !refused.includes(place)), {
+        line: {color: color("kept"), width: 2}, marker: {color: color("kept"), size: 7}}));
+      if (result >= 0)
+        found.push(trace("result: " + share[result].toPrecision(3) + " % of the " + name, [result],
           {mode: "markers", marker: {symbol: "circle-open", color: color("removed"), size: 15, line: {width: 2.5}}}));
       return found;
     };
     const rates = accuracy && accuracy.map(value => value === null ? null : 100 * value);
-    const mark = result === null ? [] : [{type: "line", x0: share[result], x1: share[result], y0: 0, y1: 1,
+    const mark = result < 0 ? [] : [{type: "line", x0: share[result], x1: share[result], y0: 0, y1: 1,
       yref: "paper", opacity: 0.7, line: {color: color("removed"), width: 1}}];
     Plotly.react("curve", [...lines(loss, "y"), ...(rates ? lines(rates, "y2") : [])], layout({
       height: rates ? 500 : 360, shapes: mark, hovermode: "closest",

@@ -1,4 +1,4 @@
-"""What was measured between the intact network and the smallest one tried, as a Matplotlib figure or a part of one."""
+"""The loss against the size, measured and foretold, as a Matplotlib figure or a part of one."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from deadhead.errors import DataError
-from deadhead.record import Point
-from deadhead.report.drawing import FAINT, KEPT, REMOVED, canvas, plain
+from deadhead.record import Forecast, Point
+from deadhead.report.drawing import FAINT, KEPT, PREDICTED, REMOVED, canvas, plain
 from deadhead.report.facts import divided, is_wide
 
 if TYPE_CHECKING:
@@ -16,38 +16,51 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure, SubFigure
 
 
-def curve_figure(points: Sequence[Point], title: str, chosen: int | None = None) -> Figure:
+def curve_figure(points: Sequence[Point], title: str, forecast: Sequence[Forecast] = ()) -> Figure:
     """Draw the loss of `points` against the units left, and beside it the accuracy where it is known.
 
-    The first point is the intact network, and the others follow by falling numbers of units. The one with `chosen`
-    units left is ringed, and what lies beyond it is drawn as refused. The loss has a logarithmic axis where it spans
-    more than two powers of ten. Raises `DataError` where there is no point.
+    The first point is the intact network, and the others follow by falling numbers of units. The result is ringed, and
+    what was refused is drawn so; `forecast` is the line that a criterion predicts. The loss has a logarithmic axis
+    where it spans more than two powers of ten, with a forecast more than one. Raises `DataError` where there is no
+    point.
 
-    >>> way = [Point(4 - gone, 0, 0, 0.1 * 2**gone, None) for gone in range(4)]
-    >>> drawn = curve_figure(way, "Oracle", chosen=2)
+    >>> way = [Point(4 - gone, 0, 0, 0.1 * 2**gone, None, "result" if gone == 2 else "way") for gone in range(3)]
+    >>> drawn = curve_figure(way, "Oracle")
     >>> [axes.get_ylabel() for axes in drawn.axes], drawn.axes[0].get_title(loc="left")
     (['loss'], 'Oracle')
     """
     if not points:
         raise DataError("A curve without a point cannot be drawn; give at least that of the intact network.")
     with canvas(10 if _knows_accuracy(points) else 7, 3.1) as whole:
-        draw_curve(whole, points, title, chosen)
+        draw_curve(whole, points, title, forecast)
     return whole
 
 
-def draw_curve(part: Figure | SubFigure, points: Sequence[Point], title: str, chosen: int | None) -> None:
+def draw_curve(part: Figure | SubFigure, points: Sequence[Point], title: str, forecast: Sequence[Forecast]) -> None:
     """Fill `part` with what `curve_figure` shows."""
     quantities: list[tuple[str, Callable[[Point], float]]] = [("loss", lambda point: point.loss)]
     if _knows_accuracy(points):
         quantities.append(("accuracy", lambda point: math.nan if point.accuracy is None else 100 * point.accuracy))
     panels = part.subplots(1, len(quantities), squeeze=False)[0]
+    fewest = min([point.units for point in points] + [place.units for place in forecast])
+    if forecast:
+        losses = [each.loss if math.isfinite(each.loss) else math.nan for each in forecast]
+        panels[0].plot(
+            [each.units for each in forecast], losses, label="predicted by the criterion", color=PREDICTED,
+            linewidth=1.5, linestyle="--", zorder=2,
+        )  # fmt: skip
     for axes, (name, value) in zip(panels, quantities, strict=True):
-        _draw_quantity(axes, points, chosen, value)
+        _draw_quantity(axes, points, fewest, value)
         axes.set_ylabel(name)
-    if is_wide(points):
+    if is_wide(points, forecast):
+        from matplotlib.ticker import LogLocator, NullFormatter
+
         panels[0].set_yscale("log")
-    else:
-        panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
+        low, high = panels[0].get_ylim()
+        subs = (1, 2, 5) if high < 1000 * low else (1,)
+        panels[0].yaxis.set_major_locator(LogLocator(subs=subs, numticks=9))
+        panels[0].yaxis.set_minor_formatter(NullFormatter())
+    panels[0].yaxis.set_major_formatter(lambda value, _: f"{value:.4g}")
     for axes in panels[1:]:
         axes.yaxis.set_major_formatter(lambda value, _: f"{value:.5g} %")
     panels[0].set_title(plain(title, 110), loc="left", fontweight="bold", parse_math=False)
@@ -58,8 +71,8 @@ def _knows_accuracy(points: Sequence[Point]) -> bool:
     return any(point.accuracy is not None for point in points)
 
 
-def _draw_quantity(axes: Axes, points: Sequence[Point], chosen: int | None, value: Callable[[Point], float]) -> None:
-    way = divided(points, chosen)
+def _draw_quantity(axes: Axes, points: Sequence[Point], fewest: int, value: Callable[[Point], float]) -> None:
+    way = divided(points)
     intact = points[0]
     # Markers of several hundred points would merge into a band that hides the line.
     size = 4.5 if len(points) <= 80 else 0.0
@@ -72,7 +85,7 @@ def _draw_quantity(axes: Axes, points: Sequence[Point], chosen: int | None, valu
         axes.plot([point.units for point in shown], values(shown), label=label, markersize=size, **look)  # type: ignore[arg-type]
 
     axes.axhline(values([intact])[0], color=FAINT, linewidth=0.9, linestyle=":", label="intact", zorder=1)
-    plot(way.taken, "measured", color=KEPT, marker="o", linewidth=1.5, zorder=3)
+    plot(way.measured, "measured", color=KEPT, marker="o", linewidth=1.5, zorder=3)
     if way.refused:
         shown = [*way.taken[-1:], *way.refused]
         joint = list(range(len(way.taken[-1:]), len(shown)))
@@ -92,7 +105,6 @@ def _draw_quantity(axes: Axes, points: Sequence[Point], chosen: int | None, valu
             label=label,
             zorder=4,
         )
-    fewest = min(point.units for point in points)
     margin = 0.03 * max(intact.units - fewest, 1)
     axes.set_xlim(intact.units + margin, fewest - margin)
     axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]

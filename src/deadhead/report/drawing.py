@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
 KEPT = "#2b7a78"
 REMOVED = "#e07a3f"
+PREDICTED = "#7a5ea8"
 INK = "#22303a"
 FAINT = "#8a969e"
 

@@ -17,8 +17,8 @@ if TYPE_CHECKING:
 
 
 def figure(report: Report) -> Figure:
-    """Draw `report`: costs left, units kept and removed by group, what was measured on the way where that are three
-    points or more, and the sorted saliencies of each group.
+    """Draw `report`: costs left, units kept and removed by group, the loss against the size where that was foretold or
+    measured at three points or more, and the sorted saliencies of each group.
 
     The figure grows with the number of groups (1 to 60 and more), belongs to no window and no global state, and is
     saved with `figure(report).savefig(path)`.
@@ -39,8 +39,7 @@ def figure(report: Report) -> Figure:
         (0.9 + max(0.2 * len(report.groups), 0.5), lambda part: _draw_units(part.subplots(), report.groups)),
     ]
     if points := way(report):
-        title = "What was measured on the way"
-        parts.append((2.6, lambda part: draw_curve(part, points, title, report.after.units)))
+        parts.append((2.6, lambda part: draw_curve(part, points, "Loss against size", report.forecast)))
     if drawable:
         height = 0.9 + (1.25 if columns > 3 else 1.9) * math.ceil(len(drawable) / columns)
         parts.append((height, lambda part: _draw_saliencies(part, drawable, columns, report.criterion)))

@@ -8,9 +8,21 @@ from collections.abc import Collection
 from html import escape
 from typing import Any
 
-from deadhead.record import GroupRecord, Point, Report, rows
+from deadhead.record import Forecast, GroupRecord, Point, Report, rows
 from deadhead.report.charts import SCRIPT, axes_of, chart_data, plotly_script
-from deadhead.report.facts import costs, divided, is_wide, losses, prediction, reasons, tried, verdict, way
+from deadhead.report.facts import (
+    costs,
+    foretold,
+    is_wide,
+    losses,
+    predicted_at,
+    prediction,
+    purpose,
+    reasons,
+    tried,
+    verdict,
+    way,
+)
 from deadhead.report.style import STYLE
 
 POLICY = (
@@ -128,37 +140,36 @@ def _curve(report: Report) -> str:
     if not points:
         return ""
     options = "".join(f'<option value="{place}">{name}</option>' for place, (name, _) in enumerate(axes_of(points)))
+    checked = " checked" if is_wide(points, report.forecast) else ""
     return _section(
-        "What was measured on the way",
-        f'<p class="soft">{escape(tried(report))}</p>'
+        "Loss against size",
+        f'<p class="soft">{escape(tried(report))}</p><p class="soft">{escape(foretold(report))}</p>'
         f'<p class="controls"><label>Against <select id="measure" autocomplete="off">{options}</select></label>'
-        f'<label><input type="checkbox" id="curve-log" autocomplete="off"{" checked" if is_wide(points) else ""}> '
+        f'<label><input type="checkbox" id="curve-log" autocomplete="off"{checked}> '
         "log scale</label></p>"
         "<noscript><p>The chart needs JavaScript; its numbers are in the table.</p></noscript>"
         '<div id="curve" class="chart"></div>'
-        f"<details><summary>The numbers</summary>{_points(points, report.after.units)}</details>",
+        f"<details><summary>The numbers</summary>{_points(points, report.forecast)}</details>",
     )
 
 
-def _points(points: list[Point], chosen: int) -> str:
-    found = divided(points, chosen)
-    words = {
-        points[0].units: "intact",
-        **{point.units: "refused" for point in found.refused},
-        **({} if found.result is None else {found.result.units: "result"}),
-    }
+def _points(points: list[Point], forecast: list[Forecast]) -> str:
     axes = axes_of(points)
     accurate = any(point.accuracy is not None for point in points)
     body = []
     for place, point in enumerate(points):
-        cells = [f'<span class="kind">{words.get(point.units, "")}</span>']
+        cells = [f'<span class="kind">{purpose(point, points[0])}</span>']
         for _, counts in axes:
             cells += [f"{counts[place]:,}", f"{100 * counts[place] / counts[0]:.3g} %"]
         cells.append(f"{point.loss:.4g}")
+        if forecast:
+            predicted = predicted_at(forecast, point.units)
+            cells.append("-" if predicted is None else f"{predicted:.4g}")
         if accurate:
             cells.append("-" if point.accuracy is None else f"{100 * point.accuracy:.2f} %")
         body.append(cells)
     headings = ["", *(heading for name, _ in axes for heading in (name, "left")), "loss"]
+    headings += ["predicted"] if forecast else []
     return _table([*headings, "accuracy"] if accurate else headings, body)
 
 

@@ -6,12 +6,12 @@ STYLE = """
 :root {
   color-scheme: light dark;
   --paper: #faf9f6; --card: #ffffff; --ink: #22303a; --soft: #5f6d76; --line: #e4e2da; --track: #eceae3;
-  --kept: #2b7a78; --removed: #e07a3f; --good: #1c7444; --bad: #b3261e;
+  --kept: #2b7a78; --removed: #e07a3f; --predicted: #7a5ea8; --good: #1c7444; --bad: #b3261e;
 }
 @media (prefers-color-scheme: dark) {
   :root {
     --paper: #12171b; --card: #1a2126; --ink: #e4e9ec; --soft: #9aa8b1; --line: #2d373e; --track: #29333a;
-    --kept: #4fb3ae; --removed: #f0945c; --good: #62c98f; --bad: #ff8a80;
+    --kept: #4fb3ae; --removed: #f0945c; --predicted: #b79be0; --good: #62c98f; --bad: #ff8a80;
   }
 }
 * { box-sizing: border-box; }

@@ -9,8 +9,11 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deadhead.record import GroupRecord, Report, rows
-from deadhead.report.facts import costs, prediction, reasons, tried, verdict
+from deadhead.record import GroupRecord, Point, Report, rows
+from deadhead.report.facts import costs, foretold, predicted_at, prediction, purpose, reasons, tried, verdict, way
+
+LINES = 12
+"""So many points of a curve are shown at most; a curve measured step by step may have hundreds."""
 
 
 def print_report(report: Report, console: Console | None = None) -> None:
@@ -36,9 +39,13 @@ def print_report(report: Report, console: Console | None = None) -> None:
     say(Text(report.model, "bold"), " ", report.headline)
     console.print(_measures(report))
     console.print(_groups(report.groups, console.width))
+    if points := way(report):
+        console.print(_curve(points, report))
     say(Text("loss    ", "bold"), prediction(report))
     if sentences := tried(report):
         say(Text("tried   ", "bold"), sentences)
+    if sentences := foretold(report):
+        say(Text("curve   ", "bold"), sentences)
     passed, sentence = verdict(report)
     say(Text("verify  ", "bold"), Text(sentence, "green" if passed else "bold red"))
     for reason, names in reasons(report):
@@ -56,6 +63,42 @@ def _measures(report: Report) -> Table:
     for name, before, after in rows(report.before, report.after):
         table.add_row(name, before, after, f"{100 * left[name]:.3g} %" if name in left else "")
     return table
+
+
+def _curve(points: list[Point], report: Report) -> Table:
+    """The points of the curve, the loss that was predicted beside the one measured; of many those with a purpose first,
+    and of the others some at even distances."""
+    table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1))
+    accurate = any(point.accuracy is not None for point in points)
+    table.add_column("curve")
+    for heading in (
+        "units",
+        "left",
+        "loss",
+        *(["predicted"] if report.forecast else []),
+        *(["accuracy"] if accurate else []),
+    ):
+        table.add_column(heading, justify="right")
+    for point in _some(points):
+        predicted = predicted_at(report.forecast, point.units)
+        cells = [purpose(point, points[0]), f"{point.units:,}", f"{100 * point.units / points[0].units:.3g} %"]
+        cells.append(f"{point.loss:.4g}")
+        if report.forecast:
+            cells.append("-" if predicted is None else f"{predicted:.4g}")
+        if accurate:
+            cells.append("-" if point.accuracy is None else f"{100 * point.accuracy:.2f} %")
+        table.add_row(*cells)
+    return table
+
+
+def _some(points: list[Point]) -> list[Point]:
+    if len(points) <= LINES:
+        return points
+    refused = [place for place, point in enumerate(points) if point.purpose == "refused"]
+    must = {0, *refused[:1], *(place for place, point in enumerate(points) if point.purpose in ("result", "aside"))}
+    others = [place for place in range(len(points)) if place not in must]
+    count = max(LINES - len(must), 0)
+    return [points[place] for place in sorted(must | {others[i * len(others) // count] for i in range(count)})]
 
 
 def _groups(groups: list[GroupRecord], width: int) -> Table:

@@ -47,12 +47,12 @@ def spend(
             break
         weights = {name: (weights[name] * new[name]) ** 0.5 for name in new}
     order = [
-        entry for entry, place in zip(ranking.order, _places(ranking.order), strict=True) if place < best[entry[0]]
+        entry for entry, place in zip(ranking.order, places_of(ranking.order), strict=True) if place < best[entry[0]]
     ]
     return Ranking(order, plain.sizes, rules)
 
 
-def _places(order: Sequence[tuple[str, int]]) -> list[int]:
+def places_of(order: Sequence[tuple[str, int]]) -> list[int]:
     """How many units of its group stand before each."""
     seen: Counts = {}
     places = []

@@ -1,0 +1,41 @@
+"""Forecasts: the loss that a criterion's scores foretell along a path of smaller networks."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+
+from torch import Tensor
+
+from deadhead.record import Forecast
+from deadhead.scores.criterion import Criterion
+from deadhead.select.path import Path
+from deadhead.select.sizes import Sizes
+
+NO_INCREASE = ("mrp", "mrs", "mrs_positions", "certificate")
+"""Criteria that can be compared between groups but do not estimate by how much the mean loss rises: sums of absolute
+changes over rows, and a bound."""
+
+
+def foretells(criterion: Criterion, absolute: bool = False) -> bool:
+    """Whether scores of a criterion estimate by how much the mean loss rises; absolute values do not.
+
+    >>> from deadhead.scores.criterion import find
+    >>> [foretells(find(name)) for name in ("obs", "taylor1", "mrs", "magnitude")]
+    [True, True, False, False]
+    """
+    return criterion.comparable and criterion.name not in NO_INCREASE and not absolute
+
+
+def forecast(
+    path: Path, saliencies: Mapping[str, Tensor], sizes: Sizes, intact: float, numbers: Sequence[int]
+) -> list[Forecast]:
+    """`intact + sum_g sum_{i < k_g} s_gi` after these numbers of steps: the loss of the intact network, and the `k_g`
+    least saliencies `s_g` of each group of which `k_g` units are gone, tied groups each with their own. Nothing is
+    measured: sizes are counted, and saliencies are those of the intact network, in the unit of the loss."""
+    lost = {name: [0.0, *value.double().sort().values.cumsum(0).tolist()] for name, value in saliencies.items()}
+    found = []
+    for number in numbers:
+        counts = path.counts(number)
+        loss = intact + sum(lost[name][count] for name, count in counts.items())
+        found.append(Forecast(sizes.units(counts), sizes.parameters(counts), sizes.macs(counts), loss))
+    return found

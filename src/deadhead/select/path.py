@@ -1,0 +1,120 @@
+"""Paths: the smaller networks on the way from the intact one through a result down to the smallest."""
+
+from __future__ import annotations
+
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+import torch
+from torch import Tensor
+
+from deadhead.graph.units import Group
+from deadhead.select.plan import Plan, plan_of
+from deadhead.select.ranking import Ranking, Rules
+from deadhead.select.ties import Ties, counted
+
+
+@dataclass(frozen=True)
+class Path:
+    """The groups that lose a unit, one step after the other; `steps[:result]` is the result, and all of them lead to
+    the smallest network. Of groups that are tied only the first is named. As in a ranking, where multiples stay a step
+    is put off until there are enough of them.
+
+    `removed[n]` is the number of units that are gone after n steps, tied ones included.
+    """
+
+    steps: Sequence[str]
+    result: int
+    sizes: Mapping[str, int]
+    rules: Rules
+    ties: Ties = ()
+    removed: list[int] = field(init=False)
+
+    def __post_init__(self) -> None:
+        object.__setattr__(self, "removed", self._running())
+
+    def _running(self) -> list[int]:
+        weights = {tie[0]: len(tie) for tie in self.ties}
+        taken, gone, total, found = dict.fromkeys(self.sizes, 0), dict.fromkeys(self.sizes, 0), 0, [0]
+        for name in self.steps:
+            taken[name] += 1
+            size = self.sizes[name]
+            now = size - self.rules.kept(name, size, size - taken[name])
+            total += (now - gone[name]) * weights.get(name, 1)
+            gone[name] = now
+            found.append(total)
+        return found
+
+    def counts(self, number: int) -> dict[str, int]:
+        """How many units of each group are gone after `number` steps."""
+        ranking = Ranking([(name, 0) for name in self.steps[:number]], self.sizes, self.rules)
+        return counted(ranking.counts(number), self.ties)
+
+    def plan(self, number: int, result: Plan) -> Plan:
+        """The plan after `number` steps: in each group, the units of `result` in the order in which they go there,
+        then the others by its saliencies."""
+        counts = self.counts(number)
+        chosen: dict[str, list[int]] = {name: [] for name in counts}
+        for name, unit in result.order:
+            chosen.setdefault(name, []).append(unit)
+        queues = {name: iter(_all(chosen[name], result.saliencies[name])) for name in counts}
+        left, order = dict(counts), []
+        members = {tie[0]: tie for tie in self.ties}
+        for first in self.steps[:number]:
+            for name in members.get(first, (first,)):
+                if left[name]:
+                    left[name] -= 1
+                    order.append((name, next(queues[name])))
+        return plan_of(order, result.saliencies)
+
+    def places(self, each_side: int) -> list[int]:
+        """Numbers of steps with networks of different sizes: the intact one, the result, the smallest, and about
+        `each_side` on either side of the result, evenly by units."""
+        ends = (0, self.removed[self.result], self.removed[-1])
+        found = set()
+        for low, high in itertools.pairwise(ends):
+            found |= {self.nearest(low + (high - low) * part / each_side) for part in range(each_side + 1)}
+        return sorted(found)
+
+    def nearest(self, units: float) -> int:
+        """The number of steps after which the number of units gone is nearest to this."""
+        return min(range(len(self.removed)), key=lambda number: abs(self.removed[number] - units))
+
+    def beside(self, wanted: int, known: Iterable[int]) -> list[int]:
+        """Up to `wanted` numbers of steps at which to look besides the result, where networks with `known` numbers of
+        units gone are known.
+
+        Half of them, rounded up, go beyond the result, up to twice as many units gone or down to the smallest network,
+        whichever is nearer, and the others between the intact network and the result, evenly by units; all of them
+        there, where the result is the smallest. On a side on which as many are known already there are none.
+        """
+        done, last = self.removed[self.result], self.removed[-1]
+        beyond = -(-wanted // 2) if last > done else 0
+        taken, found = set(known), []
+        for low, high, bound, count in (
+            (0, done, done, wanted - beyond),
+            (done, min(2 * done, last), last + 1, beyond),
+        ):
+            if sum(low < gone < bound for gone in taken) >= count:
+                continue
+            for part in range(1, count + 1):
+                target = low + (high - low) * part / (count + 1)
+                free = [n for n, gone in enumerate(self.removed) if low < gone < bound and gone not in taken]
+                if free:
+                    found.append(min(free, key=lambda n, target=target: abs(self.removed[n] - target)))  # type: ignore[misc]
+                    taken.add(self.removed[found[-1]])
+        return sorted(found)
+
+
+def _all(chosen: list[int], saliency: Tensor) -> list[int]:
+    """All units of a group: first those chosen, in their order, then the others by saliency."""
+    known = set(chosen)
+    return chosen + [unit for unit in torch.argsort(saliency, stable=True).tolist() if unit not in known]
+
+
+def path_of_plan(plan: Plan, groups: Sequence[Group], rules: Rules, ties: Ties) -> Path:
+    """The path along the order of a plan, which ends where it does."""
+    followers = {name for tie in ties for name in tie[1:]}
+    steps = [name for name, _ in plan.order if name not in followers]
+    return Path(steps, len(steps), {group.name: group.size for group in groups}, rules, ties)

@@ -1,0 +1,102 @@
+"""How a budget is spread over groups: which units go for it, and the path of networks on which the result lies."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from deadhead.graph.units import Group
+from deadhead.select.budget import Budget
+from deadhead.select.path import Path
+from deadhead.select.plan import Plan
+from deadhead.select.ranking import Ranking, Rules, evenly, overall
+from deadhead.select.sizes import Sizes
+from deadhead.select.spending import places_of, slopes, spend
+from deadhead.select.ties import Ranked, Tied, Ties, counted
+
+
+@dataclass(frozen=True)
+class Spread:
+    """A budget over groups: `shares` of each group where every group spends its own, None where they spend `budget`
+    together, in one ranking. `nanoseconds` measures what `sizes` does not know."""
+
+    groups: Sequence[Group]
+    ties: Ties
+    rules: Rules
+    budget: Budget
+    shares: Mapping[str, Budget] | None
+    sizes: Sizes
+    nanoseconds: Callable[[Mapping[str, int]], int]
+
+    @property
+    def _by_size(self) -> bool:
+        """Whether saliencies are set against what a unit takes."""
+        return self.rules.normalize == "none" and self.budget.kind != "units"
+
+    @property
+    def _is_spent(self) -> bool:
+        return self._by_size and self.budget.kind in ("params", "macs", "memory")
+
+    def _left(self, kind: str) -> Callable[[Mapping[str, int]], int]:
+        sizes = self.sizes
+        known = {"units": sizes.units, "params": sizes.parameters, "macs": sizes.macs, "memory": sizes.memory}
+        return {**known, "latency": self.nanoseconds}[kind]
+
+    def _size(self, removed: Mapping[str, int]) -> int:
+        """What a unit is weighed by: for a latency its multiply-adds, for a limit of quality its parameters."""
+        kind = "params" if self.budget.is_of_quality else "macs" if self.budget.kind == "latency" else self.budget.kind
+        return self._left(kind)(counted(removed, self.ties))
+
+    def ranked(self, saliencies: Mapping[str, Tensor]) -> Ranked:
+        """The units that go, down to the budget, or down to the smallest network where it says what may be lost.
+
+        Raises `BudgetError` where the budget cannot be reached.
+        """
+        ranked = Ranked(self.groups, saliencies, self.ties, self._ranking)
+        if self.shares is None and not self.budget.is_of_quality:
+            ranked.end_within(self.budget, self._left(self.budget.kind))
+        return ranked
+
+    def _ranking(self, free: Sequence[Group], shown: Mapping[str, Tensor]) -> Ranking:
+        if self.shares is not None:
+            return evenly(free, shown, self.shares, self.rules)
+        if self._is_spent:
+            return spend(free, shown, self.rules, self.budget, self._size)
+        return overall(free, shown, self.rules, slopes(free, self._size, {}) if self._by_size else None)
+
+    def path(self, saliencies: Mapping[str, Tensor], result: Plan) -> Path:
+        """From the intact network through a result with these saliencies down to the smallest that the rules allow.
+
+        Shares of single groups: all groups that have one lose their units in step, `t r_g` of the `r_g` that the result
+        removes for t from 0 to 1, then `r_g + t (m_g - r_g)` up to the `m_g` that can go. Otherwise in the order of one
+        ranking, first what the result removes of each group, then the rest. Where a size was spent, the ranking is by
+        saliency over what a unit takes in the result, which costs no search; at other places a search of their own
+        could find a little less to lose.
+        """
+        tied = Tied(self.groups, saliencies, self.ties)
+        gone = {group.name: len(result.removed.get(group.name, ())) for group in tied.groups}
+        if self.shares is not None:
+            steps = self._in_step(tied, gone)
+        else:
+            at = gone if self._is_spent else {}
+            weights = slopes(tied.groups, self._size, at) if self._by_size else None
+            order = overall(tied.groups, tied.saliencies, self.rules, weights).order
+            places = places_of(order)
+            beyond = [place >= gone[name] for (name, _), place in zip(order, places, strict=True)]
+            steps = [name for part in (False, True) for (name, _), b in zip(order, beyond, strict=True) if b is part]
+        sizes = {group.name: group.size for group in tied.groups}
+        return Path(steps, sum(gone.values()), sizes, self.rules, self.ties)
+
+    def _in_step(self, tied: Tied, gone: Mapping[str, int]) -> list[str]:
+        assert self.shares is not None
+        entries: list[tuple[float, float, str]] = []
+        for group in tied.groups:
+            if group.name in self.shares:
+                name, here = group.name, gone[group.name]
+                most = group.size - self.rules.kept(name, group.size, 0)
+                worth = tied.saliencies[name].sort().values.tolist()
+                entries += [((i + 1) / here, worth[i], name) for i in range(here)]
+                entries += [(1 + (i + 1 - here) / (most - here), worth[i], name) for i in range(here, most)]
+        return [name for *_, name in sorted(entries, key=lambda entry: entry[:2])]

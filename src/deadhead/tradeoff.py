@@ -1,0 +1,60 @@
+"""What could be had around the result of a prune: the loss against the size, foretold all along and measured here and
+there."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import replace
+
+from torch import Tensor
+
+from deadhead.progress import Progress, track
+from deadhead.record import Forecast
+from deadhead.select.forecast import forecast
+from deadhead.select.path import Path
+from deadhead.select.plan import Plan
+from deadhead.trials import Trials
+
+PLACES = 20
+"""At so many places on either side of the result a loss is foretold."""
+
+
+def trade_off(
+    trials: Trials,
+    path: Path,
+    result: Plan,
+    saliencies: Mapping[str, Tensor],
+    wanted: int,
+    progress: Progress | None = None,
+) -> list[Forecast]:
+    """Measure up to `wanted` networks of a path beside its result, and foretell the loss all along by the saliencies of
+    the intact network; none are foretold where `saliencies` is empty.
+
+    Networks beside are chosen and compensated as the result was, where `Path.beside` says; the points are added to
+    those of the trials. One that cannot be had is left out, and nothing else of the trials changes. `result` is the
+    plan as it was ranked, before its units were chosen anew.
+    """
+    beside = _measure(trials, path, result, wanted, progress) if wanted else []
+    if not saliencies:
+        return []
+    return forecast(path, saliencies, trials.sizes, trials.intact.loss, sorted({*path.places(PLACES), *beside}))
+
+
+def _measure(trials: Trials, path: Path, result: Plan, wanted: int, progress: Progress | None) -> list[int]:
+    """After how many steps the networks stand that were to be measured."""
+    quiet = replace(trials, progress=None, points=list(trials.points))
+    total = trials.sizes.units({})
+    try:
+        _ = quiet.intact
+        if all(point.units != total - result.count for point in quiet.points):
+            quiet.measure(result)
+    except Exception:  # nobody asked for these points, so that no failure of one may cost the result
+        return []
+    trials.points[:] = quiet.points
+    numbers = path.beside(wanted, {total - point.units for point in trials.points})
+    for number in track(progress, "curve", numbers):
+        try:
+            trials.points.append(replace(quiet.measure(path.plan(number, result)), purpose="aside"))
+        except Exception:
+            continue
+    return numbers
