@@ -8,9 +8,18 @@ import pytest
 import torch
 
 import deadhead as dh
-from deadhead.columns import columns, steps_of
+from deadhead.columns import steps_of
+from deadhead.graph.units import Site
+from deadhead.layouts import Layout, layout_of
 from support.networks import classes, conv_pair
 from support.references import inputs_of, unfolded
+
+
+def columns(site: Site, value: torch.Tensor, shape: torch.Size, turn: int | None = None) -> torch.Tensor:
+    layout = layout_of(site, shape)
+    assert isinstance(layout, Layout)
+    return layout.columns(value, turn)
+
 
 SETTINGS = [
     {}, {"padding": 1}, {"stride": 2}, {"stride": 2, "padding": 2}, {"dilation": 2, "padding": 2}, {"groups": 2},
@@ -28,9 +37,8 @@ def test_columns_are_what_the_convolution_reads(options: dict[str, object]) -> N
     network = dh.trace(model, data[0][0])
     site = network.groups[0].consumers[0]
     (value,) = inputs_of(model, "2", data)
-    found = columns(site.node, value, model[2].weight.shape)
+    found = columns(site, value, model[2].weight.shape)
     expected = unfolded(model[2], value)
-    assert found is not None
     torch.testing.assert_close(found, expected, rtol=0, atol=0)
     flat = model[2].weight.reshape(len(expected), -1, expected.shape[-1])
     made = torch.einsum("grc,goc->rgo", expected, flat).flatten(1) + model[2].bias
@@ -47,17 +55,17 @@ def test_grids_of_positions_take_turns_until_every_position_was_read(
     site = dh.trace(model, data[0][0]).groups[0].consumers[0]
     (value,) = inputs_of(model, "2", data)
     shape = model[2].weight.shape
-    steps = steps_of(shape, value.shape[2:])
+    steps = steps_of(6 // model[2].groups, shape[1:].numel(), value.shape[2:])
     assert min(steps) > 1
     whole = unfolded(model[2], value)
-    turns = [columns(site.node, value, shape, turn) for turn in range(math.prod(steps))]
-    assert all(each is not None and each.shape[1] < whole.shape[1] for each in turns)
+    turns = [columns(site, value, shape, turn) for turn in range(math.prod(steps))]
+    assert all(each.shape[1] < whole.shape[1] for each in turns)
 
     def in_order(rows: torch.Tensor) -> list[list[float]]:
         return sorted(rows.flatten(0, -2).tolist())
 
     for group in range(len(whole)):
-        seen = torch.cat([each[group] for each in turns if each is not None])
+        seen = torch.cat([each[group] for each in turns])
         assert in_order(seen) == in_order(whole[group])
 
 
@@ -66,6 +74,5 @@ def test_narrow_consumers_are_read_in_full() -> None:
     data = classes(3, 2, 6, 5)
     site = dh.trace(model, data[0][0]).groups[0].consumers[0]
     (value,) = inputs_of(model, "2", data)
-    found = columns(site.node, value, model[2].weight.shape, turn=3)
-    assert found is not None
+    found = columns(site, value, model[2].weight.shape, turn=3)
     assert torch.equal(found, unfolded(model[2], value))

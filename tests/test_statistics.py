@@ -74,7 +74,7 @@ def test_regressions_sum_the_products_of_explicit_patches_and_outputs(options: d
     closed = torch.ones(gates.network.groups[0].size)
     closed[1] = 0
     after = Gates(gates.network, as_loss("mse"), closed={"0": closed})
-    found = regressions(gates, after, {"2.weight": laid_out(model[2])}, read(data))["2.weight"]
+    found = regressions(gates, after, {"2.weight": laid_out(model[2])}, read(data))["2.weight"][0]
     assert found is not None
     before = torch.cat([unfolded(model[2], value) for value in inputs_of(model, "2", data)], 1)
     gone = [g * 6 // groups + 1 for g in range(groups)]
@@ -92,7 +92,7 @@ def test_products_of_half_precision_are_taken_in_float32() -> None:
     model = conv_pair().bfloat16()
     data = [(inputs.bfloat16(), targets) for inputs, targets in classes(32, 2, 6, 5)]
     gates = gates_of(model, data)
-    found = regressions(gates, gates, {"2.weight": laid_out(model[2])}, read(data))["2.weight"]
+    found = regressions(gates, gates, {"2.weight": laid_out(model[2])}, read(data))["2.weight"][0]
     assert found is not None
     columns = torch.cat([unfolded(model[2], value) for value in inputs_of(model, "2", data)], 1).double()
     exact = columns.transpose(1, 2) @ columns

@@ -1,7 +1,8 @@
-"""The columns that a linear or convolutional consumer reads, and what it gives for them."""
+"""The columns that a convolution reads, plain or transposed, at all positions or on a grid of them."""
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
@@ -12,82 +13,95 @@ from deadhead.graph.ops.registry import argument, op_name
 
 LINEAR = ("linear", "mm", "addmm", "matmul")
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
+TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+ANY = ("convolution", "_convolution")
 WIDE = 256
 """Consumers with more columns than this are sampled: full sums of products would cost many times the network."""
 COST = 0.5
 """What the sums of a sampled consumer may cost, as a multiple of its own forward pass."""
+_ARGUMENTS = {
+    **dict.fromkeys(CONVOLUTIONS, ("stride", "padding", "dilation", "groups")),
+    **dict.fromkeys(TRANSPOSED, ("stride", "padding", "output_padding", "groups", "dilation")),
+    **dict.fromkeys(ANY, ("stride", "padding", "dilation", "transposed", "output_padding", "groups")),
+}
+"""The arguments of each convolution behind its map, weight and bias."""
 
 
 @dataclass(frozen=True)
 class Window:
-    """How a convolution's kernel slides over a map: sizes along each axis, and (before, after) of zero padding."""
+    """How a convolution's kernel slides over a map: sizes along each axis, and (before, after) of zero padding;
+    negative ones crop. With `spread`, the entries of the map first move so far apart, zeros between them."""
 
     kernel: tuple[int, ...]
     stride: tuple[int, ...]
     padding: tuple[tuple[int, int], ...]
     dilation: tuple[int, ...]
     groups: int
+    spread: tuple[int, ...] = ()
+
+
+def is_convolution(node: fx.Node) -> bool:
+    return op_name(node) in _ARGUMENTS
+
+
+def is_transposed(node: fx.Node) -> bool:
+    """Whether a convolution is a transposed one, whose weight is (in, out / groups, *kernel)."""
+    name = op_name(node)
+    return name in TRANSPOSED or (name in ANY and bool(argument(node, 6, "transposed", False)))
 
 
 def window_of(node: fx.Node, weight_shape: Sequence[int]) -> Window:
-    """The window of a convolution node."""
+    """The window of a convolution node. That of a transposed one, with stride s, padding p, dilation d and a kernel of
+    k, slides by single steps over the map spread by s and padded by d (k - 1) - p, and meets the kernel from behind."""
     kernel = tuple(weight_shape[2:])
-    rank = len(kernel)
+    rank, places = len(kernel), _ARGUMENTS[op_name(node)]
 
-    def each(position: int, name: str, default: int) -> tuple[int, ...]:
-        given = argument(node, position, name, default)
+    def each(name: str, default: int) -> tuple[int, ...]:
+        given = argument(node, 3 + places.index(name), name, default)
         sizes = tuple(given) if isinstance(given, list) else (given,)
         return sizes * rank if len(sizes) == 1 else sizes
 
-    dilation = each(5, "dilation", 1)
+    stride, dilation, groups = each("stride", 1), each("dilation", 1), each("groups", 1)[0]
+    spans = [d * (k - 1) for d, k in zip(dilation, kernel, strict=True)]
+    if is_transposed(node):
+        sides = zip(spans, each("padding", 0), each("output_padding", 0), strict=True)
+        padding = tuple((span - p, span - p + more) for span, p, more in sides)
+        return Window(kernel, (1,) * rank, padding, dilation, groups, stride)
     mode = argument(node, 4, "padding", 0)
     if isinstance(mode, str):
-        total = [d * (k - 1) if mode == "same" else 0 for d, k in zip(dilation, kernel, strict=True)]
+        total = spans if mode == "same" else [0] * rank
         padding = tuple((t // 2, t - t // 2) for t in total)
     else:
-        padding = tuple((p, p) for p in each(4, "padding", 0))
-    return Window(kernel, each(3, "stride", 1), padding, dilation, argument(node, 6, "groups", 1))
+        padding = tuple((p, p) for p in each("padding", 0))
+    return Window(kernel, stride, padding, dilation, groups)
 
 
-def channel_axis(node: fx.Node, value: Tensor) -> int:
-    """The axis of the outputs in what a linear or convolutional node gives."""
-    return 1 if op_name(node) in CONVOLUTIONS else value.dim() - 1
+def steps_of(outputs: int, n: int, sizes: Sequence[int], spread: Sequence[int] = ()) -> list[int]:
+    """How coarse the grid of positions is along each axis of maps of such `sizes`: as coarse as it takes for the
+    products of n columns to cost no more than `COST` times the convolution, which is n / outputs times as much in full
+    (`outputs` those of one group), and for a transposed one as often more as it makes positions of one; 1 for narrow
+    consumers.
 
-
-def columns(node: fx.Node, value: Tensor, weight_shape: Sequence[int], turn: int | None = None) -> Tensor | None:
-    """What one output of the node reads at each row and position: (groups, rows and positions, n), n the channels times
-    taps of one group; None for nodes that are neither linear nor convolutional.
-
-    With `turn` given, a wide consumer is read on a grid of positions only, another grid for each turn.
+    A position of a transposed convolution reads the taps of its phase, its place modulo the stride: a grid whose step
+    has no factor in common with the stride meets all phases alike.
     """
-    name = op_name(node)
-    if name in LINEAR:
-        return value.reshape(1, -1, value.shape[-1])
-    if name not in CONVOLUTIONS or value.dim() != len(weight_shape):
-        return None
-    window = window_of(node, weight_shape)
-    steps = [1] * len(window.kernel) if turn is None else steps_of(weight_shape, value.shape[2:])
-    return unfold(value, window, steps, turn or 0)
-
-
-def steps_of(weight_shape: Sequence[int], sizes: Sequence[int]) -> list[int]:
-    """How coarse the grid of positions is along each axis: as coarse as it takes for the products of n columns to cost
-    no more than `COST` times the convolution, which is n / outputs times as much in full; 1 for narrow consumers."""
-    outputs = weight_shape[0]
-    n = 1
-    for size in weight_shape[1:]:
-        n *= size
     if n <= WIDE:
         return [1] * len(sizes)
-    step = max(1, round((n / (COST * outputs)) ** (1 / len(sizes))))
-    return [min(step, max(1, size // 2)) for size in sizes]
+    spread = spread or (1,) * len(sizes)
+    step = max(1, round((n * math.prod(spread) / (COST * outputs)) ** (1 / len(sizes))))
+    return [_coprime(min(step, max(1, size // (2 * s))), s) for size, s in zip(sizes, spread, strict=True)]
+
+
+def _coprime(step: int, stride: int) -> int:
+    """The largest step up to this one that has no factor in common with the stride."""
+    return next(each for each in range(step, 0, -1) if math.gcd(each, stride) == 1)
 
 
 def unfold(value: Tensor, window: Window, steps: Sequence[int], turn: int = 0) -> Tensor:
     """The patches of maps (rows, channels, ...), one in `steps` along each axis, starting at a place that goes with the
     turn: (groups, rows and positions, channels of a group times taps)."""
     rank = len(window.kernel)
-    value = F.pad(value, [side for pair in reversed(window.padding) for side in pair])
+    value = F.pad(_spread(value, window.spread), [side for pair in reversed(window.padding) for side in pair])
     for axis in range(rank):
         span = window.dilation[axis] * (window.kernel[axis] - 1) + 1
         positions = (value.shape[2 + axis] - span) // window.stride[axis] + 1
@@ -97,3 +111,13 @@ def unfold(value: Tensor, window: Window, steps: Sequence[int], turn: int = 0) -
         value = value.unfold(2 + axis, span, window.stride[axis] * steps[axis])[..., :: window.dilation[axis]]
     value = value.movedim(1, 1 + rank).flatten(0, rank)
     return value.reshape(len(value), window.groups, -1).movedim(1, 0)
+
+
+def _spread(value: Tensor, spread: Sequence[int]) -> Tensor:
+    """Maps with zeros between their entries."""
+    if all(step == 1 for step in spread):
+        return value
+    sizes = [(size - 1) * step + 1 for size, step in zip(value.shape[2:], spread, strict=True)]
+    apart = value.new_zeros(*value.shape[:2], *sizes)
+    apart[(slice(None), slice(None), *(slice(None, None, step) for step in spread))] = value
+    return apart

@@ -14,13 +14,13 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.calibration import Batch, choose
-from deadhead.columns import channel_axis
 from deadhead.errors import DataError, LossError
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.ops.registry import op_name
 from deadhead.graph.renormalise import renormalised
 from deadhead.graph.units import Group, Site
+from deadhead.layouts import Layout, layout_of
 from deadhead.losses import Loss
 
 References = Mapping[str, Sequence[Tensor | None]]
@@ -115,8 +115,10 @@ class Gates:
         edits, read = Edits(), traced.read or traced
         if self.added:
             for site in (site for group in read.units.groups for site in group.consumers):
-                if site.weight in self.added:
-                    edits.made[site.node] = _add_edit(self.added[site.weight or ""], site)
+                weight = site.weight or ""
+                layout = layout_of(site, self.state[weight].shape) if weight in self.added else None
+                if isinstance(layout, Layout):
+                    edits.made[site.node] = _add_edit(self.added[weight], layout)
         for name, value in self.closed.items():
             for site in read.group(name).consumers:
                 edits.at(site.node, site.position, _gate_edit(value, None, site))
@@ -271,8 +273,8 @@ def _gate_edit(alpha: Tensor, reference: Tensor | None, site: Site) -> Edit:
     return lambda value: gate(value, alpha, reference, site)
 
 
-def _add_edit(constant: Tensor, site: Site) -> Edit:
-    return lambda value: value + along(constant, value.dim(), channel_axis(site.node, value))
+def _add_edit(constant: Tensor, layout: Layout) -> Edit:
+    return lambda value: value + layout.spread(constant)
 
 
 def by_row(value: Tensor, site: Site, rows: int, owner: str | None) -> Tensor:

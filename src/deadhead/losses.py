@@ -23,7 +23,9 @@ class Loss:
     each row, and `is_per_sample` is False. `sampled(outputs, batch, generator)` is a loss per row against targets
     drawn from the model's own predictive distribution: the mean of the outer products of its gradients is the
     Gauss-Newton matrix of the loss. None where that distribution is not known. `is_rowwise` says that a row's loss
-    depends on that row alone, however many there are.
+    depends on that row alone, however many there are. `divergence(outputs, wanted, batch)` says for each row how far
+    its outputs are from those that are wanted, 0 where they are equal: by softened predictions or by squares, as the
+    loss has it. None where nothing follows from the loss.
     """
 
     name: str
@@ -32,6 +34,7 @@ class Loss:
     labels_to_model: bool = False
     sampled: Callable[[Any, Batch, torch.Generator], Tensor] | None = None
     is_rowwise: bool = False
+    divergence: Callable[[Any, Any, Batch], Tensor] | None = None
 
     def per_sample(self, outputs: Any, batch: Batch) -> Tensor:
         """The losses, shape (rows,), in the outputs' own precision."""
@@ -188,6 +191,42 @@ def _sampled_binary(outputs: Any, batch: Batch, generator: torch.Generator) -> T
     return F.binary_cross_entropy_with_logits(values, drawn, reduction="none").sum(1)
 
 
+TEMPERATURE = 4.0
+"""What logits are divided by where predictions are compared: sure predictions say little about what they come from."""
+
+
+def _divergence_of_classes(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+    """T^2 times the Kullback-Leibler divergence of softmax(o / T) from softmax(o* / T), mean over counted targets."""
+    targets, name = _targets(batch, "cross_entropy"), "cross_entropy"
+    pair = (_class_axis_second(logits_of(each, name), targets, batch) for each in (outputs, wanted))
+    logits, like = ((each / TEMPERATURE).log_softmax(1) for each in pair)
+    values = F.kl_div(logits, like, reduction="none", log_target=True).sum(1) * TEMPERATURE**2
+    return _mean_over_counted(values, None if targets.is_floating_point() else targets != -100)
+
+
+def _divergence_of_squares(scale: Callable[[int], float]) -> Callable[[Any, Any, Batch], Tensor]:
+    def divergence(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+        values, like = (logits_of(each, "squared error").reshape(batch.rows, -1) for each in (outputs, wanted))
+        return (values - like).square().sum(1) * scale(values.shape[1])
+
+    return divergence
+
+
+def _divergence_of_binary(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+    name = "binary_cross_entropy"
+    values, like = (logits_of(each, name).reshape(batch.rows, -1) / TEMPERATURE for each in (outputs, wanted))
+    across, own = (F.binary_cross_entropy_with_logits(x, like.sigmoid(), reduction="none") for x in (values, like))
+    return (across - own).sum(1) * TEMPERATURE**2
+
+
+DIVERGENCES: dict[str, Callable[[Any, Any, Batch], Tensor]] = {
+    "cross_entropy": _divergence_of_classes,
+    "mse": _divergence_of_squares(lambda outputs: 1 / outputs),
+    "squared_error": _divergence_of_squares(lambda outputs: 0.5),
+    "binary_cross_entropy": _divergence_of_binary,
+}
+
+
 SAMPLED: dict[str, Callable[[Any, Batch, torch.Generator], Tensor]] = {
     "cross_entropy": _sampled_entropy,
     "mse": _sampled_squares(lambda outputs: (2 / outputs) ** 0.5),
@@ -225,7 +264,7 @@ def as_loss(loss: Any) -> Loss:
             raise LossError(
                 f"There is no loss {loss!r}; the names are {', '.join([*NAMED, 'model'])}, or give a callable."
             )
-        return Loss(loss, NAMED[loss], sampled=SAMPLED.get(loss), is_rowwise=True)
+        return Loss(loss, NAMED[loss], sampled=SAMPLED.get(loss), is_rowwise=True, divergence=DIVERGENCES.get(loss))
     if isinstance(loss, nn.modules.loss._Loss):
         module = copy.copy(loss)
         module.reduction = "none"
@@ -237,12 +276,14 @@ def as_loss(loss: Any) -> Loss:
                 lambda outputs, batch: _entropy(outputs, batch, module),
                 sampled=_sampled_entropy if plain else None,
                 is_rowwise=True,
+                divergence=_divergence_of_classes if plain else None,
             )
         return Loss(
             name,
             lambda outputs, batch: module(logits_of(outputs, name), _targets(batch, name)),
             sampled=SAMPLED["mse"] if isinstance(loss, nn.MSELoss) else None,
             is_rowwise=True,
+            divergence=DIVERGENCES["mse"] if isinstance(loss, nn.MSELoss) else None,
         )
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)

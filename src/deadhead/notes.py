@@ -77,6 +77,16 @@ def notes(network: Network, compensation: Compensation, expressed: bool) -> list
         "rank-deficient: only damping decides between some weights; more samples would help"
         for weight, (rows, columns) in compensation.scarce.items()
     ]
+    if compensation.unrefined:
+        names = ", ".join(compensation.unrefined[:3])
+        notes.append(
+            f"{names} and others as large were left as least squares had fitted them: too large for gauss_newton"
+        )
+    notes += [
+        f"{weight} reads {columns:,} columns, too many for one matrix: it was fitted in {blocks} blocks, each by "
+        "itself, so that units in one cannot take over for those in another"
+        for weight, (columns, blocks) in compensation.blocked.items()
+    ]
     notes += [
         f"{name} is a new bias: the constant that removed units gave needs a place" for name in compensation.biases
     ]

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Collection, Sequence
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from deadhead.calibration import Batch, count
-from deadhead.columns import channel_axis
 from deadhead.gates import Gates
+from deadhead.layouts import Layout, layout_of
 from deadhead.progress import Progress, track
 
 MOST_OUTPUTS = 4096
@@ -17,10 +17,10 @@ MOST_OUTPUTS = 4096
 
 
 def output_curvatures(
-    gates: Gates, weights: Mapping[str, int], batches: Sequence[Batch], seed: int = 0, progress: Progress | None = None
+    gates: Gates, weights: Collection[str], batches: Sequence[Batch], seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Tensor]:
     """`S = mean_n sum_s g_ns g_ns^T` at what the consumers of each weight give, s the positions, shape (groups, o, o),
-    float64: `weights` says how many groups of outputs each has. Above 4,096 outputs its diagonal, shape (groups, o).
+    float64. Above 4,096 outputs its diagonal, shape (groups, o).
 
     With `g_ns` the gradient of sample n's loss against targets drawn from the model's own prediction, S is the
     Gauss-Newton matrix of the loss there, but for what two positions curve together; where the loss has no known
@@ -34,10 +34,11 @@ def output_curvatures(
         batch = batch.to(gates.network.device())
         tensors, traced = gates.traced(batch)
         edits, leaves = gates.edits(traced, {}), list[Tensor]()
-        nodes = {site.node: site.weight for group in traced.units.groups for site in group.consumers}
-        for node, weight in nodes.items():
-            if weight is not None and weight in weights:
-                edits.on_made(node, _tap(node, weights[weight], weight, found, leaves))
+        sites = {site.node: site for group in traced.units.groups for site in group.consumers if site.weight in weights}
+        for node, site in sites.items():
+            layout = layout_of(site, gates.state[site.weight or ""].shape)
+            if isinstance(layout, Layout):
+                edits.on_made(node, _tap(layout, site.weight or "", found, leaves))
         with torch.enable_grad():
             outputs = traced.output.fill(traced.graph.run(tensors, gates.state, edits))
             losses = loss.sampled(outputs, batch, generator) if loss.sampled else loss.per_sample(outputs, batch)
@@ -46,14 +47,11 @@ def output_curvatures(
     return {weight: total / count(batches) for weight, total in found.items()}
 
 
-def _tap(
-    node: fx.Node, groups: int, weight: str, found: dict[str, Tensor], leaves: list[Tensor]
-) -> Callable[[Tensor], Tensor]:
+def _tap(layout: Layout, weight: str, found: dict[str, Tensor], leaves: list[Tensor]) -> Callable[[Tensor], Tensor]:
     """Cut what a node gives off from what made it, or go on from there, and add up the products of its gradient."""
 
     def add(gradient: Tensor) -> None:
-        rows = gradient.movedim(channel_axis(node, gradient), -1)
-        rows = rows.reshape(-1, groups, rows.shape[-1] // groups).movedim(1, 0)
+        rows = layout.outputs(gradient)
         rows = rows.float() if rows.dtype in (torch.bfloat16, torch.float16) else rows
         if rows.shape[-1] > MOST_OUTPUTS:
             product = rows.square().sum(1, dtype=torch.float64)

@@ -96,7 +96,7 @@ def prune(
     plan: Plan | None = None,
     criterion: str = "obs",
     criterion_options: Mapping[str, Any] | None = None,
-    compensate: str = "least_squares",
+    compensate: str = "gauss_newton",
     scope: str = "group",
     normalize: str | None = None,
     rounds: int = 1,
@@ -129,8 +129,10 @@ def prune(
     The units with the least saliency by `criterion` go: by default those whose work the others can take over best
     (`obs`), which are chosen group by group, front to back, each in the network as it is pruned and compensated before
     it, where it is done in one round with least squares. `criterion_options` are those of `score`: reference, baseline,
-    site, absolute, threshold, threshold_at, adjustments. `compensate` lets the others take over: least_squares,
-    least_squares_one_pass, mean, zero. `rounds` ranks what is left anew, compensated, so many times on the way; `step`
+    site, absolute, threshold, threshold_at, adjustments. `compensate` lets the others take over:
+    `least_squares` refits what reads them, `gauss_newton` then moves all that was refitted towards the intact network's
+    outputs, as long as it helps on held-out rows (better and slower; no targets are read); also least_squares_one_pass,
+    mean, zero. `rounds` ranks what is left anew, compensated, so many times on the way; `step`
     does after every `step` units. `normalize` says how saliencies of different groups are made comparable in one
     ranking: none, mean, max, l2 (divided by that of their group), rank (their rank in the group, from 0 to 1); None
     takes "none" for criteria in the unit of the loss, else "mean". `only` and `exclude` are patterns of module names;
@@ -202,14 +204,15 @@ def prune(
             raise CutError(nothing(network, left))
     question = Question(network, groups, calibration.fit, asked, seed=seed, progress=progress, **options)
     sizes = Sizes(network, groups, {} if compensate == "zero" else new_biases(network, groups))
-    trials = Trials(network, groups, calibration, asked, compensate, sizes, cutting, progress)
+    trials = Trials(network, groups, calibration, asked, compensate, sizes, cutting, progress, seed=seed)
+    trials.piecemeal = not budget.is_of_quality and (rounds > 1 or step is not None)
     shares = None
     if budget.kind == "units" and scope == "group":
         each = units if isinstance(units, Mapping) else {"*": budget.value}
         shares = budgets_of(each, groups, lambda pattern: network.select([pattern]))
     spread = Spread(groups, cutting.ties, rules, budget, shares, sizes, trials.nanoseconds)
 
-    anew = criterion == "obs" and compensate == "least_squares" and rounds == 1 and step is None
+    anew = criterion == "obs" and compensate in ("gauss_newton", "least_squares") and rounds == 1 and step is None
 
     first: dict[str, Tensor] = {}
 
@@ -219,7 +222,7 @@ def prune(
             first.update(found)
             trials.weighing = question.kept["weighing"] if anew else None
             return found
-        _, compensation = trials.settled(so_far)
+        _, compensation = trials.settled(so_far, on_the_way=True)
         state, closed = compensation.full_state(network), so_far.alpha(groups)
         return ask(replace(question, state=state, added=compensation.added, closed=closed), criterion)
 
@@ -241,6 +244,8 @@ def prune(
                 f"The budget {_told(units, budget)} would remove none of the {total:,} units; choose {other} one."
             )
     with clock("compensate"):
+        if trials.piecemeal:
+            trials.measure(plan)
         plan, compensation = trials.settled(plan)
     with clock("cut"):
         smaller = cut(network, plan, compensation, cutting.repairs)

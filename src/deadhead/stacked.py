@@ -87,7 +87,10 @@ def _moves_by_columns(group: Group) -> bool:
         len(group.consumers) == 1
         and site.weight is not None
         and site.position == (name == "addmm")
-        and (name in LINEAR or (name in CONVOLUTIONS and argument(site.node, 6, "groups", 1) == 1))
+        and (
+            (name in LINEAR and site.product is not None and len(site.product.weight) == 2)
+            or (name in CONVOLUTIONS and argument(site.node, 6, "groups", 1) == 1)
+        )
     )
 
 

@@ -4,21 +4,23 @@ from __future__ import annotations
 
 from collections import defaultdict
 from collections.abc import Callable, Collection, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import torch
 from torch import Tensor, fx
 
 from deadhead.calibration import Batch
-from deadhead.columns import columns
 from deadhead.gates import Gates
-from deadhead.graph.units import Group
+from deadhead.graph.units import Group, Site
+from deadhead.layouts import Layout, layout_of
 from deadhead.progress import Progress, track
 
 MEDIAN_ROWS = 16384
 """Rows and positions that a median is taken over, at most about so many."""
 PANEL = 768
 """Columns whose products are computed at once."""
+Blocks = Mapping[str, Sequence[Tensor]]
+"""The columns of each block, for weights that have several (`deadhead/blocks.py`)."""
 
 
 @dataclass
@@ -46,18 +48,30 @@ class Regression:
 
     With a~ = [a; 1] the columns that are read and y the outputs that are wanted: `gram` is sum a~ a~^T, shape
     (g, n + 1, n + 1), `cross` sum y a~^T, shape (g, o, n + 1), `energy` sum y^2, `count` the number of terms.
+    Of a weight with several blocks, a and y are the `columns` of one of them and what they give.
     """
 
     gram: Tensor
     cross: Tensor
     energy: float
     count: int
+    columns: Tensor | slice = field(default_factory=lambda: slice(None))
 
     def error(self, weights: Tensor) -> float:
         """`E |W a~ - y|^2 / E |y|^2` for W of shape (g, o, n + 1)."""
         gram, cross = self.gram.to(weights), self.cross.to(weights)
         squares = torch.einsum("goi,gij,goj->", weights, gram, weights) - 2 * (weights * cross).sum()
         return max((squares.item() + self.energy) / max(self.energy, 1e-300), 0.0)
+
+
+@dataclass(frozen=True)
+class Gram:
+    """`sum a~ a~^T` over rows and positions at the consumers of one weight, or of a block of its `columns`, shape
+    (g, n + 1, n + 1), float64, and the number of terms."""
+
+    total: Tensor
+    count: int
+    columns: Tensor | slice = field(default_factory=lambda: slice(None))
 
 
 class Products:
@@ -152,14 +166,14 @@ def patch_means(
 ) -> dict[str, Tensor]:
     """The mean of each column that the consumers of each weight read, shape (groups, n), float64, in one forward pass.
 
-    For a convolution the columns are channels times taps, and count zero padding. Weights whose consumers are neither
-    linear nor convolutional are missing from the result.
+    For a convolution the columns are channels times taps, and count zero padding. Weights whose consumers have no
+    layout (`layout_of`) are missing from the result.
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
 
-    def look(weight: str, node: fx.Node, value: Tensor) -> None:
-        read = columns(node, value, gates.state[weight].shape)
+    def look(weight: str, site: Site, value: Tensor) -> None:
+        read = _columns(gates, site, weight, value)
         if read is not None:
             total = read.sum(1, dtype=torch.float64)
             sums[weight] = sums[weight] + total if weight in sums else total
@@ -171,63 +185,94 @@ def patch_means(
 
 
 def regressions(
-    intact: Gates, gates: Gates, matrices: Mapping[str, Tensor], batches: Sequence[Batch]
-) -> dict[str, Regression]:
+    intact: Gates, gates: Gates, matrices: Mapping[str, Tensor], batches: Sequence[Batch], blocks: Blocks | None = None
+) -> dict[str, list[Regression]]:
     """For each weight the sums of a regression of what its consumers give in the intact network, without their bias, on
-    what they read behind `gates`. `matrices` has the weights as (groups, outputs, columns).
+    what they read behind `gates`: one, or one for each of its `blocks`. `matrices` has the weights as (groups, outputs,
+    columns).
 
-    One pass over the data for each of the two networks, up to the last of the consumers; wide consumers are read on
-    grids of positions (`columns`). Products are in the precision of the activations, sums in float64; a weight that is
-    used more than once sums over its uses. Weights whose consumers are neither linear nor convolutional are missing.
+    One pass over the data for each of the two networks, up to the last of the consumers; wide convolutions are read on
+    grids of positions (`Layout.columns`). Products are in the precision of the activations, sums in float64; a weight
+    that is used more than once sums over its uses. Weights whose consumers have no layout (`layout_of`) are missing.
     """
-    grams: dict[str, Products] = defaultdict(Products)
-    crosses: dict[str, Products] = defaultdict(Products)
-    energy, count = dict.fromkeys(matrices, 0.0), dict.fromkeys(matrices, 0)
+    grams: dict[tuple[str, int], Products] = defaultdict(Products)
+    crosses: dict[tuple[str, int], Products] = defaultdict(Products)
+    energy: dict[tuple[str, int], float] = defaultdict(float)
+    count = dict.fromkeys(matrices, 0)
     for turn, batch in enumerate(batches):
         before, after = _reads(intact, matrices, batch), _reads(gates, matrices, batch)
-        for (node, weight), old in before.items():
-            shape = gates.state[weight].shape
-            read, kept = columns(node, old, shape, turn), columns(node, after[node, weight], shape, turn)
+        for (node, weight), (site, old) in before.items():
+            read = _columns(gates, site, weight, old, turn)
+            kept = _columns(gates, site, weight, after[node, weight][1], turn)
             if read is None or kept is None:
                 continue
-            wide = with_one(kept)
-            wanted = read.to(wide.dtype) @ matrices[weight].to(wide.dtype).transpose(-1, -2)
-            grams[weight].add(wide)
-            crosses[weight].add(wide, wanted)
-            energy[weight] += wanted.square().sum(dtype=torch.float64).item()
-            count[weight] += wide.shape[1]
-    return {
-        weight: Regression(products.sum(), crosses[weight].sum(), energy[weight], count[weight])
-        for weight, products in grams.items()
-    }
+            for place, part in enumerate(_parts(weight, blocks)):
+                wide, matrix = with_one(kept[..., part]), matrices[weight][..., part]
+                wanted = read[..., part].to(wide.dtype) @ matrix.to(wide.dtype).transpose(-1, -2)
+                grams[weight, place].add(wide)
+                crosses[weight, place].add(wide, wanted)
+                energy[weight, place] += wanted.square().sum(dtype=torch.float64).item()
+            count[weight] += read.shape[1]
+    found: dict[str, list[Regression]] = defaultdict(list)
+    for key, products in grams.items():
+        weight, place = key
+        part = _parts(weight, blocks)[place]
+        found[weight].append(Regression(products.sum(), crosses[key].sum(), energy[key], count[weight], part))
+    return dict(found)
 
 
 def grams(
-    gates: Gates, weights: Sequence[str], batches: Sequence[Batch], progress: Progress | None = None
-) -> dict[str, tuple[Tensor, int]]:
-    """`sum a~ a~^T` and its number of terms at the consumers of each weight, all in one forward pass over the data;
-    wide consumers are read on grids of positions (`columns`)."""
-    found: dict[str, Products] = {}
+    gates: Gates,
+    weights: Sequence[str],
+    batches: Sequence[Batch],
+    progress: Progress | None = None,
+    blocks: Blocks | None = None,
+) -> dict[str, list[Gram]]:
+    """`sum a~ a~^T` at the consumers of each weight, or one for each of its `blocks`, all in one forward pass over the
+    data; wide convolutions are read on grids of positions (`Layout.columns`)."""
+    found: dict[str, list[Products]] = {}
     counts: dict[str, int] = {}
 
-    def look(weight: str, node: fx.Node, value: Tensor, turn: int) -> None:
-        read = columns(node, value, gates.state[weight].shape, turn)
+    def look(weight: str, site: Site, value: Tensor, turn: int) -> None:
+        read = _columns(gates, site, weight, value, turn)
         if read is not None:
-            found.setdefault(weight, Products()).add(with_one(read))
+            parts = _parts(weight, blocks)
+            for products, part in zip(found.setdefault(weight, [Products() for _ in parts]), parts, strict=True):
+                products.add(with_one(read[..., part]))
             counts[weight] = counts.get(weight, 0) + read.shape[1]
 
     for turn, batch in enumerate(track(progress, "statistics", batches)):
-        _each_once(gates, weights, batch, lambda weight, node, value, turn=turn: look(weight, node, value, turn))  # type: ignore[misc]
-    return {weight: (products.sum(), counts[weight]) for weight, products in found.items()}
+        _each_once(gates, weights, batch, lambda weight, site, value, turn=turn: look(weight, site, value, turn))  # type: ignore[misc]
+    return {
+        weight: [
+            Gram(products.sum(), counts[weight], part)
+            for products, part in zip(each, _parts(weight, blocks), strict=True)
+        ]
+        for weight, each in found.items()
+    }
 
 
-def of_itself(products: tuple[Tensor, int] | None, weight: Tensor) -> Regression | None:
-    """The regression of what a weight (groups, outputs, columns) gives on the columns that it reads."""
+def of_itself(products: Sequence[Gram] | None, weight: Tensor) -> list[Regression] | None:
+    """The regressions of what a weight (groups, outputs, columns) gives on the columns that it reads, by block."""
     if products is None:
         return None
-    wide = torch.cat([weight, weight.new_zeros((*weight.shape[:-1], 1))], -1)
-    cross = wide @ products[0].to(wide)
-    return Regression(products[0], cross, (cross * wide).sum().item(), products[1])
+    found = []
+    for each in products:
+        part = weight[..., each.columns]
+        wide = torch.cat([part, part.new_zeros((*part.shape[:-1], 1))], -1)
+        cross = wide @ each.total.to(wide)
+        found.append(Regression(each.total, cross, (cross * wide).sum().item(), each.count, each.columns))
+    return found
+
+
+def _parts(weight: str, blocks: Blocks | None) -> Sequence[Tensor | slice]:
+    """The columns of each block of a weight; all of them where it has none."""
+    return (blocks or {}).get(weight) or [slice(None)]
+
+
+def _columns(gates: Gates, site: Site, weight: str, value: Tensor, turn: int | None = None) -> Tensor | None:
+    layout = layout_of(site, gates.state[weight].shape)
+    return layout.columns(value, turn) if isinstance(layout, Layout) else None
 
 
 def with_one(read: Tensor) -> Tensor:
@@ -250,29 +295,27 @@ def squares_of(wide: Tensor) -> Tensor:
     return result
 
 
-def _each_once(
-    gates: Gates, weights: Sequence[str], batch: Batch, look: Callable[[str, fx.Node, Tensor], None]
-) -> None:
-    """`look(weight, node, value)` once for each node that reads one of the weights, though it may read many groups."""
+def _each_once(gates: Gates, weights: Sequence[str], batch: Batch, look: Callable[[str, Site, Tensor], None]) -> None:
+    """`look(weight, site, value)` once for each node that reads one of the weights, though it may read many groups."""
     seen: set[tuple[fx.Node, int]] = set()
 
     def visit(group: Group, index: int, value: Tensor) -> None:
         site = group.consumers[index]
         if site.weight is not None and site.weight in weights and (site.node, site.position) not in seen:
             seen.add((site.node, site.position))
-            look(site.weight, site.node, value)
+            look(site.weight, site, value)
 
     gates.observe(batch, visit)
 
 
-def _reads(gates: Gates, weights: Collection[str], batch: Batch) -> dict[tuple[fx.Node, str], Tensor]:
-    """What each consumer of some weights reads on one batch."""
-    found: dict[tuple[fx.Node, str], Tensor] = {}
+def _reads(gates: Gates, weights: Collection[str], batch: Batch) -> dict[tuple[fx.Node, str], tuple[Site, Tensor]]:
+    """What each consumer of some weights reads on one batch, and where."""
+    found: dict[tuple[fx.Node, str], tuple[Site, Tensor]] = {}
 
     def look(group: Group, index: int, value: Tensor) -> None:
         site = group.consumers[index]
         if site.weight is not None:
-            found[site.node, site.weight] = value
+            found[site.node, site.weight] = site, value
 
     gates.observe(batch, look, weights)
     return found

@@ -18,6 +18,7 @@ from deadhead.record import Point
 from deadhead.remove.compensate import Compensation, compensate
 from deadhead.remove.cut import Cutting, cut
 from deadhead.remove.front_to_back import choose_and_compensate
+from deadhead.remove.gauss_newton import refine
 from deadhead.remove.measure import latency
 from deadhead.scores.obs import Weighing
 from deadhead.select.budget import Budget
@@ -27,7 +28,8 @@ from deadhead.select.sizes import Sizes
 
 @dataclass
 class Trials:
-    """Plans for one network, compensated by `method`, on the calibration data; `points` keeps what was measured."""
+    """Plans for one network, compensated by `method`, on the calibration data; `points` keeps what was measured. With
+    `piecemeal`, plans on the way to the last one are compensated by least squares where the method is gauss_newton."""
 
     network: Network
     groups: Sequence[Group]
@@ -39,24 +41,33 @@ class Trials:
     progress: Progress | None = None
     points: list[Point] = field(default_factory=list)
     weighing: Weighing | None = None
-    _last: tuple[list[tuple[str, int]], Plan, Compensation] | None = None
+    seed: int = 0
+    piecemeal: bool = False
+    _last: tuple[object, Plan, Compensation] | None = None
     _seconds: dict[tuple[tuple[str, int], ...], float] = field(default_factory=dict)
 
-    def settled(self, plan: Plan) -> tuple[Plan, Compensation]:
+    def settled(self, plan: Plan, on_the_way: bool = False) -> tuple[Plan, Compensation]:
         """A plan and its compensation; with `weighing`, units are chosen anew, front to back. What was found last is
         kept."""
-        if self._last is None or self._last[0] != plan.order:
+        refined = self.method == "gauss_newton" and plan.count > 0 and not (on_the_way and self.piecemeal)
+        key = (list(plan.order), refined)
+        if self._last is None or self._last[0] != key:
             given = (self.network, self.groups, plan, self.calibration)
             if self.weighing is not None and plan.count:
-                found = choose_and_compensate(*given, self.weighing, self.progress)
+                plan, found = choose_and_compensate(*given, self.weighing, self.progress)
             else:
-                found = plan, compensate(*given, self.method, self.progress)
-            self._last = (list(plan.order), *found)
+                method = "least_squares" if self.method == "gauss_newton" else self.method
+                found = compensate(*given, method, self.progress)
+            if refined:
+                found = refine(
+                    self.network, self.groups, plan, self.calibration, self.loss, found, self.seed, self.progress
+                )
+            self._last = (key, plan, found)
         return self._last[1:]
 
-    def measure(self, plan: Plan) -> Point:
+    def measure(self, plan: Plan, on_the_way: bool = False) -> Point:
         """The mean loss and the accuracy on the held-out rows with the plan's gates closed, compensated."""
-        plan, found = self.settled(plan)
+        plan, found = self.settled(plan, on_the_way)
         network, total, right, rows = self.network, 0.0, 0.0, 0
         gates = Gates(
             network, self.loss, state=found.full_state(network), added=found.added, closed=plan.alpha(self.groups)
@@ -82,7 +93,7 @@ class Trials:
 
     def within(self, budget: Budget, plan: Plan) -> bool:
         """Measure a plan, and say whether it loses no more than a budget allows."""
-        intact, now = self.intact, self.measure(plan)
+        intact, now = self.intact, self.measure(plan, on_the_way=True)
         if not budget.is_of_quality:
             return True
         if budget.kind == "max_loss_increase":

@@ -166,8 +166,11 @@ def prune(
     loss: LossName = "cross_entropy",
     criterion: Criterion = "obs",
     compensate: Annotated[
-        str, typer.Option(help="How the units that stay take over: least_squares, least_squares_one_pass, mean, zero.")
-    ] = "least_squares",
+        str,
+        typer.Option(
+            help="How the units that stay take over: gauss_newton, least_squares, least_squares_one_pass, mean, zero."
+        ),
+    ] = "gauss_newton",
     only: Annotated[
         list[str] | None, typer.Option(help="Prune only groups whose module name matches (repeatable).")
     ] = None,

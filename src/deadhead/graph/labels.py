@@ -48,13 +48,25 @@ class Value:
 
 
 @dataclass(frozen=True)
+class Product:
+    """An einsum of an activation with a parameter: a letter for each axis of `value`, of `weight`, in the order of the
+    parameter's own axes, and of the `result`; an empty one for an axis of size one that the other has more of, and
+    for every axis of size one of the parameter."""
+
+    value: tuple[str, ...]
+    weight: tuple[str, ...]
+    result: tuple[str, ...]
+
+
+@dataclass(frozen=True)
 class Contact:
     """A place where a contraction meets labels: operand `position` of `node`, along `axis`. Positions count the
     arguments with lists taken apart.
 
     `weight` names the parameter on the other side and `weight_axis` its axis; None where that side is an activation
     or a parameter that other ops went over first. `among` is 0, or says that the node chooses among the units (softmax,
-    topk): one that is closed is minus infinity there, and at least so many must stay.
+    topk): one that is closed is minus infinity there, and at least so many must stay. `product` is the contraction,
+    where it is one of two operands and `weight` the other.
     """
 
     node: fx.Node
@@ -64,6 +76,7 @@ class Contact:
     weight: str | None
     weight_axis: int | None
     among: int = 0
+    product: Product | None = None
 
 
 @dataclass(frozen=True)

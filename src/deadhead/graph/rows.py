@@ -33,14 +33,17 @@ class RowLayout:
 def measure_rows(
     graph: Graph, units: Units, tensors: list[Tensor], batch_axis: int, state: Mapping[str, Tensor]
 ) -> RowLayout:
-    """Change one of three samples, and see what moves at the consumers, producers, norms and outputs."""
-    sites = [site for group in units.groups for site in (*group.consumers, *group.norms, *group.producers)]
+    """Change one of three samples, and see what moves at the consumers and norms, before and behind them, at the
+    producers and outputs."""
+    read = [site for group in units.groups for site in (*group.consumers, *group.norms)]
+    places = {(site.node, place) for site in read for place in (site.position, -1)}
+    places |= {(site.node, site.position) for group in units.groups for site in group.producers}
     seen: list[dict[tuple[fx.Node, int], Tensor]] = [{}, {}]
     outputs = []
     for inputs, found in zip(_with_one_changed(tensors, batch_axis), seen, strict=True):
         edits = Edits()
-        for site in sites:
-            edits.at(site.node, site.position, _keep_in(found, (site.node, site.position)))
+        for node, position in places:
+            edits.at(node, position, _keep_in(found, (node, position)))
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
             outputs.append(graph.run([tensor.clone() for tensor in inputs], state, edits))
     owners = {}

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Graph
-from deadhead.graph.labels import Labels, Value
+from deadhead.graph.labels import Labels, Product, Value
 from deadhead.graph.ops import propagate
 from deadhead.graph.ops.registry import module_path, plain_result, where
 from deadhead.graph.union_find import Array
@@ -33,7 +33,8 @@ class Slice:
 class Site:
     """A place in the graph where a group is read or made: argument `position` of `node` (its result, where that is
     -1), whose entry i along `axis` is of unit `units[i]`. `weight` is the parameter it is contracted with, along
-    `weight_axis`; None where that is no parameter. Where the node chooses `among` units, so many must stay."""
+    `weight_axis`; None where that is no parameter. Where the node chooses `among` units, so many must stay. `product`
+    has the letters of the contraction, where it is one of the argument with `weight` alone."""
 
     node: fx.Node
     position: int
@@ -42,6 +43,7 @@ class Site:
     weight: str | None
     weight_axis: int | None
     among: int = 0
+    product: Product | None = None
 
     @property
     def module(self) -> str:
@@ -167,7 +169,8 @@ def find_units(
             if contact.labels.ndim == 1 and contact.position >= -1:
                 for group, units in members.units(labels.find(contact.labels)):
                     place = (contact.node, contact.position, contact.axis)
-                    sites[group].append(Site(*place, units, contact.weight, contact.weight_axis, contact.among))
+                    weight = (contact.weight, contact.weight_axis)
+                    sites[group].append(Site(*place, units, *weight, contact.among, contact.product))
     order = {node: rank for rank, node in enumerate(graph.nodes)}
     places = [i for i, roots in enumerate(members.roots) if len(roots) > 1 and producers[i]]
     places.sort(key=lambda i: min(order[site.node] for site in producers[i]))

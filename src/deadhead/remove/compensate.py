@@ -16,19 +16,22 @@ from deadhead.graph.network import Network
 from deadhead.graph.units import Group
 from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
-from deadhead.remove.least_squares import Fit, fit
+from deadhead.remove.least_squares import Fit, fit_blocks
 from deadhead.select.plan import Plan
 from deadhead.statistics import Regression, grams, of_itself, patch_means, regressions
 
-NOT_LINEAR = "its consumer is neither linear nor a convolution"
-METHODS = ("least_squares", "least_squares_one_pass", "mean", "zero")
+NOT_READ = "nothing was read with it on the calibration data"
+METHODS = ("gauss_newton", "least_squares", "least_squares_one_pass", "mean", "zero")
 
 
 @dataclass
 class Compensation:
     """`state` has the new tensors by name, in the intact network's shapes; `biases` those that are new, with their
     values; `added` the same by the consumer's weight. `left` says which consumers were not compensated, `fits` how
-    well the others could be, `scarce` which of them had fewer rows and positions than columns: (rows, columns)."""
+    well the others could be, `scarce` which of them had fewer rows and positions than columns: (rows, columns),
+    `blocked` which were fitted in blocks, for they have too many columns for one matrix: (columns, blocks).
+    `divergence` is how far the outputs on held-out rows were from the intact network's, before and after
+    `gauss_newton`; `unrefined` are the weights that it left."""
 
     state: dict[str, Tensor] = field(default_factory=dict)
     biases: dict[str, Tensor] = field(default_factory=dict)
@@ -36,6 +39,9 @@ class Compensation:
     left: dict[str, str] = field(default_factory=dict)
     fits: dict[str, Fit] = field(default_factory=dict)
     scarce: dict[str, tuple[int, int]] = field(default_factory=dict)
+    blocked: dict[str, tuple[int, int]] = field(default_factory=dict)
+    divergence: tuple[float, float] | None = None
+    unrefined: list[str] = field(default_factory=list)
 
     def full_state(self, network: Network) -> dict[str, Tensor]:
         """The network's state with the new tensors in it, under each name of those that are shared."""
@@ -63,7 +69,9 @@ def compensate(
     pruned and compensated before it. `least_squares_one_pass` reads those of the intact network instead, for all
     consumers in one pass over the data: cheaper, and not as good.
 
-    Weights that are used elsewhere too, or by ops other than linear and convolution, are left, and listed in `left`.
+    Consumers are convolutions, transposed ones too, and products of two tensors (linear, matmul, einsum). Weights that
+    are used elsewhere too, or by other ops, are left, and listed in `left`. Consumers with more columns than
+    `blocks.MOST_COLUMNS` are fitted in blocks (`least_squares.fit_blocks`), and listed in `blocked`.
     """
     if method not in METHODS:
         raise DataError(f"There is no compensation {method!r}; the methods are {', '.join(METHODS)}.")
@@ -84,7 +92,7 @@ def compensate(
         )
         matrix = {consumer.weight: consumer.matrix(intact.state[consumer.weight])}
         known, held_out = (
-            regressions(intact, gates, matrix, part).get(consumer.weight)
+            regressions(intact, gates, matrix, part, {consumer.weight: consumer.blocks}).get(consumer.weight)
             for part in (calibration.fit, calibration.held_out)
         )
         put(network, consumer, plan.removed, known, held_out, result)
@@ -95,24 +103,27 @@ def put(
     network: Network,
     consumer: Consumer,
     removed: Mapping[str, Tensor],
-    known: Regression | None,
-    held_out: Regression | None,
+    known: Sequence[Regression] | None,
+    held_out: Sequence[Regression] | None,
     result: Compensation,
 ) -> None:
     """Fit one consumer and put its new weight and constant into the result."""
     if known is None or held_out is None:
-        result.left[consumer.weight] = NOT_LINEAR
+        result.left[consumer.weight] = NOT_READ
         return
     state = network.frozen_state()
     weight = state[consumer.weight]
     matrix = consumer.matrix(weight).double()
-    found = fit(matrix, consumer.dead_columns(weight, removed), known, held_out, consumer.constant is not None)
+    found = fit_blocks(matrix, consumer.dead_columns(weight, removed), known, held_out, consumer.constant is not None)
     result.fits[consumer.weight] = found
-    if known.count < matrix.shape[-1]:
-        result.scarce[consumer.weight] = (known.count, matrix.shape[-1])
+    most = max(map(len, consumer.blocks), default=matrix.shape[-1])
+    if known[0].count < most:
+        result.scarce[consumer.weight] = (known[0].count, most)
+    if consumer.blocks:
+        result.blocked[consumer.weight] = (matrix.shape[-1], len(consumer.blocks))
     result.state[consumer.weight] = consumer.weight_of(found.weights[..., :-1], weight).to(weight.dtype)
     if consumer.constant is not None:
-        _put_constant(result, consumer, found.weights[..., -1].flatten(), state)
+        put_constant(result, consumer, found.weights[..., -1].flatten(), state)
 
 
 def _one_pass(
@@ -126,7 +137,8 @@ def _one_pass(
 ) -> None:
     """All consumers from the intact network's activations, read in one pass over the data."""
     names = [consumer.weight for consumer in consumers]
-    known, held_out = (grams(intact, names, part, progress) for part in (calibration.fit, calibration.held_out))
+    blocks = {consumer.weight: consumer.blocks for consumer in consumers}
+    known, held_out = (grams(intact, names, part, progress, blocks) for part in (calibration.fit, calibration.held_out))
     for consumer in consumers:
         weight = consumer.matrix(intact.state[consumer.weight]).double()
         parts = [of_itself(found.get(consumer.weight), weight) for found in (known, held_out)]
@@ -146,24 +158,25 @@ def _by_means(
     state = network.frozen_state()
     for consumer in consumers:
         if consumer.weight not in means:
-            result.left[consumer.weight] = NOT_LINEAR
+            result.left[consumer.weight] = NOT_READ
         elif consumer.constant is None:
             result.left[consumer.weight] = "it has no bias that could carry the constant"
         else:
             weight = state[consumer.weight]
             gone = consumer.matrix(weight).double() * consumer.dead_columns(weight, plan.removed)[:, None]
             constant = torch.einsum("goc,gc->go", gone, means[consumer.weight].to(gone)).flatten()
-            _put_constant(result, consumer, constant, state)
+            put_constant(result, consumer, constant, state)
 
 
-def _put_constant(result: Compensation, consumer: Consumer, constant: Tensor, state: dict[str, Tensor]) -> None:
+def put_constant(result: Compensation, consumer: Consumer, constant: Tensor, state: dict[str, Tensor]) -> None:
     place = consumer.constant
     assert place is not None
     if place.kind == "new":
         like = state[consumer.weight]
-        result.biases[place.name] = constant.to(like.dtype)
-        result.added[consumer.weight] = constant.to(like.dtype)
+        have = result.added.get(consumer.weight, torch.zeros_like(constant))
+        result.biases[place.name] = (have.double() + constant).to(like.dtype)
+        result.added[consumer.weight] = result.biases[place.name]
         return
     have = result.state.get(place.name, state[place.name])
-    change = constant if place.kind == "add" else -constant
+    change = (constant if place.kind == "add" else -constant).reshape(have.shape)
     result.state[place.name] = (have.double() + change).to(have.dtype)

@@ -48,8 +48,9 @@ def choose_and_compensate(
         gates = Gates(network, as_loss("mse"), state=state, added=result.added, closed=closed)
         consumers = weighing.of(group)
         matrices = {each.weight: each.matrix(intact.state[each.weight]) for each in consumers}
+        blocks = {each.weight: each.blocks for each in consumers}
         known, held_out = (
-            regressions(intact, gates, matrices, part) if matrices else {}
+            regressions(intact, gates, matrices, part, blocks) if matrices else {}
             for part in (calibration.fit, calibration.held_out)
         )
         sides = []

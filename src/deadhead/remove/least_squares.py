@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -53,6 +54,30 @@ class Fit:
     damping: float
     error: float
     held_out_error: float
+
+
+def fit_blocks(
+    matrix: Tensor, dead: Tensor, known: Sequence[Regression], held_out: Sequence[Regression], has_constant: bool
+) -> Fit:
+    """`fit`, for each block of columns by itself where there are several: what stays of a block takes over for what
+    goes of it, with what the whole block gave as the target. The constants add up to `E[y] - W E[a]`, the one that is
+    best for all.
+
+    Approximate: what stays in one block cannot take over for what goes in another. Errors are sums over the blocks, as
+    if these were uncorrelated, the damping is that of the block with most.
+    """
+    if len(known) == 1:
+        return fit(matrix, dead, known[0], held_out[0], has_constant)
+    weights = matrix.new_zeros((*matrix.shape[:-1], matrix.shape[-1] + 1))
+    errors, damping = [0.0, 0.0], 0.0
+    for mine, other in zip(known, held_out, strict=True):
+        part = fit(matrix[..., mine.columns], dead[:, mine.columns], mine, other, has_constant)
+        weights[..., :-1][..., mine.columns] = part.weights[..., :-1]
+        weights[..., -1] += part.weights[..., -1]
+        for place, (error, sums) in enumerate(((part.error, mine), (part.held_out_error, other))):
+            errors[place] += error * sums.energy / max(sum(each.energy for each in (known, held_out)[place]), 1e-300)
+        damping = max(damping, part.damping)
+    return Fit(weights, damping, *errors)
 
 
 def fit(matrix: Tensor, dead: Tensor, known: Regression, held_out: Regression, has_constant: bool) -> Fit:

@@ -9,11 +9,11 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.calibration import Batch, count
-from deadhead.columns import channel_axis
-from deadhead.gates import Gates, along
+from deadhead.gates import Gates
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.units import Group
+from deadhead.layouts import Layout, layout_of
 from deadhead.losses import Loss
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation
@@ -89,9 +89,13 @@ def _edits(
         if node in live and reads:
             site = sites.get(node)
             constant = compensation.added.get(site.weight or "") if site else None
-            owner = traced.rows.owners.get((node, site.position), "") if site else "outer"
+            place = -1 if isinstance(node.meta.get("val"), Tensor) or site is None else site.position
+            owner = traced.rows.owners.get((node, place), "") if site else "outer"
             if owner not in ("outer", "inner", "second"):
                 return None
+            layout = layout_of(site, state[site.weight or ""].shape) if site and constant is not None else None
+            if constant is not None and isinstance(layout, Layout):
+                constant = layout.spread(constant)
             edits.around[node] = _toward(graph, node, new, closed, step, owner, constant)
     return edits
 
@@ -118,13 +122,10 @@ def _toward(
         if not isinstance(value, Tensor):
             return value
         with torch.no_grad():
-            other = [
-                new.get(source, arg) if isinstance(source, fx.Node) else arg
-                for source, arg in zip(node.args, args, strict=True)
-            ]
+            other = [_renewed(source, arg, new) for source, arg in zip(node.args, args, strict=True)]
             moved = graph.apply(node, other, kwargs, closed)
             if constant is not None:
-                moved = moved + along(constant, moved.dim(), channel_axis(node, moved))
+                moved = moved + constant
             change = moved - value
         axis = 1 if owner == "second" else 0
         rows = step.to(change.dtype)
@@ -137,3 +138,10 @@ def _toward(
         return value + rows.reshape(shape) * change
 
     return around
+
+
+def _renewed(source: Any, arg: Any, new: Mapping[fx.Node, Any]) -> Any:
+    """An argument, or a list of them, with what is changed in it."""
+    if isinstance(source, (list, tuple)):
+        return [_renewed(each, part, new) for each, part in zip(source, arg, strict=True)]
+    return new.get(source, arg) if isinstance(source, fx.Node) else arg

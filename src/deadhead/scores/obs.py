@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Mapping, Sequence
 
 import torch
@@ -43,8 +44,7 @@ class Weighing:
         self.consumers = {consumer.weight: consumer for consumer in found}
         self.roots: dict[str, Tensor] = {}
         if weighted:
-            weights = {weight: consumer.groups for weight, consumer in self.consumers.items()}
-            curvatures = output_curvatures(gates, weights, batches, seed, progress)
+            curvatures = output_curvatures(gates, self.consumers, batches, seed, progress)
             self.roots = {weight: torch.stack([root_of(s) for s in found]) for weight, found in curvatures.items()}
         self.extra = _extra(gates, groups, self.consumers, batches, seed, progress)
 
@@ -53,9 +53,15 @@ class Weighing:
         return [consumer for consumer in self.consumers.values() if group.name in consumer.reads]
 
     def sides(
-        self, group: Group, consumer: Consumer, weight: Tensor, known: Regression, removed: Mapping[str, Tensor]
+        self,
+        group: Group,
+        consumer: Consumer,
+        weight: Tensor,
+        known: Sequence[Regression],
+        removed: Mapping[str, Tensor],
     ) -> list[Side]:
-        """What one consumer says about a group, `removed` being gone already: a side for each group of outputs."""
+        """What one consumer says about a group, `removed` being gone already: a side for each group of outputs and each
+        block of columns."""
         matrix = consumer.matrix(weight).double()
         reference = torch.cat([matrix, matrix.new_zeros((*matrix.shape[:-1], 1))], -1)
         dead = consumer.dead_columns(weight, removed)[0]
@@ -63,14 +69,16 @@ class Weighing:
         units = torch.cat([consumer.units(group.name, weight), torch.tensor([-1], device=weight.device)])
         free = torch.cat([~dead, constant])
         sides = []
-        for place in range(consumer.groups):
-            plain = (known.gram[place] / known.count).to(matrix)
+        for part, place in itertools.product(known, range(consumer.groups)):
+            plain = (part.gram[place] / part.count).to(matrix)
             gram = damped(plain, DAMPING)
-            wanted = (known.cross[place] / known.count).to(matrix) + reference[place] @ (gram - plain)
+            there = torch.arange(len(dead), device=weight.device)[part.columns]
+            there = torch.cat([there, there.new_tensor([len(dead)])])
+            wanted = (part.cross[place] / part.count).to(matrix) + reference[place][:, there] @ (gram - plain)
             if consumer.weight in self.roots:
                 root = self.roots[consumer.weight][place].to(matrix)
                 wanted = root @ wanted if root.dim() == 2 else root[:, None] * wanted
-            sides.append(Side(gram, wanted, units, free))
+            sides.append(Side(gram, wanted, units[there], free[there]))
         return sides
 
 
@@ -116,15 +124,17 @@ def obs(question: Question) -> dict[str, Tensor]:
     fall along the order of removal. Consumers that cannot be refitted count with `1/2 mean_n (ds_n/dalpha_k)^2`.
 
     One target is drawn for each row in turn, by the question's seed. That S does not depend on a, and that positions do
-    not curve together, are approximations. Source: Hassibi and Stork 1993, for units with their consumers' statistics.
+    not curve together, are approximations; so is that, where a consumer has too many columns for one matrix
+    (`blocks.MOST_COLUMNS`), only those of the same block take over. Source: Hassibi and Stork 1993, for units with
+    their consumers' statistics.
     """
     gates = question.gates_without_references()
     weighing = Weighing(gates, question.groups, question.batches, question.seed, question.progress)
     question.kept["weighing"] = weighing
     result = {}
-    for part in _in_parts(gates, weighing, question.groups):
-        weights = {consumer.weight for group in part for consumer in weighing.of(group)}
-        known = grams(gates, list(weights), question.batches, question.progress) if weights else {}
+    for part in _in_parts(weighing, question.groups):
+        blocks = {consumer.weight: consumer.blocks for group in part for consumer in weighing.of(group)}
+        known = grams(gates, list(blocks), question.batches, question.progress, blocks) if blocks else {}
         for group in part:
             sides = []
             for consumer in weighing.of(group):
@@ -141,13 +151,12 @@ def obs(question: Question) -> dict[str, Tensor]:
     return result
 
 
-def _in_parts(gates: Gates, weighing: Weighing, groups: Sequence[Group]) -> list[list[Group]]:
+def _in_parts(weighing: Weighing, groups: Sequence[Group]) -> list[list[Group]]:
     """Groups whose statistics are read in one pass over the data: as many as fit the memory, at least one."""
     parts: list[list[Group]] = []
     held = MEMORY
     for group in groups:
-        matrices = [consumer.matrix(gates.state[consumer.weight]) for consumer in weighing.of(group)]
-        takes = sum(8 * len(matrix) * (matrix.shape[-1] + 1) ** 2 for matrix in matrices)
+        takes = sum(8 * consumer.products for consumer in weighing.of(group))
         if not parts or held + takes > MEMORY:
             parts.append([])
             held = 0

@@ -54,9 +54,12 @@ class _State:
             (torch.tensor([u for u in range(size) if len(columns[u]) == w], device=side.gram.device), w) for w in widths
         ]
         self._blocks = [torch.stack([columns[int(u)] for u in units]) for units, _ in self._kinds]
+        self._costs: Tensor | None = None  # until the state changes
 
     def costs(self, size: int) -> Tensor:
         """What each unit would cost, shape (K,); units that are gone cost nonsense."""
+        if self._costs is not None:
+            return self._costs
         found = torch.zeros(size, dtype=self.inverse.dtype, device=self.inverse.device)
         for (units, width), block in zip(self._kinds, self._blocks, strict=True):
             inner = self.inverse[block[:, :, None], block[:, None, :]]
@@ -69,12 +72,14 @@ class _State:
                 factor, failed = torch.linalg.cholesky_ex(safe)
                 half = torch.linalg.solve_triangular(factor, read.movedim(1, 2), upper=False)
                 found[units] += torch.where(failed == 0, half.square().sum((1, 2)), torch.inf)
+        self._costs = found
         return found
 
     def remove(self, unit: int) -> None:
         block = self.columns[unit]
         if not len(block):
             return
+        self._costs = None
         rows = self.inverse[block]
         step = torch.linalg.solve(rows[:, block], rows)
         self.weights -= self.weights[:, block] @ step
@@ -87,6 +92,7 @@ class _State:
         block = self.columns[unit]
         if not len(block):
             return
+        self._costs = None
         reach = self.inverse @ self.side.gram[:, block]  # zero where columns are gone
         schur = self.side.gram[block][:, block] - self.side.gram[block] @ reach
         inner = torch.linalg.inv((schur + schur.T) / 2)

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor, fx
 from typing_extensions import TypeIs
 
-from deadhead.graph.labels import Aligned, Contact, Labels, Rule, Value, hint, shape_of
+from deadhead.graph.labels import Aligned, Contact, Labels, Product, Rule, Value, hint, shape_of
 
 RULES: dict[str, Rule] = {}
 NORMALISATIONS = frozenset(
@@ -191,9 +191,10 @@ def _record(
                     weight, place = next(((w, a) for w, a in other if w is not None), (None, None))
                     axis_there = None if weight is None or place is None else weight[1][place]
                     found = aligned.blocks[letter][1]
+                    name = None if weight is None else weight[0]
+                    product = _product(position, operands, result, weights)
                     labels.record(
-                        Contact(node, position, axis, found, None if weight is None else weight[0], axis_there),
-                        to=labels.consumers,
+                        Contact(node, position, axis, found, name, axis_there, product=product), to=labels.consumers
                     )
         else:
             weight = weights[position]
@@ -202,6 +203,24 @@ def _record(
                     found = aligned.blocks[letter][1]
                     own = (None, None) if weight is None else (weight[0], weight[1][axis])
                     labels.record(Contact(node, -1, list(result).index(letter), found, *own), to=labels.producers)
+
+
+def _product(
+    position: int,
+    operands: Sequence[tuple[int, fx.Node, Value, Sequence[str]]],
+    result: Sequence[str],
+    weights: Mapping[int, tuple[str, tuple[int, ...]] | None],
+) -> Product | None:
+    """The letters of a product of the operand at `position` with a parameter, where that is what it is."""
+    if len(operands) != 2:
+        return None
+    (_, _, value, names), (there, _, other, its) = sorted(operands, key=lambda each: each[0] != position)
+    weight = weights[there]
+    if weight is None:
+        return None
+    read = ["" if size == 1 else letter for size, letter in zip(other.shape, its, strict=True)]
+    own = tuple("" if size == 1 and letter in read else letter for size, letter in zip(value.shape, names, strict=True))
+    return Product(own, tuple(read[weight[1].index(axis)] for axis in range(len(read))), tuple(result))
 
 
 def normalise(labels: Labels, node: fx.Node, value: Value, axis: int) -> Value:

@@ -1,0 +1,297 @@
+"""Compensation at the outputs: Gauss-Newton steps of all consumers at once towards what the intact network gives."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from deadhead.calibration import Batch, Calibration, count
+from deadhead.consumers import Consumer, consumers_of
+from deadhead.gates import Gates
+from deadhead.graph.network import Network
+from deadhead.graph.units import Group
+from deadhead.losses import Loss, logits_of
+from deadhead.output_curvature import output_curvatures
+from deadhead.progress import Progress, track
+from deadhead.remove.compensate import Compensation, put_constant
+from deadhead.scores.surgeon import damped
+from deadhead.select.plan import Plan
+from deadhead.statistics import grams
+
+STEPS = 10
+"""Steps at most."""
+PATIENCE = 2
+"""So many steps in a row without gain on the held-out rows end it."""
+DAMPING = 0.1
+"""Of the second moments of what is read, in parts of their mean diagonal."""
+OUTPUT_DAMPING = 1.0
+"""Of the curvature at what is given, in parts of its mean diagonal."""
+FIRST = 0.1
+"""The first length of step that is tried."""
+MEMORY = 2**30
+"""Bytes that the statistics of one pass may take, and as many the inverses that stay."""
+HELD = 2**28
+"""Bytes of the intact network's outputs that are kept from step to step."""
+
+Deltas = dict[str, Tensor]
+"""By how much each weight, as (groups, outputs, columns), and the constant behind it, as one more column, have moved;
+float64."""
+
+
+def refine(
+    network: Network,
+    groups: Sequence[Group],
+    plan: Plan,
+    calibration: Calibration,
+    loss: Loss,
+    start: Compensation,
+    seed: int = 0,
+    progress: Progress | None = None,
+) -> Compensation:
+    """Move all weights and constants that were compensated at once, so that the outputs come closer to those of the
+    intact network: at most `STEPS` steps that lower `mean_n D(o_n, o_n*)` over the calibration rows, o* the intact
+    network's outputs and D the loss's `divergence`. The place with the least D on the held-out rows is taken, the start
+    if there is none better. No targets are read, unless the loss has no divergence: then D is the loss.
+
+    The direction at each consumer is `(S + D_S)^-1 dD/dW (G + D_G)^-1`, G = E[a~ a~^T] the second moments of the
+    columns that are left, S the Gauss-Newton curvature of the loss at what it gives (`output_curvatures`), both of the
+    network as it is at the start, damped; directions are conjugated after Polak and Ribiere, and lengths found along
+    them. Consumers whose statistics do not fit `MEMORY` stay as they are and are listed in `unrefined`.
+
+    Source: Martens and Grosse 2015 (the product of S and G as curvature), Hinton et al. 2015 (divergence).
+    """
+    path = _Path(network, plan.alpha(groups), calibration, loss, start)
+    affected = [group for group in groups if group.name in plan.removed]
+    blocks, unrefined = _blocks(path, affected, plan.removed, seed, progress)
+    result = replace(start, state=dict(start.state), biases=dict(start.biases), added=dict(start.added))
+    result.unrefined = unrefined
+    if not blocks:
+        return result
+    path.blocks = blocks
+    deltas, result.divergence = _descend(path, progress)
+    moved, offsets = path.tensors(deltas)
+    result.state.update(moved)
+    state = network.frozen_state()
+    for block in blocks:
+        if block.consumer.weight in offsets:
+            put_constant(result, block.consumer, offsets[block.consumer.weight].double(), state)
+    return result
+
+
+@dataclass(frozen=True)
+class _Block:
+    """One consumer, and the damped inverses of G, (groups, kept, kept), and of S, (groups, o, o) or its diagonal."""
+
+    consumer: Consumer
+    kept: Tensor
+    columns: Tensor
+    outputs: Tensor
+
+    def direction(self, gradient: Tensor) -> Tensor:
+        inner = gradient[..., self.kept]
+        inner = self.outputs @ inner if self.outputs.dim() == 3 else self.outputs[..., None] * inner
+        result = torch.zeros_like(gradient)
+        result[..., self.kept] = (inner @ self.columns.to(inner)).to(result)
+        return result
+
+
+def _blocks(
+    path: _Path, groups: Sequence[Group], removed: Mapping[str, Tensor], seed: int, progress: Progress | None
+) -> tuple[list[_Block], list[str]]:
+    """The consumers that can be moved, and the weights of those whose statistics are too large."""
+    start, gates, batches = path.start, path.gates({}, {}), path.calibration.fit
+    consumers = [each for each in consumers_of(path.network, groups)[0] if each.weight in start.state]
+    parts: list[list[Consumer]] = []
+    unrefined, taken, stays = [], MEMORY, 0
+    for consumer in consumers:
+        takes = 8 * consumer.products
+        if consumer.blocks or takes > MEMORY or stays + takes // 2 > MEMORY:
+            unrefined.append(consumer.weight)
+            continue
+        if taken + takes > MEMORY:
+            parts.append([])
+            taken = 0
+        parts[-1].append(consumer)
+        taken += takes
+        stays += takes // 2
+    wanted = {consumer.weight: consumer.groups for part in parts for consumer in part}
+    curvatures = output_curvatures(gates, wanted, batches, seed, progress) if wanted else {}
+    blocks = []
+    for part in parts:
+        known = grams(gates, [consumer.weight for consumer in part], batches, progress)
+        for consumer in part:
+            if consumer.weight not in known or consumer.weight not in curvatures:
+                continue
+            dead = consumer.dead_columns(gates.state[consumer.weight], removed)[0]
+            constant = torch.tensor([consumer.constant is not None], device=dead.device)
+            kept = torch.cat([~dead, constant]).nonzero()[:, 0]
+            (gram,) = known[consumer.weight]
+            inverses = [_inverse(damped(each.double() / gram.count, DAMPING)[kept][:, kept]) for each in gram.total]
+            curvature = curvatures[consumer.weight]
+            if curvature.dim() == 2:
+                outputs = 1 / (curvature + OUTPUT_DAMPING * curvature.mean(1, keepdim=True)).clamp(min=1e-300)
+            else:
+                mean = curvature.diagonal(dim1=1, dim2=2).mean(1)
+                extra = (OUTPUT_DAMPING * mean).clamp(min=1e-300)[:, None, None] * torch.eye(curvature.shape[-1]).to(
+                    curvature
+                )
+                outputs = torch.stack([_inverse(each) for each in curvature + extra])
+            blocks.append(_Block(consumer, kept, torch.stack(inverses).float(), outputs))
+    return blocks, unrefined
+
+
+def _inverse(matrix: Tensor) -> Tensor:
+    return torch.cholesky_inverse(torch.linalg.cholesky_ex(matrix)[0])
+
+
+@dataclass
+class _Path:
+    """The pruned network with its consumers moved from where they were compensated to."""
+
+    network: Network
+    closed: Mapping[str, Tensor]
+    calibration: Calibration
+    loss: Loss
+    start: Compensation
+    blocks: list[_Block] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self.intact = Gates(self.network, self.loss)
+        self._wanted: dict[int, Tensor] = {}
+        self._held = 0
+
+    def still(self) -> Deltas:
+        """Where it starts."""
+        found = {}
+        for block in self.blocks:
+            matrix = block.consumer.matrix(self.start.state[block.consumer.weight])
+            shape = (*matrix.shape[:-1], matrix.shape[-1] + 1)
+            found[block.consumer.weight] = torch.zeros(shape, dtype=torch.float64, device=matrix.device)
+        return found
+
+    def tensors(self, deltas: Deltas) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        """The weights after the moves, and what is to be added to what their consumers give."""
+        moved, offsets = {}, {}
+        for block in self.blocks:
+            name, delta = block.consumer.weight, deltas[block.consumer.weight]
+            have = self.start.state[name]
+            moved[name] = (have.double() + block.consumer.weight_of(delta[..., :-1], have)).to(have.dtype)
+            if block.consumer.constant is not None:
+                offsets[name] = delta[..., -1].flatten().to(have.dtype)
+        return moved, offsets
+
+    def gates(self, moved: Mapping[str, Tensor], offsets: Mapping[str, Tensor]) -> Gates:
+        state = replace(self.start, state={**self.start.state, **moved}).full_state(self.network)
+        added = dict(self.start.added)
+        for weight, offset in offsets.items():
+            added[weight] = added[weight] + offset if weight in added else offset
+        return Gates(self.network, self.loss, state=state, added=added, closed=self.closed)
+
+    def _apart(self, gates: Gates, batch: Batch) -> Tensor:
+        """How far each row's outputs are from the intact network's, shape (rows,)."""
+        key, batch = id(batch), batch.to(self.network.device())
+        if self.loss.divergence is None:
+            return self.loss.per_sample(gates.outputs({}, batch), batch)
+        return self.loss.divergence(gates.outputs({}, batch), self._of_intact(key, batch), batch)
+
+    def _of_intact(self, key: int, batch: Batch) -> Tensor:
+        """What the intact network gives for a batch."""
+        if key in self._wanted:
+            return self._wanted[key]
+        with torch.no_grad():
+            wanted = logits_of(self.intact.outputs({}, batch), self.loss.name)
+        if self._held + wanted.nbytes <= HELD:
+            self._held += wanted.nbytes
+            self._wanted[key] = wanted
+        return wanted
+
+    def mean(self, deltas: Deltas, batches: Sequence[Batch]) -> float:
+        """The mean divergence over rows; infinity where it is not finite."""
+        gates, total = self.gates(*self.tensors(deltas)), 0.0
+        with torch.no_grad():
+            for batch in batches:
+                total += self._apart(gates, batch).double().sum().item()
+        return total / count(batches) if math.isfinite(total) else math.inf
+
+    def slope(self, deltas: Deltas, progress: Progress | None) -> tuple[float, Deltas]:
+        """The mean divergence over the calibration rows, and its derivative by the deltas."""
+        moved, offsets = self.tensors(deltas)
+        leaves = [tensor.requires_grad_() for tensor in (*moved.values(), *offsets.values())]
+        gates, batches, total = self.gates(moved, offsets), self.calibration.fit, 0.0
+        for batch in track(progress, "Gauss-Newton step", batches):
+            with torch.enable_grad():
+                apart = self._apart(gates, batch)
+                torch.autograd.backward(apart.sum(), inputs=leaves)
+            total += apart.detach().double().sum().item()
+        found = {}
+        for block in self.blocks:
+            name, consumer = block.consumer.weight, block.consumer
+            weight = consumer.matrix(_gradient(moved[name]))
+            constant = _gradient(offsets[name]) if name in offsets else weight.new_zeros(weight.shape[:-1])
+            found[name] = torch.cat([weight, constant.reshape(*weight.shape[:-1], 1)], -1) / count(batches)
+        return total / count(batches), found
+
+
+def _gradient(leaf: Tensor) -> Tensor:
+    return torch.zeros_like(leaf, dtype=torch.float64) if leaf.grad is None else leaf.grad.double()
+
+
+def _descend(path: _Path, progress: Progress | None) -> tuple[Deltas, tuple[float, float]]:
+    """Where the held-out rows' divergence was least along the way, and what it was at the start and there."""
+    here = best = path.still()
+    first = least = path.mean(here, path.calibration.held_out)
+    length, waited = FIRST, 0
+    before: tuple[Deltas, Deltas, Deltas] | None = None
+    for _ in range(STEPS):
+        now, slope = path.slope(here, progress)
+        if not all(gradient.isfinite().all() for gradient in slope.values()):
+            break
+        natural = {block.consumer.weight: block.direction(slope[block.consumer.weight]) for block in path.blocks}
+        direction = natural
+        if before is not None:
+            old, old_natural, old_direction = before
+            turn = max(0.0, (_dot(slope, natural) - _dot(old, natural)) / max(_dot(old, old_natural), 1e-300))
+            direction = _moved(natural, old_direction, turn)
+            direction = direction if _dot(slope, direction) > 0 else natural
+        before = slope, natural, direction
+        found = _length(path, here, direction, now, _dot(slope, direction), length)
+        if found is None:
+            break
+        length = found
+        here = _moved(here, direction, -length)
+        apart = path.mean(here, path.calibration.held_out)
+        waited = 0 if apart < least else waited + 1
+        if apart < least:
+            best, least = here, apart
+        elif waited == PATIENCE:
+            break
+    return best, (first, least)
+
+
+def _length(path: _Path, here: Deltas, direction: Deltas, now: float, fall: float, length: float) -> float | None:
+    """How far to go against a direction along which the divergence, `now`, rises by `fall`: the best of some lengths,
+    each where the parabola through the last is least; None where none lowers it."""
+    tried: dict[float, float] = {}
+    for _ in range(4):
+        tried[length] = path.mean(_moved(here, direction, -length), path.calibration.fit)
+        bend = (tried[length] - now + length * fall) / length**2
+        least = length / 10 if not math.isfinite(bend) else 4 * length if bend <= 0 else fall / (2 * bend)
+        least = min(max(least, length / 10), 4 * length)
+        good = tried[length] < now
+        if good and (len(tried) > 1 or 0.8 < least / length < 1.25):
+            break
+        length = least
+    best = min(tried, key=tried.__getitem__)
+    return best if tried[best] < now else None
+
+
+def _moved(here: Deltas, direction: Deltas, by: float) -> Deltas:
+    return {name: delta + by * direction[name] for name, delta in here.items()}
+
+
+def _dot(left: Deltas, right: Deltas) -> float:
+    return sum((value * right[name]).sum().item() for name, value in left.items())

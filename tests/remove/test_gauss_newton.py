@@ -1,0 +1,210 @@
+"""Gauss-Newton compensation against dense least squares, finite differences and what must not change."""
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+import deadhead as dh
+import deadhead.remove.gauss_newton as gauss_newton
+from deadhead.calibration import as_batch, calibrate, read
+from deadhead.losses import as_loss
+from deadhead.remove.compensate import Compensation, compensate
+from deadhead.remove.gauss_newton import refine
+from deadhead.select.plan import plan_of
+
+
+class Residual(nn.Module):
+    """Convolutions with batch norm and a skip, of which some have no bias."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(3, 8, 3, padding=1, bias=False)
+        self.norm1 = nn.BatchNorm2d(8)
+        self.second = nn.Conv2d(8, 6, 3, padding=1, bias=False)
+        self.norm2 = nn.BatchNorm2d(6)
+        self.grouped = nn.Conv2d(6, 8, 3, groups=2)
+        self.head = nn.Linear(8, 4, bias=False)
+
+    def forward(self, x):
+        h = self.norm2(self.second(torch.relu(self.norm1(self.first(x)))))
+        return self.head(torch.tanh(self.grouped(torch.relu(h))).mean((2, 3)))
+
+
+def settled(model: nn.Module) -> nn.Module:
+    """In evaluation mode, with running statistics of its own."""
+    with torch.no_grad():
+        for _ in range(3):
+            model(torch.randn(32, 3, 8, 8))
+    return model.eval()
+
+
+def case(model, inputs, targets, loss, removed):
+    network = dh.trace(model, inputs[:2])
+    calibration = calibrate(read([(inputs, targets)]), seed=0)
+    groups = list(network.groups)
+    plan = plan_of([(groups[index].name, unit) for index, units in removed.items() for unit in units])
+    return network, groups, plan, calibration, as_loss(loss)
+
+
+def value(network, groups, plan, compensation, loss, batches):
+    """The mean divergence of the gated network from the intact one, by the module's own forward where it is intact."""
+    gates = dh.gates.Gates(
+        network,
+        loss,
+        state=compensation.full_state(network),
+        added=compensation.added,
+        closed=plan.alpha(groups),
+    )
+    total = rows = 0
+    with torch.no_grad():
+        for batch in batches:
+            wanted = network.module(batch.raw[0])
+            total += loss.divergence(gates.outputs({}, batch), wanted, batch).sum().item()
+            rows += batch.rows
+    return total / rows
+
+
+@pytest.mark.parametrize("features", [3, 12])
+def test_a_linear_consumer_and_squared_error_end_at_the_dense_least_squares(monkeypatch, features):
+    torch.manual_seed(features)
+    monkeypatch.setattr(gauss_newton, "DAMPING", 1e-9)
+    monkeypatch.setattr(gauss_newton, "STEPS", 40)
+    monkeypatch.setattr(gauss_newton, "PATIENCE", 40)
+    model = nn.Sequential(nn.Linear(5, features + 3), nn.Tanh(), nn.Linear(features + 3, 4)).double().eval()
+    inputs = torch.randn(300, 5).double()
+    given = case(model, inputs, torch.randn(300, 4).double(), "squared_error", {0: [0, 2, 5]})
+    network, groups, plan, calibration, loss = given
+    consumer = "2.weight"
+    start = Compensation(state={consumer: model[2].weight.detach() * 0.5})
+    found = refine(*given, start)
+
+    kept = [unit for unit in range(features + 3) if unit not in (0, 2, 5)]
+    x = torch.cat([batch.raw[0] for batch in calibration.fit])
+    hidden, wanted = torch.tanh(model[0](x)).detach(), model(x).detach()
+    wide = torch.cat([hidden[:, kept], torch.ones(len(x), 1)], 1).double()
+    solution = torch.linalg.lstsq(wide, wanted).solution
+    least = 0.5 * (wide @ solution - wanted).square().sum(1).mean().item()
+    assert value(network, groups, plan, start, loss, calibration.fit) > 1.1 * least
+    assert value(network, groups, plan, found, loss, calibration.fit) == pytest.approx(least, rel=1e-3)
+    torch.testing.assert_close(found.state[consumer][:, kept], solution[:-1].T, rtol=0.05, atol=0.02)
+
+
+def test_the_slope_is_that_of_finite_differences():
+    torch.manual_seed(0)
+    model = Residual().double().eval()
+    inputs, targets = torch.randn(40, 3, 8, 8).double(), torch.randint(4, (40,))
+    given = case(model, inputs, targets, "cross_entropy", {0: [1, 3], 1: [0, 3], 2: [2]})
+    network, groups, plan, calibration, loss = given
+    start = compensate(network, groups, plan, calibration)
+    path = gauss_newton._Path(network, plan.alpha(groups), calibration, loss, start)
+    affected = [group for group in groups if group.name in plan.removed]
+    path.blocks, _ = gauss_newton._blocks(path, affected, plan.removed, 0, None)
+    assert {block.consumer.constant.kind for block in path.blocks} == {"add", "subtract", "new"}
+    here = {name: 0.01 * torch.randn_like(delta) for name, delta in path.still().items()}
+    now, slope = path.slope(here, None)
+    assert now == pytest.approx(path.mean(here, calibration.fit), rel=1e-12)
+    for name in here:
+        for place in torch.randperm(here[name].numel())[:6].tolist():
+            ends = []
+            for step in (1e-6, -1e-6):
+                other = {key: delta.clone() for key, delta in here.items()}
+                other[name].view(-1)[place] += step
+                ends.append(path.mean(other, calibration.fit))
+            expected = (ends[0] - ends[1]) / 2e-6
+            assert slope[name].view(-1)[place].item() == pytest.approx(expected, rel=1e-4, abs=1e-8)
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error", "mse", "binary_cross_entropy"])
+def test_held_out_rows_come_nearer_and_targets_are_not_read(loss):
+    torch.manual_seed(1)
+    model = settled(Residual().train())
+    inputs = torch.randn(200, 3, 8, 8)
+    targets = torch.randint(4, (200,)) if loss == "cross_entropy" else torch.rand(200, 4)
+    given = case(model, inputs, targets, loss, {0: [1, 3, 4, 5], 1: [0, 3]})
+    network, groups, plan, calibration, named = given
+    start = compensate(network, groups, plan, calibration)
+    before = copy.deepcopy(start)
+    found = refine(*given, start)
+    first, least = (value(network, groups, plan, each, named, calibration.held_out) for each in (start, found))
+    assert least < 0.95 * first
+    assert found.divergence == pytest.approx((first, least), rel=1e-3)
+    for name, tensor in before.state.items():
+        assert torch.equal(tensor, start.state[name])
+    assert all(torch.equal(tensor, start.biases[name]) for name, tensor in before.biases.items())
+
+    others = 3 - targets if loss == "cross_entropy" else 1 - targets
+    again = refine(*case(model, inputs, others, loss, {0: [1, 3, 4, 5], 1: [0, 3]}), start)
+    assert all(torch.equal(tensor, again.state[name]) for name, tensor in found.state.items())
+
+
+def test_what_nothing_can_improve_stays():
+    torch.manual_seed(2)
+    model = nn.Sequential(nn.Linear(4, 6), nn.ReLU(), nn.Linear(6, 3)).eval()
+    with torch.no_grad():
+        model[2].weight[:, 2] = 0  # a unit that nobody reads
+    given = case(model, torch.randn(80, 4), torch.randint(3, (80,)), "cross_entropy", {0: [2]})
+    start = compensate(*given[:4])
+    found = refine(*given, start)
+    assert found.divergence[1] <= found.divergence[0] < 1e-8
+    assert max((found.state[name] - tensor).abs().max() for name, tensor in start.state.items()) < 1e-3
+
+
+def test_consumers_that_are_too_large_stay_and_are_told(monkeypatch):
+    torch.manual_seed(3)
+    monkeypatch.setattr(gauss_newton, "MEMORY", 8 * 20**2)
+    model = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
+    data = [(torch.randn(200, 4), torch.randint(3, (200,)))]
+    pruned = dh.prune(model, data, loss="cross_entropy", units=0.5, curve=0)
+    assert any("2.weight" in note and "too large for gauss_newton" in note for note in pruned.report.notes)
+    assert not any("4.weight" in note for note in pruned.report.notes)
+
+
+def test_a_loss_of_ones_own_is_lowered_itself():
+    torch.manual_seed(4)
+    model = nn.Sequential(nn.Linear(4, 12), nn.Tanh(), nn.Linear(12, 2)).eval()
+    inputs = torch.randn(300, 4)
+    targets = inputs[:, :2].sin()
+
+    def far(outputs, batch):
+        return (outputs - batch[1]).abs().sum(1)
+
+    given = case(model, inputs, targets, far, {0: [0, 1, 2, 3]})
+    found = refine(*given, compensate(*given[:4]))
+    assert given[4].divergence is None
+    assert found.divergence[1] < 0.9 * found.divergence[0]
+
+
+@pytest.mark.parametrize("loss", ["cross_entropy", "squared_error", "mse", "binary_cross_entropy"])
+def test_divergences_are_least_at_what_is_wanted(loss):
+    torch.manual_seed(5)
+    wanted = torch.randn(6, 5).double()
+    targets = torch.randint(5, (6,)) if loss == "cross_entropy" else torch.rand(6, 5).double()
+    batch, divergence = as_batch((wanted, targets)), as_loss(loss).divergence
+    outputs = wanted.clone().requires_grad_()
+    at = divergence(outputs, wanted, batch)
+    assert at.shape == (6,) and at.detach().abs().max() < 1e-12
+    assert torch.autograd.grad(at.sum(), outputs)[0].abs().max() < 1e-12
+    for _ in range(20):
+        moved = wanted + torch.randn_like(wanted)
+        moved = moved if loss != "cross_entropy" else moved - moved.mean(1, keepdim=True)
+        assert divergence(moved, wanted, batch).min() > 0
+    classes = torch.full((6,), 0.5).double()
+    if loss == "squared_error":
+        torch.testing.assert_close(divergence(wanted + 1, wanted, batch), 5 * classes)
+    if loss == "mse":
+        torch.testing.assert_close(divergence(wanted + 1, wanted, batch), 2 * classes)
+
+
+def test_a_prune_by_it_is_verified_and_better_than_least_squares_alone():
+    torch.manual_seed(6)
+    model = settled(Residual().train())
+    data = [(torch.randn(300, 3, 8, 8), torch.randint(4, (300,)))]
+    wanted = model(data[0][0]).detach()
+    apart = {}
+    for method in ("gauss_newton", "least_squares"):
+        pruned = dh.prune(model, data, loss="cross_entropy", units=0.5, compensate=method, curve=0)
+        assert pruned.report.difference < 1e-5
+        apart[method] = (pruned.model(data[0][0]) - wanted).square().mean().item()
+    assert apart["gauss_newton"] < 0.9 * apart["least_squares"]
