@@ -132,14 +132,12 @@ def _blocks(
             (gram,) = known[consumer.weight]
             inverses = [_inverse(damped(each.double() / gram.count, DAMPING)[kept][:, kept]) for each in gram.total]
             curvature = curvatures[consumer.weight]
+            diagonal = curvature if curvature.dim() == 2 else curvature.diagonal(dim1=1, dim2=2)
+            extra = (OUTPUT_DAMPING * diagonal.mean(1, keepdim=True)).clamp(min=1e-300).expand_as(diagonal)
             if curvature.dim() == 2:
-                outputs = 1 / (curvature + OUTPUT_DAMPING * curvature.mean(1, keepdim=True)).clamp(min=1e-300)
+                outputs = 1 / (curvature + extra)
             else:
-                mean = curvature.diagonal(dim1=1, dim2=2).mean(1)
-                extra = (OUTPUT_DAMPING * mean).clamp(min=1e-300)[:, None, None] * torch.eye(curvature.shape[-1]).to(
-                    curvature
-                )
-                outputs = torch.stack([_inverse(each) for each in curvature + extra])
+                outputs = torch.stack([_inverse(each) for each in curvature + torch.diag_embed(extra)])
             blocks.append(_Block(consumer, kept, torch.stack(inverses).float(), outputs))
     return blocks, unrefined
 
