@@ -160,7 +160,7 @@ def test_the_report_has_what_was_measured() -> None:
     pruned = dh.prune(model, DATA, loss="cross_entropy", units=0.5, exclude="b1", test=test, seed=4)
     report = pruned.report
     assert (report.model, report.budget, report.criterion) == ("Residual", "units=0.5", "obs")
-    assert (report.compensation, report.loss_name) == ("least_squares", "cross_entropy")
+    assert (report.compensation, report.loss_name) == ("gauss_newton", "cross_entropy")
     assert (report.evaluated_on, report.rows, report.calibration_rows) == ("test", 11, 24)
     assert report.before.parameters == sum(p.numel() for p in model.parameters())
     assert report.after.parameters == sum(p.numel() for p in pruned.model.parameters())

@@ -15,6 +15,13 @@ from deadhead.calibration import Batch
 from deadhead.errors import LossError
 
 
+def _squares_apart(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+    values, like = prediction_of(outputs), prediction_of(wanted)
+    if not values.is_floating_point() or values.dim() == 0 or values.shape[0] != batch.rows:
+        raise LossError(f"Outputs of shape {tuple(values.shape)} have no entry for each of {batch.rows} rows.")
+    return (values - like).reshape(batch.rows, -1).square().mean(1)
+
+
 @dataclass(frozen=True)
 class Loss:
     """`per_sample(outputs, batch)` gives a loss for each row, shape (rows,).
@@ -24,8 +31,9 @@ class Loss:
     drawn from the model's own predictive distribution: the mean of the outer products of its gradients is the
     Gauss-Newton matrix of the loss. None where that distribution is not known. `is_rowwise` says that a row's loss
     depends on that row alone, however many there are. `divergence(outputs, wanted, batch)` says for each row how far
-    its outputs are from those that are wanted, 0 where they are equal: by softened predictions or by squares, as the
-    loss has it. None where nothing follows from the loss.
+    its outputs are from those that are wanted, 0 where they are equal: by softened predictions where the loss reads
+    them as such, else by the mean of squares. It raises `LossError` where there is no tensor with an entry for each
+    row to compare.
     """
 
     name: str
@@ -34,7 +42,7 @@ class Loss:
     labels_to_model: bool = False
     sampled: Callable[[Any, Batch, torch.Generator], Tensor] | None = None
     is_rowwise: bool = False
-    divergence: Callable[[Any, Any, Batch], Tensor] | None = None
+    divergence: Callable[[Any, Any, Batch], Tensor] = _squares_apart
 
     def per_sample(self, outputs: Any, batch: Batch) -> Tensor:
         """The losses, shape (rows,), in the outputs' own precision."""
@@ -67,6 +75,13 @@ def logits_of(outputs: Any, name: str) -> Tensor:
         f"The loss {name} reads a tensor, a mapping with logits or a tuple, this model returns a "
         f"{type(outputs).__name__}; give a callable (outputs, batch) instead."
     )
+
+
+def prediction_of(outputs: Any) -> Tensor:
+    """The tensor in which outputs of two networks are compared: what a named loss reads, whatever loss they carry."""
+    if isinstance(outputs, Mapping):
+        outputs = {name: value for name, value in outputs.items() if name != "loss"}
+    return logits_of(outputs, "of the comparison")
 
 
 def _targets(batch: Batch, name: str) -> Tensor:
@@ -195,35 +210,24 @@ TEMPERATURE = 4.0
 """What logits are divided by where predictions are compared: sure predictions say little about what they come from."""
 
 
-def _divergence_of_classes(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+def _classes_apart(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
     """T^2 times the Kullback-Leibler divergence of softmax(o / T) from softmax(o* / T), mean over counted targets."""
-    targets, name = _targets(batch, "cross_entropy"), "cross_entropy"
-    pair = (_class_axis_second(logits_of(each, name), targets, batch) for each in (outputs, wanted))
+    targets = _targets(batch, "cross_entropy")
+    pair = (_class_axis_second(prediction_of(each), targets, batch) for each in (outputs, wanted))
     logits, like = ((each / TEMPERATURE).log_softmax(1) for each in pair)
     values = F.kl_div(logits, like, reduction="none", log_target=True).sum(1) * TEMPERATURE**2
     return _mean_over_counted(values, None if targets.is_floating_point() else targets != -100)
 
 
-def _divergence_of_squares(scale: Callable[[int], float]) -> Callable[[Any, Any, Batch], Tensor]:
-    def divergence(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
-        values, like = (logits_of(each, "squared error").reshape(batch.rows, -1) for each in (outputs, wanted))
-        return (values - like).square().sum(1) * scale(values.shape[1])
-
-    return divergence
-
-
-def _divergence_of_binary(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
-    name = "binary_cross_entropy"
-    values, like = (logits_of(each, name).reshape(batch.rows, -1) / TEMPERATURE for each in (outputs, wanted))
+def _chances_apart(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+    values, like = (prediction_of(each).reshape(batch.rows, -1) / TEMPERATURE for each in (outputs, wanted))
     across, own = (F.binary_cross_entropy_with_logits(x, like.sigmoid(), reduction="none") for x in (values, like))
     return (across - own).sum(1) * TEMPERATURE**2
 
 
-DIVERGENCES: dict[str, Callable[[Any, Any, Batch], Tensor]] = {
-    "cross_entropy": _divergence_of_classes,
-    "mse": _divergence_of_squares(lambda outputs: 1 / outputs),
-    "squared_error": _divergence_of_squares(lambda outputs: 0.5),
-    "binary_cross_entropy": _divergence_of_binary,
+APART: dict[str, Callable[[Any, Any, Batch], Tensor]] = {
+    "cross_entropy": _classes_apart,
+    "binary_cross_entropy": _chances_apart,
 }
 
 
@@ -264,7 +268,9 @@ def as_loss(loss: Any) -> Loss:
             raise LossError(
                 f"There is no loss {loss!r}; the names are {', '.join([*NAMED, 'model'])}, or give a callable."
             )
-        return Loss(loss, NAMED[loss], sampled=SAMPLED.get(loss), is_rowwise=True, divergence=DIVERGENCES.get(loss))
+        return Loss(
+            loss, NAMED[loss], sampled=SAMPLED.get(loss), is_rowwise=True, divergence=APART.get(loss, _squares_apart)
+        )
     if isinstance(loss, nn.modules.loss._Loss):
         module = copy.copy(loss)
         module.reduction = "none"
@@ -276,14 +282,13 @@ def as_loss(loss: Any) -> Loss:
                 lambda outputs, batch: _entropy(outputs, batch, module),
                 sampled=_sampled_entropy if plain else None,
                 is_rowwise=True,
-                divergence=_divergence_of_classes if plain else None,
+                divergence=_classes_apart,
             )
         return Loss(
             name,
             lambda outputs, batch: module(logits_of(outputs, name), _targets(batch, name)),
             sampled=SAMPLED["mse"] if isinstance(loss, nn.MSELoss) else None,
             is_rowwise=True,
-            divergence=DIVERGENCES["mse"] if isinstance(loss, nn.MSELoss) else None,
         )
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)

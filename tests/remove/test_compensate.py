@@ -28,7 +28,7 @@ def parts(data: Data) -> tuple[Data, Data]:
 
 
 def prune(model: nn.Module, data: Data, **options: Any) -> dh.Pruned:
-    return dh.prune(model, data, **{**FAST, "units": 0.5, **options})
+    return dh.prune(model, data, **{**FAST, "units": 0.5, "compensate": "least_squares", **options})
 
 
 def removed(pruned: dh.Pruned, group: str) -> list[int]:

@@ -203,3 +203,26 @@ def test_many_outputs_are_weighed_by_a_diagonal(monkeypatch: pytest.MonkeyPatch)
     scores = dh.score(network, data, loss="cross_entropy", criterion="obs")["0"]
     assert scores.shape == (5,)
     assert (scores > 0).all()
+
+
+def test_without_an_output_weight_all_errors_of_outputs_count_alike() -> None:
+    model, data = mlp(3, 6, 5, 2).double(), [(x.double(), t) for x, t in classes(60, 3)]
+    options: dict[str, Any] = {"loss": "cross_entropy", "criterion": "obs", "output_weight": "none"}
+    found = dh.score(model, data, **options)["2"]
+
+    reader = model[4]
+    a = torch.cat([patches(reader, each)[0] for each in inputs_of(model, "4", data)])
+    wide = torch.cat([a, torch.ones(len(a), 1, dtype=a.dtype)], 1)
+    extra = DAMPING * a.square().mean(0).mean() * torch.ones(wide.shape[1], dtype=a.dtype)
+    extra[-1] = 1e-12
+    stacked = torch.cat([wide / len(wide) ** 0.5, torch.diag(extra.sqrt())])
+    weight = torch.cat([reader.weight.detach(), torch.zeros(2, 1, dtype=a.dtype)], 1)
+    least = []
+    for unit in range(5):
+        kept = [column for column in range(6) if column != unit]
+        solution = torch.linalg.lstsq(stacked[:, kept], stacked @ weight.T, driver="gelsd").solution
+        least.append(float((stacked[:, kept] @ solution - stacked @ weight.T).square().sum()) / 2)
+    assert float(found.min()) == pytest.approx(min(least), rel=1e-6)
+    assert int(found.argmin()) == least.index(min(least))
+    with pytest.raises(dh.DataError, match="output_weight"):
+        dh.score(model, data, **{**options, "output_weight": "all"})

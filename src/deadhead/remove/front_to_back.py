@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 
 import torch
 from torch import Tensor
@@ -16,9 +17,12 @@ from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation, put
 from deadhead.scores.obs import Weighing
-from deadhead.scores.surgeon import choose
+from deadhead.scores.surgeon import Side, choose
 from deadhead.select.plan import Plan, plan_of
-from deadhead.statistics import regressions
+from deadhead.statistics import Regression, regressions
+
+DAMPING = (1e-4, 1e-3, 1e-2, 1e-1)
+"""Candidates for the damping with which the units of a group are chosen."""
 
 
 def choose_and_compensate(
@@ -31,7 +35,8 @@ def choose_and_compensate(
 ) -> tuple[Plan, Compensation]:
     """As many units of each group as `plan` removes, but which, decided anew: group by group in forward order, by the
     optimal brain surgeon on the activations of the network as it is pruned and compensated before it, with what the
-    intact network gave as the target. The consumers are then fitted as `least_squares` fits them.
+    intact network gave as the target, at the damping that does best on the held-out rows. The consumers are then fitted
+    as `least_squares` fits them.
 
     Groups that no consumer of a weight reads keep the units that the plan names.
     """
@@ -53,19 +58,38 @@ def choose_and_compensate(
             regressions(intact, gates, matrices, part, blocks) if matrices else {}
             for part in (calibration.fit, calibration.held_out)
         )
-        sides = []
-        for consumer in consumers:
-            if consumer.weight in known:
-                weight = intact.state[consumer.weight]
-                sides += weighing.sides(group, consumer, weight, known[consumer.weight], removed)
-        if sides:
-            chosen = choose(sides, group.size, count, weighing.extra[group.name]).removed
+        if known and held_out:
+
+            def sides(found: Mapping[str, Sequence[Regression]], damping: float, group: Group = group) -> list[Side]:
+                return [
+                    side
+                    for consumer in weighing.of(group)
+                    if consumer.weight in found
+                    for side in weighing.sides(
+                        group, consumer, intact.state[consumer.weight], found[consumer.weight], removed, damping
+                    )
+                ]
+
+            chosen = _choose(partial(sides, known), sides(held_out, 0.0), group.size, count, weighing.extra[group.name])
             removed[group.name] = torch.tensor(sorted(chosen))
         else:
             removed[group.name] = plan.removed[group.name]
         for consumer in consumers:
             put(network, consumer, removed, known.get(consumer.weight), held_out.get(consumer.weight), result)
     return _in_order(plan, removed), result
+
+
+def _choose(
+    sides: Callable[[float], list[Side]], held_out: Sequence[Side], size: int, count: int, extra: Tensor
+) -> list[int]:
+    """The units to remove, with the damping whose greedy choice and weights cost least on the held-out rows."""
+
+    def cost(damping: float) -> float:
+        found = choose(sides(damping), size, count, extra, sweeps=0, tries=0)
+        gone = sum(extra[unit].item() for unit in found.removed)
+        return gone + sum(side.cost(weights) for side, weights in zip(held_out, found.weights, strict=True))
+
+    return choose(sides(min(DAMPING, key=cost)), size, count, extra).removed
 
 
 def plan_of_units(removed: Mapping[str, Tensor]) -> Plan:

@@ -11,10 +11,11 @@ from torch import Tensor
 
 from deadhead.calibration import Batch, Calibration, count
 from deadhead.consumers import Consumer, consumers_of
+from deadhead.errors import LossError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units import Group
-from deadhead.losses import Loss, logits_of
+from deadhead.losses import Loss, prediction_of
 from deadhead.output_curvature import output_curvatures
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation, put_constant
@@ -55,7 +56,7 @@ def refine(
     """Move all weights and constants that were compensated at once, so that the outputs come closer to those of the
     intact network: at most `STEPS` steps that lower `mean_n D(o_n, o_n*)` over the calibration rows, o* the intact
     network's outputs and D the loss's `divergence`. The place with the least D on the held-out rows is taken, the start
-    if there is none better. No targets are read, unless the loss has no divergence: then D is the loss.
+    if there is none better. Targets do not count. Outputs that cannot be compared row by row leave all as it is.
 
     The direction at each consumer is `(S + D_S)^-1 dD/dW (G + D_G)^-1`, G = E[a~ a~^T] the second moments of the
     columns that are left, S the Gauss-Newton curvature of the loss at what it gives (`output_curvatures`), both of the
@@ -72,7 +73,10 @@ def refine(
     if not blocks:
         return result
     path.blocks = blocks
-    deltas, result.divergence = _descend(path, progress)
+    try:
+        deltas, result.divergence = _descend(path, progress)
+    except LossError:
+        return result
     moved, offsets = path.tensors(deltas)
     result.state.update(moved)
     state = network.frozen_state()
@@ -192,8 +196,6 @@ class _Path:
     def _apart(self, gates: Gates, batch: Batch) -> Tensor:
         """How far each row's outputs are from the intact network's, shape (rows,)."""
         key, batch = id(batch), batch.to(self.network.device())
-        if self.loss.divergence is None:
-            return self.loss.per_sample(gates.outputs({}, batch), batch)
         return self.loss.divergence(gates.outputs({}, batch), self._of_intact(key, batch), batch)
 
     def _of_intact(self, key: int, batch: Batch) -> Tensor:
@@ -201,7 +203,7 @@ class _Path:
         if key in self._wanted:
             return self._wanted[key]
         with torch.no_grad():
-            wanted = logits_of(self.intact.outputs({}, batch), self.loss.name)
+            wanted = prediction_of(self.intact.outputs({}, batch))
         if self._held + wanted.nbytes <= HELD:
             self._held += wanted.nbytes
             self._wanted[key] = wanted

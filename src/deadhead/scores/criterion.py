@@ -18,7 +18,7 @@ from deadhead.losses import Loss, as_loss
 from deadhead.progress import Progress
 from deadhead.statistics import medians, moments
 
-OPTIONS = ("reference", "baseline", "site", "absolute", "threshold", "threshold_at", "adjustments")
+OPTIONS = ("reference", "baseline", "site", "absolute", "threshold", "threshold_at", "adjustments", "output_weight")
 SITES = ("consumer", "producer")
 REFERENCES = ("zero", "mean", "median", "min", "max", "baseline")
 
@@ -31,7 +31,8 @@ class Question:
     is the input under which activations are a reference. `site` says where a unit is closed: at what its consumers
     read, or (producer) at what its producers give, before batch norm, pool and nonlinearity; `groups` are as they are
     there. `absolute`, `threshold` and `threshold_at` say what is made of the answers, `adjustments` are what `watch`
-    recorded in training. What a criterion found on the way that is of use afterwards is `kept`.
+    recorded in training, `output_weight` what errors of outputs are weighted by (`obs`). What a criterion found on the
+    way that is of use afterwards is `kept`.
     """
 
     network: Network
@@ -50,6 +51,7 @@ class Question:
     threshold: str | None = None
     threshold_at: float = 3.0
     adjustments: Mapping[str, Tensor] | None = None
+    output_weight: str = "loss"
     kept: dict[str, Any] = field(default_factory=dict)
 
     def references(self) -> References:
@@ -136,6 +138,8 @@ def ask(question: Question, name: str) -> dict[str, Tensor]:
         raise DataError(f"There is no reference {question.reference!r}; the references are {', '.join(REFERENCES)}.")
     if question.threshold not in (None, "mean", "median") or not question.threshold_at > 0:
         raise DataError("threshold is mean, median or None, and threshold_at a positive number.")
+    if question.output_weight not in ("loss", "none"):
+        raise DataError(f"There is no output_weight {question.output_weight!r}; it is loss or none.")
     if question.site not in SITES:
         raise DataError(f"There is no site {question.site!r}; the sites are {', '.join(SITES)}.")
     if question.site == "producer":
@@ -210,6 +214,7 @@ def score(
     threshold: str | None = None,
     threshold_at: float = 3.0,
     adjustments: Mapping[str, Tensor] | None = None,
+    output_weight: str = "loss",
     samples: int = 4096,
     seed: int = 0,
     progress: Progress | None = None,
@@ -221,11 +226,11 @@ def score(
     median, min or max over data and positions; with `baseline`, its mean over the rows and positions of an input like
     the model's (a blank image, say); unless the criterion's definition fixes it. It is closed where its consumers read
     it or, with `site="producer"`, where it is made: the raw output of a linear or convolutional layer, before batch
-    norm, pool and nonlinearity, as in 003. `absolute` takes absolute values of
-    signed criteria. With `threshold`, mean or median, each estimate whose absolute value is over `threshold_at` times
-    the mean (median) of absolute values is replaced by the mean (median). `adjustments` are what `watch` recorded in
-    training, for the criterion `gradient`. The saliencies are float64, in the unit of the loss for criteria that judge
-    by it.
+    norm, pool and nonlinearity, as in 003. `absolute` takes absolute values of signed criteria. With `threshold`, mean
+    or median, each estimate whose absolute value is over `threshold_at` times the mean (median) of absolute values is
+    replaced by the mean (median). `adjustments` are what `watch` recorded in training, for the criterion `gradient`.
+    `obs` weights the errors of what consumers give by the curvature of the loss, or with `output_weight="none"` all
+    alike, and is then in their unit. The saliencies are float64, in the unit of the loss for criteria that judge by it.
 
     Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
 
@@ -242,5 +247,6 @@ def score(
     question = Question(
         network, network.groups, batches, asked, reference, seed, progress, baseline=baseline, site=site,
         absolute=absolute, threshold=threshold, threshold_at=threshold_at, adjustments=adjustments,
+        output_weight=output_weight,
     )  # fmt: skip
     return ask(question, criterion)

@@ -23,7 +23,7 @@ from deadhead.statistics import Regression, grams, of_itself
 MEMORY = 2**30
 """Bytes that the statistics of the groups of one pass may take, where there are several."""
 DAMPING = 1e-3
-"""By how much the columns' second moments are damped where units are chosen, in parts of their mean."""
+"""By how much the columns' second moments are damped where units are judged, in parts of their mean."""
 
 
 class Weighing:
@@ -59,6 +59,7 @@ class Weighing:
         weight: Tensor,
         known: Sequence[Regression],
         removed: Mapping[str, Tensor],
+        damping: float = DAMPING,
     ) -> list[Side]:
         """What one consumer says about a group, `removed` being gone already: a side for each group of outputs and each
         block of columns."""
@@ -71,7 +72,7 @@ class Weighing:
         sides = []
         for part, place in itertools.product(known, range(consumer.groups)):
             plain = (part.gram[place] / part.count).to(matrix)
-            gram = damped(plain, DAMPING)
+            gram = damped(plain, damping)
             there = torch.arange(len(dead), device=weight.device)[part.columns]
             there = torch.cat([there, there.new_tensor([len(dead)])])
             wanted = (part.cross[place] / part.count).to(matrix) + reference[place][:, there] @ (gram - plain)
@@ -120,8 +121,9 @@ def obs(question: Question) -> dict[str, Tensor]:
     In each group by itself, the unit goes next whose removal raises `J = sum_c tr(S_c E[(W_c a~ - y_c)(W_c a~ -
     y_c)^T])` least when the other columns of its consumers c are refitted: `tr(S W_k ([G^-1]_kk)^-1 W_k^T)` summed over
     them, a unit's columns (a channel's patch, a flattened channel, a head) as one block, `W` and `G^-1` updated after
-    each. `S` is the Gauss-Newton curvature of the loss at what a consumer gives (`output_curvatures`). Scores never
-    fall along the order of removal. Consumers that cannot be refitted count with `1/2 mean_n (ds_n/dalpha_k)^2`.
+    each. `S` is the Gauss-Newton curvature of the loss at what a consumer gives (`output_curvatures`), or the identity
+    with `output_weight="none"`. Scores never fall along the order of removal. Consumers that cannot be refitted count
+    with `1/2 mean_n (ds_n/dalpha_k)^2`.
 
     One target is drawn for each row in turn, by the question's seed. That S does not depend on a, and that positions do
     not curve together, are approximations; so is that, where a consumer has too many columns for one matrix
@@ -129,7 +131,9 @@ def obs(question: Question) -> dict[str, Tensor]:
     their consumers' statistics.
     """
     gates = question.gates_without_references()
-    weighing = Weighing(gates, question.groups, question.batches, question.seed, question.progress)
+    weighing = Weighing(
+        gates, question.groups, question.batches, question.seed, question.progress, question.output_weight == "loss"
+    )
     question.kept["weighing"] = weighing
     result = {}
     for part in _in_parts(weighing, question.groups):

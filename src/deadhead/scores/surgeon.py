@@ -36,6 +36,10 @@ class Side:
     units: Tensor
     free: Tensor
 
+    def cost(self, weights: Tensor) -> float:
+        """`J(W)`, but for what no W changes, for W times the root of S."""
+        return (torch.einsum("oi,ij,oj->", weights, self.gram, weights) - 2 * (weights * self.target).sum()).item()
+
 
 class _State:
     """The inverse of the Gram matrix of the columns that are left, and the best weights on them, zero elsewhere."""
@@ -117,12 +121,13 @@ def _inverse(gram: Tensor) -> Tensor:
 @dataclass(frozen=True)
 class Choice:
     """`order` in which units go and what each costs at its turn, `costs`; after a local search, `removed` may be other
-    units, at `total` cost."""
+    units, at `total` cost. `weights` are the best ones for each side then, times the root of S."""
 
     order: list[int]
     costs: list[float]
     removed: list[int]
     total: float
+    weights: list[Tensor]
 
 
 def choose(
@@ -148,7 +153,7 @@ def choose(
         generator = torch.Generator().manual_seed(0)
         for _ in range(min(tries, affordable // 4)):
             search.shake(generator, sweeps)
-    return Choice(order, costs, list(search.removed), search.total)
+    return Choice(order, costs, list(search.removed), search.total, [state.weights for state in search.states])
 
 
 class _Search:
