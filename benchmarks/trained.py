@@ -93,7 +93,7 @@ def characters() -> Case | None:
 
 
 CASES: dict[str, Callable[[], Case | None]] = {
-    "mnist": lambda: pictures(mnist(), TEST, lambda: small(28, 1), 6000, 50, 2e-3, "fc2", after=1200),
+    "mnist": lambda: pictures(mnist(), 10000, lambda: small(28, 1), 12000, 50, 2e-3, "fc2", after=1200),
     "two": lambda: perceptron(400, 50, 50, 10),
     "one": lambda: perceptron(400, 100, 10),
     "transformer": characters,
@@ -134,7 +134,7 @@ def trained(name: str, case: Case, seed: int) -> nn.Module:
     torch.manual_seed(seed)
     model = case.build().eval()
     folder = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "deadhead" / "benchmarks"
-    path = folder / f"{name}-{seed}.pt"
+    path = folder / f"{name}-{case.steps}-{seed}.pt"
     if path.exists():
         model.load_state_dict(torch.load(path, weights_only=True))
     else:
