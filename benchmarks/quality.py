@@ -2,11 +2,12 @@
 
     python benchmarks/quality.py [mnist] [two] [one] [transformer] [cifar] [resnet20] [--seeds 3] [--after]
 
-In one run, on the same trained weights: accuracy and loss on test rows where 75, 50 and 25 % of every group's units
-are left, the mean over seeds of the training. All methods see the same 2,500 training rows (640 windows of
-`transformer`, 1,000 rows of `resnet20`); tested are 5,000 (10,000 of `mnist`, all windows of `transformer`, 1,000 rows of `resnet20`).
-The first row is deadhead's default, the second the same without the Gauss-Newton steps. Torch-Pruning (pip install --no-deps torch-pruning) gets the same ratio, gradients
-of the same rows, and leaves the outputs alone; of attention it takes dimensions of heads, deadhead whole heads.
+In one run, on the same trained weights: accuracy and loss on test rows where 75, 50 and 25 % of every group's units are
+left, the mean over seeds of the training. All methods see the same 2,500 training rows (640 windows of `transformer`,
+1,000 rows of `resnet20`); tested are 5,000 (10,000 of `mnist`, all windows of `transformer`, 1,000 rows of `resnet20`).
+The first row is deadhead's default, the second the same without the Gauss-Newton steps. Torch-Pruning (pip install
+--no-deps torch-pruning) gets the same ratio, gradients of the same rows, and leaves the outputs alone; of attention it
+takes dimensions of heads, deadhead whole heads.
 
 `mnist`: 003's small CNN. `cifar`: the same with three colours, on CIFAR-10 (JPEG). `one` and `two`: 400-100-10 and
 400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20 (002's networks); `two` has brute force too, the

@@ -77,11 +77,9 @@ def notes(network: Network, compensation: Compensation, expressed: bool) -> list
         "rank-deficient: only damping decides between some weights; more samples would help"
         for weight, (rows, columns) in compensation.scarce.items()
     ]
-    if compensation.unrefined:
-        names = ", ".join(compensation.unrefined[:3])
-        notes.append(
-            f"{names} and others as large were left as least squares had fitted them: too large for gauss_newton"
-        )
+    notes += [
+        f"{weight} was left as least squares had fitted it: {why}" for weight, why in compensation.unrefined.items()
+    ]
     notes += [
         f"{weight} reads {columns:,} columns, too many for one matrix: it was fitted in {blocks} blocks, each by "
         "itself, so that units in one cannot take over for those in another"

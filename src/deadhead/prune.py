@@ -26,8 +26,8 @@ from deadhead.losses import as_loss
 from deadhead.notes import approximate, failed, further, left_alone, notes, nothing, unasked
 from deadhead.progress import Progress
 from deadhead.record import GroupRecord, Report
-from deadhead.remove.compensate import METHODS
 from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
+from deadhead.remove.gauss_newton import METHODS
 from deadhead.remove.measure import measure
 from deadhead.remove.optimizer import adopt, check_optimizer, cut_in_place, exchange, follow
 from deadhead.remove.predict import predict

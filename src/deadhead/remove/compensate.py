@@ -21,7 +21,8 @@ from deadhead.select.plan import Plan
 from deadhead.statistics import Regression, grams, of_itself, patch_means, regressions
 
 NOT_READ = "nothing was read with it on the calibration data"
-METHODS = ("gauss_newton", "least_squares", "least_squares_one_pass", "mean", "zero")
+LOCAL = ("least_squares", "least_squares_one_pass", "mean", "zero")
+"""Methods that look at one consumer after the other."""
 
 
 @dataclass
@@ -31,7 +32,7 @@ class Compensation:
     well the others could be, `scarce` which of them had fewer rows and positions than columns: (rows, columns),
     `blocked` which were fitted in blocks, for they have too many columns for one matrix: (columns, blocks).
     `divergence` is how far the outputs on held-out rows were from the intact network's, before and after
-    `gauss_newton`; `unrefined` are the weights that it left."""
+    `gauss_newton`; `unrefined` says which weights it left, and why."""
 
     state: dict[str, Tensor] = field(default_factory=dict)
     biases: dict[str, Tensor] = field(default_factory=dict)
@@ -41,7 +42,7 @@ class Compensation:
     scarce: dict[str, tuple[int, int]] = field(default_factory=dict)
     blocked: dict[str, tuple[int, int]] = field(default_factory=dict)
     divergence: tuple[float, float] | None = None
-    unrefined: list[str] = field(default_factory=list)
+    unrefined: dict[str, str] = field(default_factory=dict)
 
     def full_state(self, network: Network) -> dict[str, Tensor]:
         """The network's state with the new tensors in it, under each name of those that are shared."""
@@ -73,8 +74,8 @@ def compensate(
     are used elsewhere too, or by other ops, are left, and listed in `left`. Consumers with more columns than
     `blocks.MOST_COLUMNS` are fitted in blocks (`least_squares.fit_blocks`), and listed in `blocked`.
     """
-    if method not in METHODS:
-        raise DataError(f"There is no compensation {method!r}; the methods are {', '.join(METHODS)}.")
+    if method not in LOCAL:
+        raise DataError(f"There is no compensation {method!r}; the methods are {', '.join(LOCAL)}.")
     result = Compensation()
     if method == "zero":
         return result

@@ -18,11 +18,13 @@ from deadhead.graph.units import Group
 from deadhead.losses import Loss, prediction_of
 from deadhead.output_curvature import output_curvatures
 from deadhead.progress import Progress, track
-from deadhead.remove.compensate import Compensation, put_constant
-from deadhead.scores.surgeon import damped
+from deadhead.remove.compensate import LOCAL, Compensation, put_constant
+from deadhead.scores.surgeon import damped, inverse
 from deadhead.select.plan import Plan
 from deadhead.statistics import grams
 
+METHODS = ("gauss_newton", *LOCAL)
+"""How the units that stay can take over."""
 STEPS = 10
 """Steps at most."""
 PATIENCE = 2
@@ -56,12 +58,13 @@ def refine(
     """Move all weights and constants that were compensated at once, so that the outputs come closer to those of the
     intact network: at most `STEPS` steps that lower `mean_n D(o_n, o_n*)` over the calibration rows, o* the intact
     network's outputs and D the loss's `divergence`. The place with the least D on the held-out rows is taken, the start
-    if there is none better. Targets do not count. Outputs that cannot be compared row by row leave all as it is.
+    if there is none better. Targets do not count.
 
     The direction at each consumer is `(S + D_S)^-1 dD/dW (G + D_G)^-1`, G = E[a~ a~^T] the second moments of the
     columns that are left, S the Gauss-Newton curvature of the loss at what it gives (`output_curvatures`), both of the
     network as it is at the start, damped; directions are conjugated after Polak and Ribiere, and lengths found along
-    them. Consumers whose statistics do not fit `MEMORY` stay as they are and are listed in `unrefined`.
+    them. Consumers whose statistics do not fit `MEMORY` stay as they are, and all do where outputs cannot be
+    compared row by row; `unrefined` says so.
 
     Source: Martens and Grosse 2015 (the product of S and G as curvature), Hinton et al. 2015 (divergence).
     """
@@ -75,7 +78,8 @@ def refine(
     path.blocks = blocks
     try:
         deltas, result.divergence = _descend(path, progress)
-    except LossError:
+    except LossError as error:
+        result.unrefined |= {block.consumer.weight: str(error) for block in blocks}
         return result
     moved, offsets = path.tensors(deltas)
     result.state.update(moved)
@@ -105,16 +109,17 @@ class _Block:
 
 def _blocks(
     path: _Path, groups: Sequence[Group], removed: Mapping[str, Tensor], seed: int, progress: Progress | None
-) -> tuple[list[_Block], list[str]]:
-    """The consumers that can be moved, and the weights of those whose statistics are too large."""
+) -> tuple[list[_Block], dict[str, str]]:
+    """The consumers that can be moved, and why others cannot, by weight."""
     start, gates, batches = path.start, path.gates({}, {}), path.calibration.fit
     consumers = [each for each in consumers_of(path.network, groups)[0] if each.weight in start.state]
     parts: list[list[Consumer]] = []
-    unrefined, taken, stays = [], MEMORY, 0
+    unrefined: dict[str, str] = {}
+    taken, stays = MEMORY, 0
     for consumer in consumers:
         takes = 8 * consumer.products
         if consumer.blocks or takes > MEMORY or stays + takes // 2 > MEMORY:
-            unrefined.append(consumer.weight)
+            unrefined[consumer.weight] = "too large for gauss_newton"
             continue
         if taken + takes > MEMORY:
             parts.append([])
@@ -122,7 +127,7 @@ def _blocks(
         parts[-1].append(consumer)
         taken += takes
         stays += takes // 2
-    wanted = {consumer.weight: consumer.groups for part in parts for consumer in part}
+    wanted = [consumer.weight for part in parts for consumer in part]
     curvatures = output_curvatures(gates, wanted, batches, seed, progress) if wanted else {}
     blocks = []
     for part in parts:
@@ -134,20 +139,16 @@ def _blocks(
             constant = torch.tensor([consumer.constant is not None], device=dead.device)
             kept = torch.cat([~dead, constant]).nonzero()[:, 0]
             (gram,) = known[consumer.weight]
-            inverses = [_inverse(damped(each.double() / gram.count, DAMPING)[kept][:, kept]) for each in gram.total]
+            inverses = [inverse(damped(each.double() / gram.count, DAMPING)[kept][:, kept]) for each in gram.total]
             curvature = curvatures[consumer.weight]
             diagonal = curvature if curvature.dim() == 2 else curvature.diagonal(dim1=1, dim2=2)
             extra = (OUTPUT_DAMPING * diagonal.mean(1, keepdim=True)).clamp(min=1e-300).expand_as(diagonal)
             if curvature.dim() == 2:
                 outputs = 1 / (curvature + extra)
             else:
-                outputs = torch.stack([_inverse(each) for each in curvature + torch.diag_embed(extra)])
+                outputs = torch.stack([inverse(each) for each in curvature + torch.diag_embed(extra)])
             blocks.append(_Block(consumer, kept, torch.stack(inverses).float(), outputs))
     return blocks, unrefined
-
-
-def _inverse(matrix: Tensor) -> Tensor:
-    return torch.cholesky_inverse(torch.linalg.cholesky_ex(matrix)[0])
 
 
 @dataclass

@@ -47,9 +47,9 @@ class _State:
     def __init__(self, side: Side, size: int) -> None:
         self.side = side
         there = side.free.nonzero()[:, 0]
-        inverse = _inverse(side.gram[there][:, there])
+        whole = inverse(side.gram[there][:, there])
         self.inverse = torch.zeros_like(side.gram)
-        self.inverse[there[:, None], there] = inverse
+        self.inverse[there[:, None], there] = whole
         self.weights = side.target @ self.inverse
         columns = [((side.units == unit) & side.free).nonzero()[:, 0] for unit in range(size)]
         self.columns = columns
@@ -109,13 +109,13 @@ class _State:
         self.inverse[block[:, None], block] = inner
 
 
-def _inverse(gram: Tensor) -> Tensor:
+def inverse(gram: Tensor) -> Tensor:
     """The inverse of a symmetric positive definite matrix, scaled to a unit diagonal on the way."""
     scale = gram.diagonal().clamp(min=1e-300).rsqrt()
     scaled = gram * scale[:, None] * scale
     factor, failed = torch.linalg.cholesky_ex(scaled)
-    inverse = torch.linalg.pinv(scaled, hermitian=True) if failed else torch.cholesky_inverse(factor)
-    return inverse * scale[:, None] * scale
+    found = torch.linalg.pinv(scaled, hermitian=True) if failed else torch.cholesky_inverse(factor)
+    return found * scale[:, None] * scale
 
 
 @dataclass(frozen=True)
