@@ -158,7 +158,10 @@ def test_consumers_that_are_too_large_stay_and_are_told(monkeypatch):
     model = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     data = [(torch.randn(200, 4), torch.randint(3, (200,)))]
     pruned = dh.prune(model, data, loss="cross_entropy", units=0.5, curve=0)
-    assert any("2.weight was left as least squares" in note and "too large for gauss_newton" in note for note in pruned.report.notes)
+    assert any(
+        "2.weight was left as least squares" in note and "too large for gauss_newton" in note
+        for note in pruned.report.notes
+    )
     assert not any("4.weight" in note for note in pruned.report.notes)
 
 

@@ -59,10 +59,11 @@ class Weighing:
         weight: Tensor,
         known: Sequence[Regression],
         removed: Mapping[str, Tensor],
-        damping: float = DAMPING,
+        damping: float | None = None,
     ) -> list[Side]:
         """What one consumer says about a group, `removed` being gone already: a side for each group of outputs and each
-        block of columns."""
+        block of columns. The second moments are damped by `DAMPING` where no other is given."""
+        damping = DAMPING if damping is None else damping
         matrix = consumer.matrix(weight).double()
         reference = torch.cat([matrix, matrix.new_zeros((*matrix.shape[:-1], 1))], -1)
         dead = consumer.dead_columns(weight, removed)[0]
