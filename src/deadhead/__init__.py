@@ -1,8 +1,18 @@
 """deadhead: find out what each unit of a trained PyTorch network is worth, and take off those that carry nothing."""
 
-from deadhead.errors import BudgetError, CutError, DataError, DeadheadError, LoadError, LossError, TraceError
+from deadhead.errors import (
+    BudgetError,
+    CutError,
+    DataError,
+    DeadheadError,
+    LoadError,
+    LossError,
+    RelevanceError,
+    TraceError,
+)
 from deadhead.graph.network import Network, trace
 from deadhead.prune import Pruned, prune
+from deadhead.relevance import Composite, Relevance, attribute
 from deadhead.saved import load
 from deadhead.scores import certify, error_surface, full_hessian, score, score_parameters
 from deadhead.select.oracle import Removal, oracle
@@ -11,7 +21,7 @@ from deadhead.watch import Watch, watch
 __version__ = "0.1.0"
 
 __all__ = [
-    "BudgetError", "CutError", "DataError", "DeadheadError", "LoadError", "LossError", "Network", "Pruned",
-    "Removal", "TraceError", "Watch", "certify", "error_surface", "full_hessian", "load", "oracle", "prune", "score",
-    "score_parameters", "trace", "watch",
+    "BudgetError", "Composite", "CutError", "DataError", "DeadheadError", "LoadError", "LossError", "Network",
+    "Pruned", "Relevance", "RelevanceError", "Removal", "TraceError", "Watch", "attribute", "certify",
+    "error_surface", "full_hessian", "load", "oracle", "prune", "score", "score_parameters", "trace", "watch",
 ]  # fmt: skip

@@ -27,3 +27,7 @@ class CutError(DeadheadError):
 
 class LoadError(DeadheadError):
     """A saved result cannot be read, or does not belong to the model given."""
+
+
+class RelevanceError(DeadheadError):
+    """An op has no rule for relevance, or what is asked of an attribution has no meaning."""

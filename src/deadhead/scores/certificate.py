@@ -91,6 +91,7 @@ def certify(
 
     Source: 001, comment on the bound, applied unit by unit from back to front.
 
+    >>> _ = torch.manual_seed(0)
     >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
     >>> data = [(torch.randn(8, 2), torch.randint(2, (8,)))]
     >>> certify(model, data, {"0": []})

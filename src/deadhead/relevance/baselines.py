@@ -1,0 +1,73 @@
+"""The input to compare with: blank, given, or the mean of data."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deadhead.calibration import read
+from deadhead.errors import RelevanceError
+from deadhead.graph.containers import as_call, take
+from deadhead.graph.network import Network
+from deadhead.graph.trace import batch_size
+from deadhead.relevance.plan import Plan
+
+
+def baseline_of(given: Any, network: Network, plan: Plan, tensors: Sequence[Tensor]) -> list[Tensor]:
+    """The baseline's tensors, as many samples as `tensors` have.
+
+    None is zeros, and zero for ids that choose embeddings; other integers and masks stay as they are. A list of batches
+    is their mean. Raises `RelevanceError` where shapes do not fit.
+    """
+    if given is None:
+        return [_blank(tensor, chooses(plan, node)) for node, tensor in zip(plan.graph.inputs, tensors, strict=True)]
+    found = _mean(given, network) if isinstance(given, list) else take(as_call(given))[0]
+    if len(found) != len(tensors):
+        raise RelevanceError(f"The baseline has {len(found)} tensors, the inputs have {len(tensors)}.")
+    return [
+        _fitted(each.to(tensor.device), tensor, network.batch_axis) for each, tensor in zip(found, tensors, strict=True)
+    ]
+
+
+def _blank(tensor: Tensor, chooses: bool) -> Tensor:
+    return torch.zeros_like(tensor) if tensor.is_floating_point() or chooses else tensor
+
+
+def chooses(plan: Plan, node: Any) -> bool:
+    """Whether an integer input reaches an embedding by being moved alone."""
+    reached = {node}
+    for step in plan.steps:
+        if step.kind and any(key in reached for key in step.live):
+            if step.kind == "embedding":
+                return True
+            reached.add(step.key)
+    return False
+
+
+def _fitted(baseline: Tensor, tensor: Tensor, axis: int) -> Tensor:
+    if baseline.dim() == tensor.dim() - 1:
+        baseline = baseline.unsqueeze(axis)
+    try:
+        return baseline.to(tensor.dtype).expand_as(tensor).contiguous()
+    except RuntimeError as error:
+        raise RelevanceError(
+            f"The baseline has shape {tuple(baseline.shape)}, the inputs {tuple(tensor.shape)}; it needs that "
+            "shape, or one sample."
+        ) from error
+
+
+def _mean(data: list[Any], network: Network) -> list[Tensor]:
+    sums: list[Tensor] = []
+    rows = 0
+    for batch in read(data, samples=None, batch_axis=network.batch_axis):
+        tensors = network.flatten(batch.inputs)
+        if not all(each.is_floating_point() for each in tensors):
+            raise RelevanceError("Ids and masks have no mean; give the baseline as one input.")
+        count = batch_size(tensors, network.batch_axis)
+        parts = [each.double().sum(network.batch_axis, keepdim=True) for each in tensors]
+        sums = parts if not sums else [a + b for a, b in zip(sums, parts, strict=True)]
+        rows += count
+    return [each / rows for each in sums]

@@ -1,0 +1,111 @@
+"""000's consistency rules: two ways to see one op, which ought to give the same relevance."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from deadhead.relevance.edges import Signal, quotient, times
+from deadhead.relevance.forward import Record
+from deadhead.relevance.rules import (
+    Contributions,
+    Fold,
+    Gradient,
+    Ignore,
+    Normalised,
+    Radial,
+    Repeat,
+    Rule,
+    Slope,
+    SoftMaximum,
+)
+from deadhead.relevance.steps import Key, Made, Step
+
+MATRIX: dict[str, Rule] = {"gradient": Gradient(), "normalised": Normalised()}
+NONLINEARITY: dict[str, Rule] = {"ignore": Ignore(), "gradient": Gradient(), "slope": Slope(), "repeat": Repeat()}
+MAXIMUM: dict[str, Rule] = {"gradient": Gradient(), "radial": Radial(), "soft": SoftMaximum(), "fold": Fold()}
+VALUES = (-2.0, -0.7, -0.3, 0.4, 1.0, 2.5)
+"""Where the two ways are compared: on both sides of zero and of the constants."""
+
+
+class _Alone:
+    """A step by itself: no baseline, and nothing to keep account of."""
+
+    def base(self, record: Record) -> None:
+        return None
+
+    def to_q(self, record: Record, signal: Signal) -> Tensor:
+        return signal.tensor if signal.form == "Q" else quotient(signal.tensor, record.value)
+
+    def to_r(self, record: Record, signal: Signal) -> Tensor:
+        return signal.tensor if signal.form == "R" else times(record.value, signal.tensor)
+
+    def _ignored(self, *_: Any) -> None:
+        pass
+
+    blame = blame_all = blame_shares = blame_own = absorb = absorb_rest = _ignored
+
+
+def _shared(rule: Rule, kind: str, op: str, function: Callable[..., Tensor], operands: Sequence[Tensor]) -> Tensor:
+    """R of the first operand, where every entry of the result has relevance one and the same rule on R."""
+    node = fx.Graph().placeholder("alone")
+    keys: list[Key] = [Made(f"operand {i}") for i in range(len(operands))]
+    step = Step(Made("result"), node, op, kind, function, tuple(keys), {}, live=tuple(keys))
+    edges = {key: value.detach().requires_grad_() for key, value in zip(keys, operands, strict=True)}
+    made = function(*edges.values())
+    values: dict[Key, Tensor] = dict(zip(keys, operands, strict=True))
+    record = Record(step, edges, values, made, (), made.detach(), False)
+    here = _Alone()
+    found: Contributions = rule.back(here, record, Signal(torch.ones_like(made), "R"))
+    signal = found[keys[0]]
+    return signal.tensor if signal.form == "R" else times(operands[0], signal.tensor)
+
+
+def scaling(matrix: Rule, nonlinearity: Rule, factor: float = 3.0) -> tuple[bool, float]:
+    """Scaling equivalence: multiplication by a constant as a scaled identity matrix and as an elementwise function.
+
+    Whether both rules, on R, do the same, and the factor by which the matrix rule scales R. Source: 000, section 2.
+
+    >>> scaling(Normalised(), Ignore())
+    (True, 1.0)
+    """
+    a = torch.tensor(VALUES, dtype=torch.float64)
+    as_matrix = _shared(
+        matrix, "linear", "linear", lambda v: v @ (factor * torch.eye(len(VALUES), dtype=torch.float64)), [a]
+    )
+    elementwise = _shared(nonlinearity, "nonlinearity", "scaled", lambda v: factor * v, [a])
+    return torch.allclose(as_matrix, elementwise, rtol=0, atol=1e-12), float(as_matrix[0])
+
+
+def maximum_with_constants(maximum: Rule, nonlinearity: Rule, constants: Sequence[float] = (0.0,)) -> bool:
+    """Whether `f(a) = max(a, c_1, ...)`, with constants c <= 0, gets the same R as a nonlinearity and as a maximum.
+
+    Source: 000, section 2; f(0) = 0 is why no constant may be above zero.
+
+    >>> maximum_with_constants(Gradient(), Gradient(), (-0.5,))
+    True
+    """
+    a = torch.tensor(VALUES, dtype=torch.float64)
+    held = [torch.full_like(a, c) for c in constants]
+
+    def largest(*values: Tensor) -> Tensor:
+        return torch.stack(values, -1).amax(-1)
+
+    as_maximum = _shared(maximum, "maximum", "maximum", largest, [a, *held])
+    elementwise = _shared(
+        nonlinearity, "nonlinearity", "clamp", lambda v: largest(v, *(c.flatten()[0].expand_as(v) for c in held)), [a]
+    )
+    return torch.allclose(as_maximum, elementwise, rtol=0, atol=1e-12)
+
+
+def table() -> dict[str, dict[tuple[str, str], bool]]:
+    """Both rules of consistency for every pair of rules: `scaling`, `maximum` with the constant 0 and with -0.5."""
+    pairs = [(m, n) for m in MAXIMUM for n in NONLINEARITY]
+    return {
+        "scaling": {(m, n): scaling(MATRIX[m], NONLINEARITY[n])[0] for m in MATRIX for n in NONLINEARITY},
+        "maximum with 0": {(m, n): maximum_with_constants(MAXIMUM[m], NONLINEARITY[n]) for m, n in pairs},
+        "maximum with -0.5": {(m, n): maximum_with_constants(MAXIMUM[m], NONLINEARITY[n], (-0.5,)) for m, n in pairs},
+    }

@@ -1,0 +1,96 @@
+"""Attention, as two products and a softmax."""
+
+from __future__ import annotations
+
+import math
+
+import torch
+from torch import Tensor, fx
+
+from deadhead.graph.ops.registry import op_name
+from deadhead.relevance.lowering.common import (
+    Arguments,
+    Options,
+    named,
+    own,
+    product_kind,
+)
+from deadhead.relevance.plan import Lowering, lowering
+from deadhead.relevance.steps import Key
+
+
+@lowering("scaled_dot_product_attention")
+def attention(here: Lowering, args: Arguments, kwargs: Options) -> None:
+    """softmax(scale q k^T + mask) v, as two products and a softmax."""
+    given = named(here, args, kwargs)
+    query, key, value, mask = given["query"], given["key"], given["value"], given["attn_mask"]
+    if given.get("enable_gqa"):
+        key = here.call("movement", _repeated_heads, key, query, op="heads", operands=(key,))
+        value = here.call("movement", _repeated_heads, value, query, op="heads", operands=(value,))
+    scale = given["scale"]
+
+    def scores(query: Tensor, key: Tensor) -> Tensor:
+        factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
+        return (query * factor) @ key.transpose(-2, -1)
+
+    kind, degree = product_kind(here, (query, key), "linear")
+    found: Key = here.call(kind, scores, query, key, op="scores", degree=degree)
+    if given["is_causal"]:
+        found = here.call("movement", _causal, found, op="causal")
+    if mask is not None and here.plan.is_live(mask):
+        found = here.call("sum", torch.add, found, mask, op="mask", degree=1)
+    elif mask is not None and mask.meta["val"].dtype == torch.bool:
+        found = here.call("movement", lambda s, m: torch.where(m, s, s.new_full((), -math.inf)), found, mask, op="mask")
+    elif mask is not None:
+        found = here.call("sum", lambda s: s, found, op="mask", additive=(here.constant(mask),))
+    weights = here.call("softmax", _attend, found, op="softmax")
+    kind, degree = product_kind(here, (weights, value), "linear")
+    here.finish(kind, torch.matmul, weights, value, op="matmul", degree=degree)
+
+
+def _attend(scores: Tensor) -> Tensor:
+    """The softmax over the keys, zero where all are masked."""
+    none = (scores == -math.inf).all(-1, keepdim=True)
+    return torch.where(none, torch.zeros_like(scores), scores.masked_fill(none, 0.0).softmax(-1))
+
+
+def _repeated_heads(value: Tensor, query: Tensor) -> Tensor:
+    return value.repeat_interleave(query.shape[-3] // value.shape[-3], -3)
+
+
+def _causal(scores: Tensor) -> Tensor:
+    allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
+    return torch.where(allowed, scores, scores.new_full((), -math.inf))
+
+
+@lowering("_softmax", "softmax", "_safe_softmax")
+def softmax(here: Lowering, args: Arguments, kwargs: Options) -> None:
+    """A softmax: detached, where rules say so and it does not reach the outputs but as a factor of a product."""
+    kind = "softmax" if _is_gate(here.node) else "general"
+    here.finish(kind, own(here), *args, kwargs=kwargs)
+
+
+_CARRIED = {"dropout", "to", "_to_copy", "type_as", "view", "reshape", "transpose", "permute", "unsqueeze", "squeeze",
+            "getitem", "topk", "sum", "clone", "contiguous", "expand", "_unsafe_view", "float", "index", "gather",
+            "slice", "select", "split", "flatten", "cat", "masked_fill", "mean", "native_dropout", "alias", "detach",
+            "unbind", "chunk"}  # fmt: skip
+_FACTORS = {"matmul", "bmm", "mul", "einsum", "mm", "div"}
+
+
+def _is_gate(node: fx.Node) -> bool:
+    """Whether all that is made of a node weighs something else."""
+    waiting, seen = list(node.users), set()
+    while waiting:
+        user = waiting.pop()
+        if user in seen:
+            continue
+        seen.add(user)
+        name = op_name(user)
+        made = user.meta.get("val")
+        if name.startswith("_assert") or (isinstance(made, Tensor) and not made.is_floating_point()):
+            continue
+        if name in _CARRIED or name == "div":
+            waiting += list(user.users)
+        elif name not in _FACTORS:
+            return False
+    return bool(seen)

@@ -1,0 +1,57 @@
+"""Choices between values, entry by entry."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from deadhead.relevance.lowering.common import (
+    Arguments,
+    Options,
+    broadcast,
+    own,
+)
+from deadhead.relevance.plan import Lowering, lowering
+
+HUGE = 1e4
+"""Numbers beyond this fill what is masked before a softmax: they never carry relevance."""
+
+
+@lowering("masked_fill")
+def masked_fill(here: Lowering, args: Arguments, kwargs: Options) -> None:
+    """A number where the mask is."""
+    value, mask, number = args[:3]
+    if isinstance(number, (int, float)) and not abs(number) < HUGE:
+        function = lambda value, mask: torch.where(mask, value.new_full((), number), value)  # noqa: E731
+        here.finish("movement", function, value, mask)
+        return
+
+    def whole(value: Tensor, mask: Tensor, number: Any) -> Tensor:
+        filled = number.to(value.dtype) if isinstance(number, Tensor) else value.new_full((), number)
+        return filled.expand(broadcast(value.shape, mask.shape))
+
+    filled = here.call("constant", whole, value, mask, number, op="filled", origin=number)
+    here.finish("movement", torch.where, mask, filled, value, op="where")
+
+
+@lowering("where", "maximum", "minimum", "fmax", "fmin")
+def elementwise_choice(here: Lowering, args: Arguments, kwargs: Options) -> None:
+    """A choice between two values at each entry, both laid out in full."""
+    kind = "movement" if here.op == "where" else "maximum"
+    if len(args) < 2 or not all(isinstance(each, fx.Node) for each in args):
+        here.finish("unknown" if kind == "maximum" else kind, own(here), *args, kwargs=kwargs)
+        return
+    *first, left, right = args
+    whole = here.node.meta["val"].shape
+    if any(tuple(each.meta["val"].shape) != tuple(whole) for each in (left, right)):
+
+        def spread(value: Tensor, *others: Tensor) -> Tensor:
+            return value.expand(broadcast(value.shape, *(each.shape for each in others)))
+
+        left, right = (
+            here.call("movement", spread, each, *args, op="spread", origin=each, operands=(each,))
+            for each in (left, right)
+        )
+    here.finish(kind, own(here), *first, left, right)

@@ -1,0 +1,219 @@
+"""One attribution: replay, pass backward, and what comes out; for each sample by itself where need be."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, fx
+
+from deadhead.errors import RelevanceError
+from deadhead.graph.containers import Structure, take
+from deadhead.graph.network import Network, Traced
+from deadhead.graph.trace import batch_size, rows_of
+from deadhead.relevance.average import Average
+from deadhead.relevance.backward import Pass
+from deadhead.relevance.baselines import baseline_of, chooses
+from deadhead.relevance.composites import Composite
+from deadhead.relevance.edges import Signal
+from deadhead.relevance.forward import Tape, run
+from deadhead.relevance.plan import Plan
+from deadhead.relevance.result import Cut, Relevance
+from deadhead.relevance.samples import Owners, Place, Together, by_row, owners, total
+from deadhead.relevance.steps import INDICES, Key
+from deadhead.relevance.target import Target, explained
+
+
+@dataclass(frozen=True)
+class Job:
+    """What stays the same from pass to pass."""
+
+    network: Network
+    traced: Traced
+    plan: Plan
+    unknown: str | None
+    cuts: bool
+    layers: Mapping[str, Key]
+    structure: Structure
+
+    def explain(
+        self, tensors: list[Tensor], base: list[Tensor] | None, target: Target, composite: Composite
+    ) -> Relevance:
+        """One pass for the whole batch; for each sample where their rows cannot be told apart."""
+        axis = self.network.batch_axis
+        rows = batch_size(tensors, axis)
+        where_rows_lie = owners(self.network, self.traced.graph, tensors) if rows > 1 else {}
+        try:
+            return self._once(tensors, base, target, composite, where_rows_lie, rows)
+        except Together:
+            if rows == 1:
+                raise
+        found = []
+        for row in range(rows):
+            index = torch.tensor([row])
+            own, its = rows_of(tensors, axis, index), None if base is None else rows_of(base, axis, index)
+            one = target[row] if isinstance(target, Tensor) and target.dim() else target
+            found.append(self._once(own, its, one, composite, {}, 1))
+        return joined(found, axis)
+
+    def _once(
+        self,
+        tensors: list[Tensor],
+        base: list[Tensor] | None,
+        target: Target,
+        composite: Composite,
+        where_rows_lie: Owners,
+        rows: int,
+    ) -> Relevance:
+        state, differentiable = self.state(tensors)
+        with torch.set_grad_enabled(differentiable):
+            tape = run(self.plan, tensors, state, differentiable)
+            base_tape = None if base is None else run(self.plan, base, state, differentiable)
+            back = Pass(tape, base_tape, composite, where_rows_lie, rows, self.unknown)
+            output, starts = self._start(tape, base_tape, target, rows, composite, back, differentiable)
+            back.run(starts, set(self.layers.values()), self.cuts, output)
+            return self._result(tensors, back, output)
+
+    def state(self, tensors: Sequence[Tensor]) -> tuple[Mapping[str, Tensor], bool]:
+        state = self.network.state()
+        wanted = any(each.requires_grad for each in (*tensors, *state.values()))
+        if torch.is_grad_enabled() and wanted:
+            return state, True
+        return self.network.frozen_state(), False
+
+    def _start(
+        self,
+        tape: Tape,
+        base: Tape | None,
+        target: Target,
+        rows: int,
+        composite: Composite,
+        back: Pass,
+        differentiable: bool,
+    ) -> tuple[Tensor, dict[Key, Signal]]:
+        """The explained value, and what stands at the outputs: the derivative of that value by them."""
+        graph, fill = self.traced.graph, self.traced.output.fill
+
+        def outputs(tape: Tape) -> tuple[list[Any], dict[Key, Tensor]]:
+            values = {each: tape.values[each] for each in graph.outputs if isinstance(each, fx.Node)}
+            edges: dict[Key, Tensor] = {
+                key: (
+                    value.view_as(value) if differentiable and value.requires_grad else value.detach().requires_grad_()
+                )
+                for key, value in values.items()
+                if self.plan.is_live(key) and value.is_floating_point()
+            }
+            return [
+                edges.get(each, values.get(each)) if isinstance(each, fx.Node) else each for each in graph.outputs
+            ], edges
+
+        filled, edges = outputs(tape)
+        with torch.enable_grad():
+            choose = explained(target, fill(filled), rows)
+            value = choose(fill(filled))
+            if not edges or not value.requires_grad:
+                raise RelevanceError("The target does not depend on the inputs; there is nothing to explain.")
+            found = torch.autograd.grad(
+                value.sum(), list(edges.values()), create_graph=differentiable, retain_graph=True, allow_unused=True
+            )
+        pairs = {key: each for key, each in zip(edges, found, strict=True) if each is not None}
+        output = value if differentiable else value.detach()
+        if base is not None:
+            with torch.enable_grad():
+                reference, others = outputs(base)
+                less = choose(fill(reference))
+                its = torch.autograd.grad(
+                    less.sum(), [others[key] for key in pairs], create_graph=differentiable, allow_unused=True
+                )
+            pairs = {
+                key: each if other is None else (each + other) / 2
+                for (key, each), other in zip(pairs.items(), its, strict=True)
+            }
+            output = output - (less if differentiable else less.detach())
+        starts: dict[Key, Signal] = {key: Signal(each, composite.start) for key, each in pairs.items()}
+        if composite.start == "Q" and callable(target):
+            back.remain(output, starts)
+        return output, starts
+
+    def _result(self, tensors: Sequence[Tensor], back: Pass, output: Tensor) -> Relevance:
+        found = []
+        for node, tensor in zip(self.traced.graph.inputs, tensors, strict=True):
+            dtype = tensor.dtype if tensor.is_floating_point() else output.dtype
+            none = torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)
+            found.append(back.relevance(node) if node in back.signals else none)
+        nothing = torch.zeros_like(output)
+        absorbed = nothing if back.absorbed is None else back.absorbed
+        residual = output - absorbed
+        for node in self.traced.graph.inputs:
+            if node in back.signals:
+                residual = residual - back.sums(node)
+        for each in back.biases.values():
+            residual = residual - by_row(each)
+        layers = {
+            name: back.layers.get(key, torch.zeros_like(back.tape.values[key])) for name, key in self.layers.items()
+        }
+        return Relevance(
+            self.structure.fill(found), back.biases, layers, absorbed, residual, output, back.cuts, tuple(back.unknown)
+        )
+
+
+def joined(found: Sequence[Relevance], axis: int) -> Relevance:
+    """The results of single samples as one."""
+    parts = [take(each.inputs) for each in found]
+    inputs = [
+        torch.cat(tensors, axis) if tensors[0].dim() > axis else tensors[0]
+        for tensors in zip(*(tensors for tensors, _ in parts), strict=True)
+    ]
+    names = list(dict.fromkeys(name for each in found for name in each.biases))
+    biases = {}
+    for name in names:
+        like = next(each.biases[name] for each in found if name in each.biases)
+        biases[name] = torch.cat([each.biases.get(name, torch.zeros_like(like)) for each in found])
+    cuts = {
+        name: Cut(*(torch.cat([getattr(each.cuts[name], part) for each in found]) for part in ("residual", "size")))
+        for name in found[0].cuts
+        if all(name in each.cuts for each in found)
+    }
+    absorbed, residual, output = (
+        torch.cat([getattr(each, name) for each in found]) for name in ("absorbed", "residual", "output")
+    )
+    layers = {name: torch.cat([each.layers[name] for each in found], axis) for name in found[0].layers}
+    unknown = tuple(dict.fromkeys(name for each in found for name in each.unknown))
+    return Relevance(parts[0][1].fill(inputs), biases, layers, absorbed, residual, output, cuts, unknown)
+
+
+def average(job: Job, tensors: list[Tensor], target: Target, method: Average, baseline: Any) -> Relevance:
+    """The mean of the gradients at the points that a method names; times the differences, where it says so."""
+    if job.layers or job.cuts:
+        raise RelevanceError(f"{type(method).__name__} gives the relevance of the inputs alone: no layers, no cuts.")
+    if any(chooses(job.plan, node) for node in job.traced.graph.inputs if job.plan.status_of(node) == INDICES):
+        raise RelevanceError(f"{type(method).__name__} moves the inputs a little, which ids cannot be; use 'baseline'.")
+    if baseline is not None and not method.differences:
+        raise RelevanceError(f"{type(method).__name__} compares with no baseline.")
+    base = baseline_of(baseline, job.network, job.plan, tensors)
+    rows = batch_size(tensors, job.network.batch_axis)
+    state, differentiable = job.state(tensors)
+    graph, fill = job.traced.graph, job.traced.output.fill
+    with torch.set_grad_enabled(differentiable):
+        ends = [fill(graph.run(each, state)) for each in ((tensors, base) if method.differences else (tensors,))]
+        choose = explained(target, ends[0], rows)
+        output = choose(ends[0]) - (choose(ends[1]) if method.differences else 0)
+    sums: list[Tensor] | None = None
+    unknown: dict[str, None] = {}
+    for weight, point in method.points(tensors, base):
+        one = job.explain(point, None, choose, method.composite)
+        parts = [weight * each for each in take(one.inputs)[0]]
+        sums = parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
+        unknown.update(dict.fromkeys(one.unknown))
+    assert sums is not None
+    if method.differences:
+        sums = [s * (a - r) if a.is_floating_point() else s for s, a, r in zip(sums, tensors, base, strict=True)]
+    residual = output
+    for each in sums:
+        place = Place(job.network.batch_axis)
+        if each.dim() > job.network.batch_axis:
+            residual = residual - total(each, rows, place)
+    absorbed = torch.zeros_like(output)
+    return Relevance(job.structure.fill(sums), {}, {}, absorbed, residual, output, {}, tuple(unknown))

@@ -1,0 +1,195 @@
+"""The largest of several values b = max_i a_i: how its relevance is shared among them.
+
+Each rule gives shares s_i, so that `Q_i = s_i Q_b`; minima are maxima of the negated values.
+"""
+
+from __future__ import annotations
+
+import math
+from abc import abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from deadhead.relevance.edges import Signal, quotient
+from deadhead.relevance.forward import Record, transposed
+from deadhead.relevance.rules.rule import Contributions, Here, Rule
+from deadhead.relevance.steps import Key
+
+NOTHING = -math.inf
+"""What stands where a window leaves its tensor."""
+
+
+def candidates(record: Record, edges: Mapping[Key, Tensor]) -> Tensor:
+    """The values that a step chooses among, along a last axis, row-major: the shape of what it gives, and (K,)."""
+    step, op = record.step, record.step.op
+    if op in ("maximum", "minimum", "fmax", "fmin"):
+        return torch.stack([edges[key] for key in step.args if key in edges], -1)
+    value = edges[step.live[0]]
+    if "pool" in op:
+        return _windows(value, record)
+    given = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else None)
+    rank = value.dim()
+    dims = range(rank) if given is None or given == [] else [given] if isinstance(given, int) else given
+    chosen = sorted({dim % rank for dim in dims})
+    moved = value.movedim(chosen, list(range(-len(chosen), 0))).flatten(-len(chosen))
+    return moved.reshape(*record.product.shape, moved.shape[-1])
+
+
+def _windows(value: Tensor, record: Record) -> Tensor:
+    """The windows of a max-pool over the last axes, their entries along a last axis."""
+    step = record.step
+    space = record.product.shape[-_rank(step.op) :]
+    rank, adaptive = len(space), "adaptive" in step.op
+    if adaptive:
+        places = [_adaptive(value.shape[axis - rank], size) for axis, size in enumerate(space)]
+    else:
+        names = ("kernel_size", "stride", "padding", "dilation")
+        given = dict(zip(("self", *names), step.args, strict=False)) | step.kwargs
+        kernel = _each(given["kernel_size"], rank)
+        stride = _each(given.get("stride") or kernel, rank)
+        padding, dilation = _each(given.get("padding", 0), rank), _each(given.get("dilation", 1), rank)
+        places = [
+            torch.arange(size)[:, None] * stride[axis] - padding[axis] + torch.arange(kernel[axis]) * dilation[axis]
+            for axis, size in enumerate(space)
+        ]
+    inside = torch.ones(*[1] * (2 * rank), dtype=torch.bool, device=value.device)
+    index: list[Tensor] = []
+    for axis, place in enumerate(places):  # outputs first, then the places in a window
+        shape = [1] * (2 * rank)
+        shape[axis], shape[rank + axis] = place.shape
+        laid = place.to(value.device).reshape(shape)
+        length = value.shape[axis - rank]
+        inside = inside & (laid >= 0) & (laid < length)
+        index.append(laid.clamp(0, length - 1))
+    found = value[(..., *torch.broadcast_tensors(*index))]  # type: ignore[no-untyped-call]
+    found = torch.where(inside, found, torch.full_like(found, NOTHING))
+    return found.flatten(-rank)
+
+
+def _rank(op: str) -> int:
+    return next(int(each) for each in op if each.isdigit())
+
+
+def _each(value: Any, rank: int) -> list[int]:
+    values = list(value) if isinstance(value, (list, tuple)) else [value]
+    return values * rank if len(values) == 1 else values
+
+
+def _adaptive(length: int, outputs: int) -> Tensor:
+    """The places of adaptive windows, -1 where one is shorter than the others."""
+    starts = [i * length // outputs for i in range(outputs)]
+    ends = [-(-(i + 1) * length // outputs) for i in range(outputs)]
+    widest = max(end - start for start, end in zip(starts, ends, strict=True))
+    return torch.tensor(
+        [[start + k if start + k < end else -1 for k in range(widest)] for start, end in zip(starts, ends, strict=True)]
+    )
+
+
+@dataclass(frozen=True)
+class _Shared(Rule):
+    """A rule by shares."""
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"maximum"})
+
+    @abstractmethod
+    def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
+        """s_i for candidates a (..., K), whose maximum is b (...), and what they are for the baseline."""
+
+    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
+        base, sign = here.base(record), -1 if "min" in record.step.op else 1
+        q = here.to_q(record, signal)
+        keys = [key for key in (*record.step.live, *record.step.loose, *record.step.still) if key in record.edges]
+        with torch.enable_grad():
+            found = candidates(record, record.edges)
+        a = found if record.differentiable else found.detach()
+        r = None if base is None else sign * candidates(base, base.edges)
+        r = r if r is None or record.differentiable else r.detach()
+        shares = self.shares(sign * a, sign * record.value, r) * q[..., None]
+        given = transposed(found, shares, [record.edges[key] for key in keys], record.differentiable)
+        return {key: Signal(each, "Q") for key, each in zip(keys, given, strict=True)}
+
+
+@dataclass(frozen=True)
+class Radial(_Shared):
+    """Shares in proportion to the distance from zero.
+
+    `s_i = b / sum_{a_j > 0} a_j` for a_i > 0 and 0 for others, where b > 0; where all are negative
+    `s_i = (b / a_i)^2 / sum_j b / a_j`, so that R_i is in proportion to 1 / a_i; where b = 0, the zeros share it.
+    Source: 000, section 2, "Radial", whose cases are as the design's mathematics reads them.
+    """
+
+    def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
+        b = b[..., None]
+        above = a > 0
+        positive = torch.where(above, a, torch.zeros_like(a)).sum(-1, keepdim=True)
+        first = torch.where(above, quotient(b, positive), torch.zeros_like(a))
+        there = (a < 0) & a.isfinite()
+        inverse = torch.where(there, b / torch.where(there, a, torch.ones_like(a)), torch.zeros_like(a))
+        second = inverse * quotient(inverse, inverse.sum(-1, keepdim=True).expand_as(a))
+        zero = (a == 0).to(a.dtype)
+        third = zero / zero.sum(-1, keepdim=True).clamp(min=1)
+        return torch.where(b > 0, first, torch.where(b < 0, second, third))
+
+
+@dataclass(frozen=True)
+class SoftMaximum(_Shared):
+    """The limit of `eps log sum_i exp(a_i / eps)` as eps goes to 0: all of `b - b_base` goes to the argmax over i of
+    `max(a_i, r_i)`, ties equally; r = 0 without a baseline. Source: 000, section 2, solution 2."""
+
+    referenced: ClassVar[bool] = True
+
+    def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
+        there = a != NOTHING
+        if r is None:
+            r = torch.where(there, torch.zeros_like(a), a)
+            b_base = torch.zeros_like(b)
+        else:
+            b_base = r.amax(-1)
+        larger = torch.maximum(a, r)
+        winners = (larger == larger.amax(-1, keepdim=True)).to(a.dtype)
+        part = winners / winners.sum(-1, keepdim=True)
+        gap = torch.where(
+            there, torch.where(there, a, b[..., None]) - torch.where(there, r, b[..., None]), 0.0 * b[..., None]
+        )
+        moved = quotient((b - b_base)[..., None].expand_as(gap), gap)
+        return part * torch.where(gap == 0, torch.ones_like(gap), moved)
+
+
+@dataclass(frozen=True)
+class Fold(_Shared):
+    """`m <- m + relu(a_i - m)` over the candidates in row-major order, each step by the rules for sums and slopes.
+
+    Without a baseline this is the gradient; with one, beyond two candidates, it depends on their order. Source: 000,
+    section 2, solution 2.
+    """
+
+    referenced: ClassVar[bool] = True
+
+    def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
+        steps: list[Tensor] = []
+        m, m_base = a[..., 0], None if r is None else r[..., 0]
+        for i in range(1, a.shape[-1]):
+            candidate, there, begun = a[..., i], a[..., i] != NOTHING, m != NOTHING
+            both = there & begun
+            d = torch.where(both, candidate, torch.zeros_like(m)) - torch.where(both, m, torch.zeros_like(m))
+            taken = (d > 0).to(a.dtype)
+            if r is not None and m_base is not None:
+                other = torch.where(both, r[..., i], torch.zeros_like(m))
+                e = other - torch.where(both, m_base, torch.zeros_like(m))
+                slope = quotient(d.clamp(min=0) - e.clamp(min=0), d - e)
+                taken = torch.where(d == e, taken, slope)
+                m_base = torch.maximum(m_base, r[..., i])
+            steps.append(torch.where(both, taken, (there & ~begun).to(a.dtype)))
+            m = torch.maximum(m, candidate)
+        left, found = torch.ones_like(m), []
+        for taken in reversed(steps):
+            found.append(left * taken)
+            left = left * (1 - taken)
+        return torch.stack([left, *reversed(found)], -1)
+
+
+__all__ = ["Fold", "Radial", "SoftMaximum", "candidates"]

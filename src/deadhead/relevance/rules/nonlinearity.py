@@ -1,0 +1,153 @@
+"""Elementwise functions b = f(a). A value f(0) other than zero is a bias of its own."""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import torch
+from torch import Tensor
+
+from deadhead.relevance.edges import Signal, quotient
+from deadhead.relevance.forward import Record, transposed
+from deadhead.relevance.rules.general import Gradient
+from deadhead.relevance.rules.rule import Contributions, Here, Rule
+
+_NONLINEARITY = frozenset({"nonlinearity", "normalisation"})
+HOMOGENEOUS = {"relu", "leaky_relu", "prelu", "rrelu", "abs"}
+"""f(t a) = t f(a) for t > 0: the slope to zero is the derivative."""
+KINKED = {"relu6", "hardtanh", "hardswish", "hardsigmoid", "clamp", "clamp_min", "clamp_max", "threshold", "softshrink",
+          "hardshrink", "nan_to_num"}  # fmt: skip
+"""Functions with kinks beside zero, across which a quadrature would be wrong."""
+SINGULAR = {"rsqrt", "reciprocal", "sqrt", "pow", "log", "log2", "log10", "log1p", "asin", "acos", "tan"}
+"""Functions whose derivatives grow without bound: near is what is near beside their size."""
+SMALL = 1e-2
+NODES = ((0.5 - math.sqrt(0.15), 5 / 18), (0.5, 4 / 9), (0.5 + math.sqrt(0.15), 5 / 18))
+"""Three-point Gauss-Legendre quadrature on [0, 1]: nodes and weights."""
+
+
+def _key(record: Record) -> Any:
+    return record.step.live[0]
+
+
+def _apply(record: Record, value: Tensor) -> Tensor:
+    return record.again({_key(record): value})
+
+
+def _derivative(record: Record, value: Tensor) -> Tensor:
+    at = record.edge(value)
+    made = _apply(record, at)
+    (found,) = transposed(made, torch.ones_like(made), [at], record.differentiable)
+    return found
+
+
+def at_zero(record: Record) -> Tensor:
+    """f(0), in the operand's shape."""
+    zero = _apply(record, torch.zeros_like(record.edges[_key(record)]))
+    return zero if record.differentiable else zero.detach()
+
+
+def _secant(record: Record, a: Tensor, r: Tensor, f_a: Tensor, f_r: Tensor, kinked: bool) -> Tensor:
+    """`(f(a) - f(r)) / (a - r)` for a and r of one sign: by quadrature of the derivative where they are near."""
+    gap = a - r
+    within = SMALL * torch.minimum(a.abs(), r.abs()) if record.step.op in SINGULAR else SMALL
+    near = (gap == 0) if kinked else (gap == 0) | (gap.abs() < within)
+    far = quotient(f_a - f_r, torch.where(near, torch.zeros_like(gap), gap))
+    if not near.any():
+        return far
+    start, way = torch.where(near, r, torch.ones_like(r)), torch.where(near, gap, torch.zeros_like(gap))
+    close = sum(weight * _derivative(record, start + node * way) for node, weight in NODES)
+    assert isinstance(close, Tensor)
+    close = torch.where(close.isfinite(), close, torch.zeros_like(close))  # a square root at zero
+    return torch.where(near, close, far)
+
+
+def slope(record: Record, base: Record | None) -> tuple[Tensor, Tensor | None]:
+    """`(f(a) - f(r)) / (a - r)` with r = 0 without a baseline, and then f(0) where it is not zero."""
+    key, op = _key(record), record.step.op
+    a = record.edges[key]
+    kinked = op in KINKED
+    if base is not None:
+        r = base.edges[key]
+        zero = at_zero(record)
+        across = (a * r < 0) & zero.isfinite()
+        whole = _secant(record, a, r, record.value, base.value, kinked)
+        if kinked or not across.any():
+            return whole, None
+        nothing = torch.zeros_like(a)
+        to_zero = [_secant(record, x, nothing, f, zero, kinked) for x, f in ((a, record.value), (r, base.value))]
+        apart = quotient(a * to_zero[0] - r * to_zero[1], torch.where(across, a - r, nothing))
+        return torch.where(across, apart, whole), None
+    if op in HOMOGENEOUS:
+        (found,) = record.transposed(torch.ones_like(record.value), [key])
+        return found, None
+    zero = at_zero(record)
+    found = _secant(record, a, torch.zeros_like(a), record.value, zero, kinked)
+    return found, zero if bool((zero != 0).any()) else None
+
+
+def _by_slope(here: Here, record: Record, q: Tensor) -> Contributions:
+    base = here.base(record)
+    if base is None and record.step.op not in HOMOGENEOUS and not at_zero(record).isfinite().all():
+        return Gradient().back(here, record, Signal(q, "Q"))
+    found, zero = slope(record, base)
+    if zero is not None:
+        a = record.edges[_key(record)]  # what is masked has no slope: exp(-inf) is 0, not 1 and -1
+        here.blame_own(record, torch.where(a.isfinite(), zero, record.value) * q)
+    return {_key(record): Signal(found * q, "Q")}
+
+
+@dataclass(frozen=True)
+class Slope(Rule):
+    """`S_a = (f(a) - f(0)) / a S_b` on either form of the signal; on Q, f(0) Q_b is the relevance of f's own bias.
+
+    With a baseline, `(f(a) - f(r)) / (a - r)`. For |a - r| < 0.01 the quotient is the three-point Gauss quadrature of
+    `f'` between the two (error 2e-16). Where f(0) is not finite, the derivative, the remainder absorbed. Source: 000,
+    section 2, "Slope", "Rephrasing Nonlinearity" and solutions 1 and 2; Shrikumar et al. (2017), rescale.
+    """
+
+    kinds: ClassVar[frozenset[str]] = _NONLINEARITY
+    referenced: ClassVar[bool] = True
+
+    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
+        if signal.form == "Q":
+            return _by_slope(here, record, signal.tensor)
+        found, _ = slope(record, here.base(record))
+        return {_key(record): signal.like(found * signal.tensor)}
+
+
+@dataclass(frozen=True)
+class Ignore(Rule):
+    """`R_a = R_b`: on Q this is the slope. Source: 000, section 2, "Ignore"."""
+
+    kinds: ClassVar[frozenset[str]] = _NONLINEARITY
+    referenced: ClassVar[bool] = True
+
+    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
+        if signal.form == "Q":
+            return _by_slope(here, record, signal.tensor)
+        return {_key(record): signal}
+
+
+@dataclass(frozen=True)
+class Repeat(Rule):
+    """`R_a = f(R_b)`. Source: 000, section 2, "Repeat"; Zeiler and Fergus (2014)."""
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"nonlinearity"})
+
+    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
+        made = _apply(record, here.to_r(record, signal))
+        return {_key(record): Signal(made if record.differentiable else made.detach(), "R")}
+
+
+@dataclass(frozen=True)
+class Guided(Rule):
+    """`R_a = f'(a) f(R_b)`: the gradient of what pushes up. Source: Springenberg et al. (2015), section 3.4."""
+
+    kinds: ClassVar[frozenset[str]] = frozenset({"nonlinearity"})
+
+    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
+        made = _apply(record, here.to_r(record, signal))
+        (found,) = record.transposed(made if record.differentiable else made.detach(), [_key(record)])
+        return {_key(record): Signal(found, "R")}

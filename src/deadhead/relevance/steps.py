@@ -1,0 +1,102 @@
+"""The steps of a plan: values by their keys, one op each, with its operands in the roles that they play."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import Any, TypeAlias
+
+from torch import Tensor, fx
+
+from deadhead.graph.ops.registry import module_path
+
+CONSTANT, DETACHED, INDICES, LIVE = "constant", "detached", "indices", "live"
+"""What a value is: independent of the inputs; dependent, but outside of relevance; moved input ids; carrying it."""
+
+
+Key: TypeAlias = "fx.Node | Made"
+
+
+class Made:
+    """A value inside a node that is taken apart into several steps."""
+
+    def __init__(self, name: str, origin: Key | None = None) -> None:
+        self.name = name
+        self.origin = origin
+
+    def __repr__(self) -> str:
+        return self.name
+
+
+def mapped(value: Any, convert: Callable[[Any], Any]) -> Any:
+    """`value` with its keys converted, inside lists, tuples and dicts too."""
+    if isinstance(value, (fx.Node, Made)):
+        return convert(value)
+    if isinstance(value, (list, tuple)):
+        return type(value)([mapped(each, convert) for each in value])
+    if isinstance(value, dict):
+        return {key: mapped(each, convert) for key, each in value.items()}
+    return value
+
+
+def keys_in(value: Any) -> Iterator[Key]:
+    """The keys in nested arguments, in order."""
+    if isinstance(value, (fx.Node, Made)):
+        yield value
+    elif isinstance(value, (list, tuple)):
+        for each in value:
+            yield from keys_in(each)
+    elif isinstance(value, dict):
+        yield from keys_in(list(value.values()))
+
+
+@dataclass(frozen=True, eq=False)
+class Additive:
+    """A constant that a step adds to what its function gives: `place` lays its value out as it is added."""
+
+    source: Any
+    name: str
+    place: Callable[[Tensor], Tensor]
+    learned: bool = True
+
+
+@dataclass(eq=False)
+class Step:
+    """One op: `key = function(*args, **kwargs) + additive`, of a kind that says which rules may stand there.
+
+    `live` are the operands that carry relevance, `loose` those that depend on the inputs and do not, `still` the
+    floating-point constants among its arguments. A step without a kind is only computed.
+    """
+
+    key: Key
+    node: fx.Node
+    op: str
+    kind: str
+    function: Callable[..., Any]
+    args: tuple[Any, ...]
+    kwargs: dict[str, Any]
+    additive: tuple[Additive, ...] = ()
+    live: tuple[Key, ...] = ()
+    loose: tuple[Key, ...] = ()
+    still: tuple[Key, ...] = ()
+    degree: int = 1
+
+    @property
+    def path(self) -> str:
+        """The module that the op comes from."""
+        return module_path(self.node)
+
+    @property
+    def where(self) -> str:
+        """The op and its module, for people."""
+        return f"{self.op} in {self.path}" if self.path else self.op
+
+    @property
+    def name(self) -> str:
+        """The module of the op, or its node where there is none."""
+        return self.path or str(self.key)
+
+
+def is_key(value: Any) -> bool:
+    """Whether something stands for a value of the plan."""
+    return isinstance(value, (fx.Node, Made))

@@ -1,0 +1,70 @@
+"""Which number of the output is explained."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from deadhead.errors import RelevanceError
+from deadhead.graph.containers import take
+
+Target = int | Tensor | Callable[[Any], Tensor] | None
+
+
+def explained(target: Target, outputs: Any, rows: int) -> Callable[[Any], Tensor]:
+    """A function from outputs, in the model's container, to the explained value of each sample, shape (rows,).
+
+    Raises `RelevanceError` where the target does not name one number for each sample.
+    """
+    if callable(target):
+        given = target
+
+        def called(outputs: Any) -> Tensor:
+            values = given(outputs)
+            if not isinstance(values, Tensor) or values.shape != (rows,):
+                shape = tuple(values.shape) if isinstance(values, Tensor) else type(values).__name__
+                raise RelevanceError(
+                    f"The target gives {shape} for {rows} samples; it must give one number for each, shape ({rows},)."
+                )
+            return values
+
+        return called
+    first = _first(outputs)
+    if first.dim() == 0 or first.shape[0] != rows:
+        raise RelevanceError(
+            f"The first output has shape {tuple(first.shape)} for {rows} samples; give a target that takes the outputs "
+            "and returns one number for each sample."
+        )
+    if target is None:
+        chosen = first.detach().flatten(1).argmax(1) if first.dim() > 1 else None
+    else:
+        if first.dim() != 2:
+            raise RelevanceError(
+                f"The output has shape {tuple(first.shape)}, where an index names no single number; give a target that "
+                "takes the outputs and returns one for each sample, such as lambda outputs: outputs.logits[:, -1, 7]."
+            )
+        chosen = torch.as_tensor(target, device=first.device)
+        if chosen.is_floating_point() or chosen.dim() > 1 or (chosen.dim() == 1 and len(chosen) != rows):
+            raise RelevanceError(f"The target must be an index, or {rows} of them, one for each sample.")
+        if bool((chosen < 0).any()) or bool((chosen >= first.shape[1]).any()):
+            raise RelevanceError(f"The target {target} is not among the {first.shape[1]} outputs.")
+        chosen = chosen.expand(rows)
+
+    def indexed(outputs: Any) -> Tensor:
+        values = _first(outputs)
+        if chosen is None:
+            return values
+        flat = values.flatten(1)
+        return flat.gather(1, chosen[:, None].to(flat.device))[:, 0]
+
+    return indexed
+
+
+def _first(outputs: Any) -> Tensor:
+    found = next((each for each in take(outputs, opaque=True)[0] if each.is_floating_point()), None)
+    if found is None:
+        raise RelevanceError("The model returns no floating-point tensor that relevance could start from.")
+    return found
