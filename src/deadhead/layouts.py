@@ -17,7 +17,7 @@ from deadhead.graph.ops.registry import listed, op_name, operand, where
 from deadhead.graph.units import Site
 
 PRODUCTS: dict[str, int | None] = {
-    **dict.fromkeys(("linear", "matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "einsum")),
+    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "einsum")),
     **dict.fromkeys(("addmm", "baddbmm", "addmv"), 0),
     "linear": 2,
 }

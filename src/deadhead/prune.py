@@ -281,7 +281,7 @@ def prune(
         after = measure(network, smaller, total - plan.count, sizes.memory(gone), asked, unseen, progress)
     with clock("curve"):
         path = spread.path(first, chosen) if first else path_of_plan(chosen, groups, rules, cutting.ties)
-        told = first if foretells(judge, bool(options.get("absolute"))) else {}
+        told = first if foretells(judge, options) else {}
         foretold = trade_off(trials, path, chosen, told, curve, progress)
     model, trainer = smaller, None
     if inplace:

@@ -193,8 +193,12 @@ def test_outputs_that_cannot_be_compared_leave_all_as_it_is():
 
     torch.manual_seed(4)
     data = [{"x": torch.randn(60, 4)}]
-    pruned = dh.prune(Whole().eval(), data, loss="model", units=0.5, curve=0)
-    assert pruned.report.compensation == "gauss_newton"
+    model = Whole().eval()
+    pruned = dh.prune(model, data, loss="model", units=0.5, curve=0)
+    alone = dh.prune(model, data, loss="model", units=0.5, curve=0, compensate="least_squares")
+    assert any("left as least squares had fitted it: Outputs of shape" in note for note in pruned.report.notes)
+    for name, tensor in alone.model.state_dict().items():
+        assert torch.equal(tensor, pruned.model.state_dict()[name])
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error", "mse", "binary_cross_entropy"])

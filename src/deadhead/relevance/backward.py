@@ -14,7 +14,7 @@ from deadhead.relevance.edges import Signal, difference, quotient, times
 from deadhead.relevance.forward import Record, Tape
 from deadhead.relevance.result import Cut
 from deadhead.relevance.rules import Contributions, Gradient
-from deadhead.relevance.samples import Owners, Place, Together, by_row, gathered, total
+from deadhead.relevance.samples import Owners, Place, TogetherError, by_row, gathered, total
 from deadhead.relevance.steps import DETACHED, INDICES, LIVE, Additive, Key, Step, is_key
 
 _ALIGNED = {"cat", "concat", "concatenate", "where", "maximum", "minimum", "fmax", "fmin", "slice_scatter"}
@@ -194,7 +194,7 @@ class Pass:
             self._add(self._total(relevance, key), None)
         else:
             if self.rows > 1 and record.step.op not in _ALIGNED:
-                raise Together
+                raise TogetherError
             name, _ = self.plan.name_of(key, record.step.name)
             owner = self._owner(record.step.key, record.step)
             self._blame(name, gathered(relevance, relevance.shape, self.rows, owner))

@@ -21,7 +21,7 @@ from deadhead.relevance.edges import Signal
 from deadhead.relevance.forward import Tape, run
 from deadhead.relevance.plan import Plan
 from deadhead.relevance.result import Cut, Relevance
-from deadhead.relevance.samples import Owners, Place, Together, by_row, owners, total
+from deadhead.relevance.samples import Owners, Place, TogetherError, by_row, owners, total
 from deadhead.relevance.steps import INDICES, Key
 from deadhead.relevance.target import Target, explained
 
@@ -47,7 +47,7 @@ class Job:
         where_rows_lie = owners(self.network, self.traced.graph, tensors) if rows > 1 else {}
         try:
             return self._once(tensors, base, target, composite, where_rows_lie, rows)
-        except Together:
+        except TogetherError:
             if rows == 1:
                 raise
         found = []

@@ -29,7 +29,7 @@ _MEASURED: weakref.WeakKeyDictionary[Graph, Owners] = weakref.WeakKeyDictionary(
 _COUNT, _CHANGED = 3, 1
 
 
-class Together(Exception):  # noqa: N818
+class TogetherError(Exception):
     """The samples of a value cannot be told apart by their place."""
 
 
@@ -93,11 +93,11 @@ def _split(value: Tensor, rows: int, place: Place) -> Tensor:
 def rows_first(value: Tensor, rows: int, place: Place | None) -> Tensor:
     """`value` as (rows, something inside the sample's axis, the other axes).
 
-    Raises `Together` where it is not known which entries belong to which sample.
+    Raises `TogetherError` where it is not known which entries belong to which sample.
     """
     if place is None or place.axis >= value.dim() or value.shape[place.axis] % rows:
         if rows > 1:
-            raise Together
+            raise TogetherError
         return value[None]
     return _split(value, rows, place)
 

@@ -84,13 +84,15 @@ class Question:
 
 @dataclass(frozen=True)
 class Criterion:
-    """A criterion by name. `comparable` says whether scores of different groups are in the same unit (of the loss);
+    """A criterion by name. `comparable` says whether scores of different groups are in the same unit (of the loss),
+    `increase` whether they estimate by how much the mean loss rises, as sums over rows and bounds do not;
     `needs_data` whether it looks at data at all; `reference` is the reference that its definition fixes;
     `at_consumers` says that it can judge units only by what their consumers read."""
 
     name: str
     function: Callable[[Question], dict[str, Tensor]]
     comparable: bool
+    increase: bool
     needs_data: bool
     needs_sample_losses: bool
     reference: str | None
@@ -104,6 +106,7 @@ def criterion(
     name: str,
     *,
     comparable: bool = False,
+    increase: bool = False,
     needs_data: bool = True,
     needs_sample_losses: bool = False,
     reference: str | None = None,
@@ -112,7 +115,9 @@ def criterion(
     """Register a criterion: a function from a `Question` to a tensor of K saliencies for each group."""
 
     def register(function: Callable[[Question], dict[str, Tensor]]) -> Callable[[Question], dict[str, Tensor]]:
-        CRITERIA[name] = Criterion(name, function, comparable, needs_data, needs_sample_losses, reference, at_consumers)
+        CRITERIA[name] = Criterion(
+            name, function, comparable, increase, needs_data, needs_sample_losses, reference, at_consumers
+        )
         return function
 
     return register

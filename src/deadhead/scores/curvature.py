@@ -28,7 +28,7 @@ FEW_OUTPUTS = 16
 """Up to so many outputs to a sample, `taylor2_gauss_newton` is exact."""
 
 
-@criterion("taylor2", comparable=True, needs_sample_losses=True, at_consumers=True)
+@criterion("taylor2", comparable=True, increase=True, needs_sample_losses=True, at_consumers=True)
 def taylor2(question: Question) -> dict[str, Tensor]:
     """`-dL/dalpha_k + 1/2 d2L/dalpha_k^2` at alpha = 1, L the mean loss, curvature by recursion, shape (K,).
 
@@ -56,7 +56,7 @@ def taylor2(question: Question) -> dict[str, Tensor]:
     return {name: value / rows for name, value in total.items()}
 
 
-@criterion("taylor2_exact", comparable=True)
+@criterion("taylor2_exact", comparable=True, increase=True)
 def taylor2_exact(question: Question) -> dict[str, Tensor]:
     """`-dL/dalpha_k + 1/2 d2L/dalpha_k^2` at alpha = 1, L the mean loss, by double backward, shape (K,).
 
@@ -85,7 +85,7 @@ def taylor2_exact(question: Question) -> dict[str, Tensor]:
     return {name: value / rows for name, value in total.items()}
 
 
-@criterion("taylor2_gauss_newton", comparable=True, needs_sample_losses=True)
+@criterion("taylor2_gauss_newton", comparable=True, increase=True, needs_sample_losses=True)
 def taylor2_gauss_newton(question: Question) -> dict[str, Tensor]:
     """`-dL/dalpha_k + 1/2 G_kk` at alpha = 1, `G = mean_n J_n^T H_n J_n`, shape (K,).
 

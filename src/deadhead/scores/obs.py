@@ -114,7 +114,7 @@ def _extra(
     return {name: total / count(batches) for name, total in extra.items()}
 
 
-@criterion("obs", comparable=True, reference="zero", at_consumers=True)
+@criterion("obs", comparable=True, increase=True, reference="zero", at_consumers=True)
 def obs(question: Question) -> dict[str, Tensor]:
     """By how much the loss should rise when a unit goes after those that score less, and the units that are left take
     over: half the cost of the optimal brain surgeon, shape (K,).

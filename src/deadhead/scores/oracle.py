@@ -13,7 +13,7 @@ from deadhead.scores.criterion import Question, criterion
 from deadhead.stacked import Parts, Stacked
 
 
-@criterion("oracle", comparable=True)
+@criterion("oracle", comparable=True, increase=True)
 def oracle(question: Question) -> dict[str, Tensor]:
     """`L(alpha_k = 0) - L(1)`, L the mean loss, shape (K,): one forward pass for each unit, from the middle on.
 

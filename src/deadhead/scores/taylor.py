@@ -12,7 +12,7 @@ from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
 
 
-@criterion("taylor1", comparable=True)
+@criterion("taylor1", comparable=True, increase=True)
 def taylor1(question: Question) -> dict[str, Tensor]:
     """`-dL/dalpha_k` at alpha = 1, L the mean loss: the linear estimate of `L(alpha_k = 0) - L(1)`, shape (K,).
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
 from torch import Tensor
 
@@ -11,19 +12,18 @@ from deadhead.scores.criterion import Criterion
 from deadhead.select.path import Path
 from deadhead.select.sizes import Sizes
 
-NO_INCREASE = ("mrp", "mrs", "mrs_positions", "certificate")
-"""Criteria that can be compared between groups but do not estimate by how much the mean loss rises: sums of absolute
-changes over rows, and a bound."""
 
-
-def foretells(criterion: Criterion, absolute: bool = False) -> bool:
-    """Whether scores of a criterion estimate by how much the mean loss rises; absolute values do not.
+def foretells(criterion: Criterion, options: Mapping[str, Any]) -> bool:
+    """Whether scores of a criterion, under these options, estimate by how much the mean loss rises: absolute values do
+    not, nor errors of outputs that are not weighted by the loss.
 
     >>> from deadhead.scores.criterion import find
-    >>> [foretells(find(name)) for name in ("obs", "taylor1", "mrs", "magnitude")]
+    >>> [foretells(find(name), {}) for name in ("obs", "taylor1", "mrs", "magnitude")]
     [True, True, False, False]
+    >>> foretells(find("obs"), {"output_weight": "none"})
+    False
     """
-    return criterion.comparable and criterion.name not in NO_INCREASE and not absolute
+    return criterion.increase and not options.get("absolute") and options.get("output_weight", "loss") == "loss"
 
 
 def forecast(

@@ -24,8 +24,11 @@ def masked_fill(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """A number where the mask is."""
     value, mask, number = args[:3]
     if isinstance(number, (int, float)) and not abs(number) < HUGE:
-        function = lambda value, mask: torch.where(mask, value.new_full((), number), value)  # noqa: E731
-        here.finish("movement", function, value, mask)
+
+        def hidden(value: Tensor, mask: Tensor) -> Tensor:
+            return torch.where(mask, value.new_full((), number), value)
+
+        here.finish("movement", hidden, value, mask)
         return
 
     def whole(value: Tensor, mask: Tensor, number: Any) -> Tensor:
