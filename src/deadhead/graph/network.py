@@ -27,13 +27,15 @@ REFUSED_ABOVE = 1e-4
 @dataclass(frozen=True)
 class Traced:
     """One graph of the network with its units and the structure of its output; `read` is the same with the groups as
-    their consumers read them, where the groups here are as their producers make them."""
+    their consumers read them, where the groups here are as their producers make them, `kept` what other rooms have
+    worked out of the graph once."""
 
     graph: Graph
     units: Units
     output: Structure
     rows: RowLayout = field(default_factory=lambda: RowLayout({}, False))
     read: Traced | None = None
+    kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @functools.cached_property
     def at_producers(self) -> Traced:

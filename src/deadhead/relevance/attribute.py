@@ -87,7 +87,10 @@ def attribute(
             f"The samples of a batch see each other in {type(network.module).__name__}, so that no output belongs to "
             "one of them; give the samples one by one."
         )
-    plan = build(traced.graph, (chosen.composite if isinstance(chosen, Average) else chosen).detached)
+    detached = (chosen.composite if isinstance(chosen, Average) else chosen).detached
+    if detached not in traced.kept:
+        traced.kept[detached] = build(traced.graph, detached)
+    plan = traced.kept[detached]
     job = Job(network, traced, plan, unknown, cuts, _find_layers(plan, layers), take(inputs)[1])
     if isinstance(chosen, Average):
         return average(job, tensors, target, chosen, baseline)

@@ -3,17 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Collection, Mapping, Sequence
-from typing import Any
 
 import torch
 from torch import Tensor, fx
 
 from deadhead.errors import RelevanceError
-from deadhead.relevance.composites import Composite
-from deadhead.relevance.edges import Signal, difference, quotient, times
+from deadhead.relevance.edges import Signal, difference, quotient_and_zeros, times
 from deadhead.relevance.forward import Record, Tape
 from deadhead.relevance.result import Cut
-from deadhead.relevance.rules import Contributions, Gradient
+from deadhead.relevance.rules import Contributions, Gradient, Rule
 from deadhead.relevance.samples import Owners, Place, TogetherError, by_row, gathered, total
 from deadhead.relevance.steps import DETACHED, INDICES, LIVE, Additive, Key, Step, is_key
 
@@ -25,9 +23,9 @@ class Pass:
     """One pass backward over a tape, perhaps against the tape of a baseline."""
 
     def __init__(
-        self, tape: Tape, base: Tape | None, composite: Composite, owners: Owners, rows: int, unknown: str | None
+        self, tape: Tape, base: Tape | None, rules: Mapping[Step, Rule], owners: Owners, rows: int, unknown: str | None
     ) -> None:
-        self.tape, self.base_tape, self.composite = tape, base, composite
+        self.tape, self.base_tape, self.rules = tape, base, rules
         self.plan, self.owners, self.rows = tape.plan, owners, rows
         self.unknown_policy = unknown
         self.unknown: dict[str, None] = {}
@@ -38,7 +36,6 @@ class Pass:
         self.absorbed: Tensor | None = None
         self._behind: Tensor | None = None
         self._size: Tensor | None = None
-        self._first, self._last = self._ends()
 
     # -- the account --------------------------------------------------------------------------------------------------
 
@@ -56,7 +53,7 @@ class Pass:
     def _owner(self, key: Key, step: Step | None) -> Place | None:
         if isinstance(key, fx.Node):
             return self.owners.get(key)
-        return self.owners.get(step.node if step is not None else self._made_by[key].node)
+        return self.owners.get(step.node if step is not None else self.plan.made_by[key].node)
 
     def _blame(self, name: str, relevance: Tensor) -> None:
         self._add(by_row(relevance), name)
@@ -75,8 +72,9 @@ class Pass:
         if signal.form == "Q":
             return signal.tensor
         gap = self._gap(record)
-        self.absorb(record, torch.where(gap == 0, signal.tensor, torch.zeros_like(signal.tensor)))
-        return quotient(signal.tensor, gap)
+        ratio, none = quotient_and_zeros(signal.tensor, gap)
+        self.absorb_where(record, none, signal.tensor)
+        return ratio
 
     def to_r(self, record: Record, signal: Signal) -> Tensor:
         return signal.tensor if signal.form == "R" else times(self._gap(record), signal.tensor)
@@ -88,12 +86,16 @@ class Pass:
     def absorb(self, record: Record, relevance: Tensor) -> None:
         self._add(self._total(relevance, record.step.key, record.step), None)
 
+    def absorb_where(self, record: Record, none: Tensor | None, relevance: Tensor) -> None:
+        if none is not None:
+            self.absorb(record, torch.where(none, relevance, torch.zeros_like(relevance)))
+
     def absorb_rest(self, record: Record, signal: Tensor, given: Contributions) -> None:
         base = self.base(record)
         gap = record.product if base is None else difference(record.product, base.product)
         rest = self._total(times(gap, signal), record.step.key, record.step)
         for key, each in given.items():
-            rest = rest - self._total(times(self._moved(key), each.tensor), key, self._made_by.get(key))
+            rest = rest - self._total(times(self._moved(key), each.tensor), key, self.plan.made_by.get(key))
         self._add(rest, None)
 
     def _moved(self, key: Key) -> Tensor:
@@ -109,20 +111,22 @@ class Pass:
                 owner = self._owner(record.step.key, record.step)
                 self._blame_additive(record, additive, gathered(each, placed.shape, self.rows, owner))
 
-    def blame_shares(self, record: Record, q: Tensor, left_out: Sequence[bool]) -> None:
-        for additive, placed, out in zip(record.step.additive, record.constants, left_out, strict=True):
+    def blame_shares(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
+        sums: dict[torch.Size, Tensor] = {}
+        for additive, own, given in zip(record.step.additive, record.constants, constants, strict=True):
+            placed = torch.zeros_like(own) if given is None else given
             if self.plan.status_of(additive.source) == DETACHED:
                 self.absorb(record, times(placed.expand_as(q), q))
                 continue
             owner = self._owner(record.step.key, record.step)
             if self._has_samples(placed, q, owner):
-                relevance = times(placed.expand_as(q), 0 * q if out else q)
-                found = gathered(relevance, placed.shape, self.rows, owner)
+                found = gathered(times(placed.expand_as(q), q), placed.shape, self.rows, owner)
                 self._blame_additive(record, additive, found)
                 continue
-            sums = gathered(q, placed.shape, self.rows, owner)  # a constant times a sum is cheaper than the other way
-            constant = placed.reshape(1, *sums.shape[1:]).expand_as(sums)
-            self._blame_additive(record, additive, torch.zeros_like(sums) if out else times(constant, sums))
+            if placed.shape not in sums:  # a constant times a sum is cheaper than the other way round
+                sums[placed.shape] = gathered(q, placed.shape, self.rows, owner)
+            total = sums[placed.shape]
+            self._blame_additive(record, additive, times(placed.reshape(1, *total.shape[1:]).expand_as(total), total))
 
     def _has_samples(self, placed: Tensor, value: Tensor, owner: Place | None) -> bool:
         """Whether a constant has an axis of its own for the samples."""
@@ -139,7 +143,7 @@ class Pass:
     def blame_all(self, record: Record, q: Tensor) -> None:
         base = self.base(record)
         if base is None:
-            self.blame_shares(record, q, [False] * len(record.constants))
+            self.blame_shares(record, q, record.constants)
         elif any(not torch.equal(a, b) for a, b in zip(record.constants, base.constants, strict=True)):
             pairs = zip(record.constants, base.constants, strict=True)
             self.blame(record, [times(difference(a, b), q) for a, b in pairs])
@@ -169,6 +173,9 @@ class Pass:
                 self._deliver(record, key, each)
             if cuts:
                 self._cut(str(step.key), output)
+            for tape in (self.tape, self.base_tape):
+                if tape is not None:
+                    tape.forget(step.key)
 
     def _back(self, record: Record, signal: Signal) -> Contributions:
         step = record.step
@@ -182,7 +189,7 @@ class Pass:
                 )
             self.unknown[step.where] = None
             return Gradient().back(self, record, signal)
-        return self.composite.rule(step, step in self._first, step in self._last).back(self, record, signal)
+        return self.rules[step].back(self, record, signal)
 
     def _deliver(self, record: Record, key: Key, signal: Signal) -> None:
         status = self.plan.status_of(key)
@@ -236,26 +243,3 @@ class Pass:
         for behind in (self._behind, self.absorbed):
             crossing = crossing if behind is None else crossing + behind
         self.cuts[name] = Cut(output - crossing, size)
-
-    # -- the graph ----------------------------------------------------------------------------------------------------
-
-    def _ends(self) -> tuple[set[Step], set[Step]]:
-        """The steps with weights that have none before them, and none behind them."""
-        self._made_by = {step.key: step for step in self.plan.steps}
-        weighted = [each for each in self.plan.steps if each.kind in ("linear", "convolution")]
-        behind: set[Any] = set()
-        first, last = set(), set()
-        for step in self.plan.steps:
-            if any(key in behind for key in step.live):
-                behind.add(step.key)
-            elif step in weighted:
-                first.add(step)
-            if step.kind in ("linear", "convolution"):
-                behind.add(step.key)
-        before: set[Any] = set()
-        for step in reversed(self.plan.steps):
-            if step.key not in before and step.kind in ("linear", "convolution"):
-                last.add(step)
-            if step.key in before or step.kind in ("linear", "convolution"):
-                before.update(step.live)
-        return first, last

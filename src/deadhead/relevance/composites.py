@@ -10,6 +10,7 @@ from typing import Any
 from deadhead.errors import RelevanceError
 from deadhead.relevance.edges import Form
 from deadhead.relevance.kinds import DESCRIBED
+from deadhead.relevance.plan import Plan
 from deadhead.relevance.rules import (
     Detached,
     Flat,
@@ -75,8 +76,13 @@ class Composite:
         """The kinds whose values carry no relevance."""
         return frozenset(kind for kind, rule in self.rules.items() if isinstance(rule, Detached))
 
-    def rule(self, step: Step, first: bool, last: bool) -> Rule:
-        """The rule that stands at a step."""
+    def choose(self, plan: Plan) -> dict[Step, Rule]:
+        """The rule that stands at each step; none at those that have no rule, and at embeddings."""
+        first, last = plan.first, plan.last
+        steps = [step for step in plan.steps if step.kind in DESCRIBED and step.kind != "embedding"]
+        return {step: self._rule(step, step in first, step in last) for step in steps}
+
+    def _rule(self, step: Step, first: bool, last: bool) -> Rule:
         for pattern, rules in self.named.items():
             if step.kind in rules and fnmatch.fnmatch(step.path, pattern):
                 return rules[step.kind]

@@ -46,7 +46,7 @@ class _Alone:
     def _ignored(self, *_: Any) -> None:
         pass
 
-    blame = blame_all = blame_shares = blame_own = absorb = absorb_rest = _ignored
+    blame = blame_all = blame_shares = blame_own = absorb = absorb_where = absorb_rest = _ignored
 
 
 def _shared(rule: Rule, kind: str, op: str, function: Callable[..., Tensor], operands: Sequence[Tensor]) -> Tensor:

@@ -32,24 +32,18 @@ def times(a: Tensor, q: Tensor) -> Tensor:
     `Re(conj(a) q)` of which autograd's derivatives are made."""
     if a.is_complex():
         return torch.view_as_real(a * torch.ones_like(q)).mul(torch.view_as_real(q)).sum(-1)
-    if _any_infinite(a):
-        none = q == 0
-        return torch.where(none, torch.zeros_like(q), torch.where(none, torch.zeros_like(a), a) * q)
-    return a * q
-
-
-def _any_infinite(value: Tensor) -> bool:
-    """Whether an entry is infinite; by two reductions, which cost less than a mask."""
-    if not value.numel() or not value.is_floating_point():
-        return False
-    least, largest = torch.aminmax(value.detach())
-    return bool(least.isinf() | largest.isinf())
+    made = a * q
+    if _all_finite(made):
+        return made
+    none = q == 0
+    return torch.where(none, torch.zeros_like(q), torch.where(none, torch.zeros_like(a), a) * q)
 
 
 def difference(a: Tensor, r: Tensor) -> Tensor:
     """`a - r`, zero where both are the same infinity."""
-    if not _any_infinite(a):
-        return a - r
+    made = a - r
+    if _all_finite(made):
+        return made
     same = (a == r) & a.isinf()
     return torch.where(same, torch.zeros_like(a), a) - torch.where(same, torch.zeros_like(r), r)
 
@@ -60,11 +54,18 @@ def quotient(above: Tensor, below: Tensor) -> Tensor:
     >>> quotient(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 0.0]))
     tensor([0.5000, 0.0000])
     """
+    return quotient_and_zeros(above, below)[0]
+
+
+def quotient_and_zeros(above: Tensor, below: Tensor) -> tuple[Tensor, Tensor | None]:
+    """The same, and where `below` is zero: None for nowhere."""
+    made = above / below
+    if _all_finite(made):
+        return made, None
     none = below == 0
-    return torch.where(none, torch.zeros_like(below), above / torch.where(none, torch.ones_like(below), below))
+    return torch.where(none, torch.zeros_like(below), above / torch.where(none, torch.ones_like(below), below)), none
 
 
-def fraction(value: Tensor, epsilon: float) -> Tensor:
-    """`|value| / (|value| + epsilon)`: what is left of relevance divided by `value + epsilon sign(value)`."""
-    size = value.abs()
-    return size / (size + epsilon)
+def _all_finite(value: Tensor) -> bool:
+    """Whether nothing is infinite or no number; a sum tells, and costs less than a mask."""
+    return bool(value.detach().sum().isfinite())

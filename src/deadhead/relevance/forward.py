@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+import functools
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import Tensor, fx
+from torch import Tensor
 
 from deadhead.relevance.plan import Plan
 from deadhead.relevance.steps import INDICES, Key, Step, is_key, keys_in, mapped
@@ -15,16 +16,27 @@ from deadhead.relevance.steps import INDICES, Key, Step, is_key, keys_in, mapped
 
 @dataclass(frozen=True)
 class Record:
-    """One step as it ran: `edges` its floating-point operands, cut off from where they come from, `product` what its
-    function made of them, `constants` what was added to that, `value` the sum."""
+    """One step as it ran: `edges` its floating-point operands, cut off from where they come from, `made` what depends
+    on them, `constants` what was added, `value` the result; `fused` says that `made` has the constants in it."""
 
     step: Step
     edges: Mapping[Key, Tensor]
     arguments: Mapping[Key, Any]
-    product: Tensor
+    made: Tensor
     constants: tuple[Tensor, ...]
     value: Tensor
     differentiable: bool
+    fused: bool = False
+
+    @functools.cached_property
+    def product(self) -> Tensor:
+        """What the step's function gives, before constants are added."""
+        if not self.fused:
+            return self.made
+        product = self.value
+        for each in self.constants:
+            product = product - each
+        return product
 
     def again(self, operands: Mapping[Key, Tensor]) -> Tensor:
         """The step's function at other operands."""
@@ -40,7 +52,7 @@ class Record:
 
     def transposed(self, signal: Tensor, keys: Sequence[Key]) -> list[Tensor]:
         """The derivative of the function at its operands, transposed, times `signal`."""
-        return transposed(self.product, signal, [self.edges[key] for key in keys], self.differentiable)
+        return transposed(self.made, signal, [self.edges[key] for key in keys], self.differentiable)
 
 
 def edge(value: Tensor, differentiable: bool) -> Tensor:
@@ -67,29 +79,29 @@ class Tape:
     values: dict[Any, Any]
     records: dict[Key, Record]
 
-
-def needed(plan: Plan) -> set[Key]:
-    """The values that relevance can reach from the outputs."""
-    found: set[Key] = {each for each in plan.graph.outputs if isinstance(each, fx.Node)}
-    for step in reversed(plan.steps):
-        if step.key in found and step.kind:
-            found.update((*step.live, *step.loose, *(each.source for each in step.additive if is_key(each.source))))
-    return found
+    def forget(self, key: Key) -> None:
+        """Free what nobody asks for any more, once relevance has passed a step."""
+        del self.values[key], self.records[key]
 
 
-def run(plan: Plan, inputs: Sequence[Tensor], state: Mapping[str, Tensor], differentiable: bool) -> Tape:
-    """Replay the plan on `inputs`."""
+def run(
+    plan: Plan,
+    inputs: Sequence[Tensor],
+    state: Mapping[str, Tensor],
+    differentiable: bool,
+    apart: Collection[Step] = (),
+) -> Tape:
+    """Replay the plan on `inputs`; the steps `apart` add their constants by themselves."""
     graph = plan.graph
     values: dict[Any, Any] = {**graph.constants, **{node: state[name] for node, name in graph.state.items()}}
     values.update(zip(graph.inputs, inputs, strict=True))
     records: dict[Key, Record] = {}
-    reached = needed(plan)
     with torch.set_grad_enabled(differentiable):
         for step in plan.steps:
-            if not step.kind or step.key not in reached:
+            if not step.kind or step.key not in plan.reached:
                 values[step.key] = _computed(step, values)
             else:
-                records[step.key] = record = _recorded(step, values, plan, differentiable)
+                records[step.key] = record = _recorded(step, values, plan, differentiable, step in apart)
                 values[step.key] = record.value if differentiable else record.value.detach()
     return Tape(plan, values, records)
 
@@ -108,7 +120,7 @@ def _constant(source: Any, values: Mapping[Any, Any], like: Tensor) -> Tensor:
     return torch.as_tensor(value, dtype=like.dtype, device=like.device)
 
 
-def _recorded(step: Step, values: Mapping[Any, Any], plan: Plan, differentiable: bool) -> Record:
+def _recorded(step: Step, values: Mapping[Any, Any], plan: Plan, differentiable: bool, apart: bool) -> Record:
     edges = {}
     for key in (*step.live, *step.loose, *step.still):
         value = values[key]
@@ -119,15 +131,20 @@ def _recorded(step: Step, values: Mapping[Any, Any], plan: Plan, differentiable:
     with torch.enable_grad():
         arguments = {key: values[key] for key in _keys(step)}
         found = {**arguments, **edges}
-        product = step.function(*mapped(step.args, found.__getitem__), **mapped(step.kwargs, found.__getitem__))
-    value, constants = product, []
+        args, kwargs = mapped(step.args, found.__getitem__), mapped(step.kwargs, found.__getitem__)
+        fused = step.fused is not None and not apart
+        if step.fused is not None and not apart:
+            made = step.fused([values[each.source] for each in step.additive], *args, **kwargs)
+        else:
+            made = step.function(*args, **kwargs)
+    value, constants = made, []
     if step.key is not None and plan.status_of(step.key) == INDICES:
         value = step.function(*mapped(step.args, values.__getitem__), **mapped(step.kwargs, values.__getitem__))
     with torch.set_grad_enabled(differentiable):
         for each in step.additive:
-            constants.append(each.place(_constant(each.source, values, product)))
-            value = value + constants[-1]
-    return Record(step, edges, arguments, product, tuple(constants), value, differentiable)
+            constants.append(each.place(_constant(each.source, values, made)))
+            value = value if fused else value + constants[-1]
+    return Record(step, edges, arguments, made, tuple(constants), value, differentiable, fused)
 
 
 def _keys(step: Step) -> set[Key]:

@@ -44,7 +44,7 @@ class Job:
         """One pass for the whole batch; for each sample where their rows cannot be told apart."""
         axis = self.network.batch_axis
         rows = batch_size(tensors, axis)
-        where_rows_lie = owners(self.network, self.traced.graph, tensors) if rows > 1 else {}
+        where_rows_lie = owners(self.network, self.traced, tensors) if rows > 1 else {}
         try:
             return self._once(tensors, base, target, composite, where_rows_lie, rows)
         except TogetherError:
@@ -69,9 +69,11 @@ class Job:
     ) -> Relevance:
         state, differentiable = self.state(tensors)
         with torch.set_grad_enabled(differentiable):
-            tape = run(self.plan, tensors, state, differentiable)
-            base_tape = None if base is None else run(self.plan, base, state, differentiable)
-            back = Pass(tape, base_tape, composite, where_rows_lie, rows, self.unknown)
+            rules = composite.choose(self.plan)
+            apart = {step for step, rule in rules.items() if rule.apart}
+            tape = run(self.plan, tensors, state, differentiable, apart)
+            base_tape = None if base is None else run(self.plan, base, state, differentiable, apart)
+            back = Pass(tape, base_tape, rules, where_rows_lie, rows, self.unknown)
             output, starts = self._start(tape, base_tape, target, rows, composite, back, differentiable)
             back.run(starts, set(self.layers.values()), self.cuts, output)
             return self._result(tensors, back, output)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -23,7 +24,6 @@ class Plan:
     steps: list[Step] = field(default_factory=list)
     status: dict[Any, str] = field(default_factory=dict)
     tuples: dict[Key, fx.Node] = field(default_factory=dict)
-    weighty: set[Key] = field(default_factory=set)
 
     def status_of(self, value: Any) -> str:
         return self.status.get(value, CONSTANT) if is_key(value) else CONSTANT
@@ -34,6 +34,45 @@ class Plan:
     def depends(self, value: Any) -> bool:
         """Whether a value depends on those of the inputs."""
         return self.status_of(value) != CONSTANT
+
+    @functools.cached_property
+    def made_by(self) -> dict[Key, Step]:
+        """The step that gives each value."""
+        return {step.key: step for step in self.steps}
+
+    @functools.cached_property
+    def reached(self) -> set[Key]:
+        """The values that relevance can reach from the outputs."""
+        found: set[Key] = {each for each in self.graph.outputs if isinstance(each, fx.Node)}
+        for step in reversed(self.steps):
+            if step.key in found and step.kind:
+                found.update((*step.live, *step.loose, *(each.source for each in step.additive if is_key(each.source))))
+        return found
+
+    @functools.cached_property
+    def first(self) -> set[Step]:
+        """The steps with weights that have none before them."""
+        behind: set[Key] = set()
+        found = set()
+        for step in self.steps:
+            if any(key in behind for key in step.live):
+                behind.add(step.key)
+            elif step.has_weights:
+                found.add(step)
+                behind.add(step.key)
+        return found
+
+    @functools.cached_property
+    def last(self) -> set[Step]:
+        """The steps with weights that have none behind them."""
+        before: set[Key] = set()
+        found = set()
+        for step in reversed(self.steps):
+            if step.has_weights and step.key not in before:
+                found.add(step)
+            if step.has_weights or step.key in before:
+                before.update(step.live)
+        return found
 
     def name_of(self, value: Any, step: str) -> tuple[str, bool]:
         """A name for a constant, and whether it is learned: the parameter or buffer that it is made of, else `step`."""
@@ -92,6 +131,7 @@ class Lowering:
         op: str = "",
         degree: int | None = None,
         operands: tuple[Any, ...] | None = None,
+        fused: Callable[..., Any] | None = None,
     ) -> None:
         """Add a step; its status, and the roles of its operands, follow from theirs."""
         plan, kwargs = self.plan, dict(kwargs or {})
@@ -117,7 +157,7 @@ class Lowering:
         step = Step(
             key, self.node, op or self.op, kind if status in (LIVE, INDICES) else "", function, args, kwargs, additive,
             unique(indices if status == INDICES or kind == "embedding" else live), unique(loose), unique(still),
-            len(live) if degree is None else degree,
+            len(live) if degree is None else degree, fused if additive else None,
         )  # fmt: skip
         plan.steps.append(step)
         plan.status[key] = status

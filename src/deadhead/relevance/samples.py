@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -10,8 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.graph.graph import Graph
-from deadhead.graph.network import Network
+from deadhead.graph.network import Network, Traced
 from deadhead.graph.trace import batch_size, rows_of
 
 
@@ -25,7 +23,6 @@ class Place:
 
 
 Owners = dict[fx.Node, Place | None]
-_MEASURED: weakref.WeakKeyDictionary[Graph, Owners] = weakref.WeakKeyDictionary()
 _COUNT, _CHANGED = 3, 1
 
 
@@ -33,10 +30,11 @@ class TogetherError(Exception):
     """The samples of a value cannot be told apart by their place."""
 
 
-def owners(network: Network, graph: Graph, tensors: Sequence[Tensor]) -> Owners:
+def owners(network: Network, traced: Traced, tensors: Sequence[Tensor]) -> Owners:
     """Where the samples lie in what each node of the graph gives, measured once for a graph: one of three samples is
     changed, and what moves is its own."""
-    if graph not in _MEASURED:
+    graph = traced.graph
+    if owners not in traced.kept:
         axis = network.batch_axis
         index = torch.arange(_COUNT) % batch_size(list(tensors), axis)
         first = [tensor.detach() for tensor in rows_of(list(tensors), axis, index)]
@@ -49,8 +47,8 @@ def owners(network: Network, graph: Graph, tensors: Sequence[Tensor]) -> Owners:
                 graph.run([tensor.clone() for tensor in inputs], network.frozen_state(), kept=kept)
             seen.append(kept)
         found = {node: _place(node, seen[0][node], seen[1][node]) for node in nodes}
-        _MEASURED[graph] = {**found, **dict.fromkeys(graph.inputs, Place(axis))}
-    return _MEASURED[graph]
+        traced.kept[owners] = {**found, **dict.fromkeys(graph.inputs, Place(axis))}
+    return traced.kept[owners]  # type: ignore[no-any-return]
 
 
 def _changed(tensor: Tensor, axis: int) -> Tensor:

@@ -65,7 +65,8 @@ class Step:
     """One op: `key = function(*args, **kwargs) + additive`, of a kind that says which rules may stand there.
 
     `live` are the operands that carry relevance, `loose` those that depend on the inputs and do not, `still` the
-    floating-point constants among its arguments. A step without a kind is only computed.
+    floating-point constants among its arguments. A step without a kind is only computed. `fused`, where there is one,
+    computes all of it at once, from the constants' sources and the arguments.
     """
 
     key: Key
@@ -80,6 +81,7 @@ class Step:
     loose: tuple[Key, ...] = ()
     still: tuple[Key, ...] = ()
     degree: int = 1
+    fused: Callable[..., Any] | None = None
 
     @property
     def path(self) -> str:
@@ -95,6 +97,11 @@ class Step:
     def name(self) -> str:
         """The module of the op, or its node where there is none."""
         return self.path or str(self.key)
+
+    @property
+    def has_weights(self) -> bool:
+        """Whether it is a layer, as people count them."""
+        return self.kind in ("linear", "convolution")
 
 
 def is_key(value: Any) -> bool:

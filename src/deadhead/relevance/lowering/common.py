@@ -48,7 +48,13 @@ def rank(value: Any) -> int:
 
 
 def with_live_bias(
-    here: Lowering, kind: str, function: Any, args: Arguments, degree: int, additive: tuple[Additive, ...]
+    here: Lowering,
+    kind: str,
+    function: Any,
+    args: Arguments,
+    degree: int,
+    additive: tuple[Additive, ...],
+    fused: Any = None,
 ) -> None:
     """A product and what is added to it; where that carries relevance itself, as a sum of two."""
     if any(here.plan.is_live(each.source) for each in additive):
@@ -57,7 +63,7 @@ def with_live_bias(
         placed = here.call("movement", other.place, other.source, op="laid")
         here.finish("sum", torch.add, made, placed, op="add")
     else:
-        here.finish(kind, function, *args, degree=degree, additive=additive)
+        here.finish(kind, function, *args, degree=degree, additive=additive, fused=fused)
 
 
 def own(here: Lowering) -> Any:

@@ -39,7 +39,12 @@ def batch_norm(here: Lowering, args: Arguments, kwargs: Options) -> None:
     scale = here.call("scale", lambda v, *w: lay(_scale(v, eps, *w)), variance, *_present(weight))
     shift = Additive(moved, here.plan.name_of(mean, here.default_name)[0], lay)
     additive = (shift,) if bias is None else (shift, here.constant(bias, lay))
-    here.finish("sum", torch.mul, value, scale, additive=additive)
+
+    def fused(constants: Sequence[Tensor], value: Tensor, scale: Tensor) -> Tensor:
+        shift = constants[0] if len(constants) == 1 else constants[0] + constants[1]
+        return torch.addcmul(lay(shift), value, scale)
+
+    here.finish("sum", torch.mul, value, scale, additive=additive, fused=fused)
 
 
 def _present(value: Any) -> tuple[Any, ...]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
 import torch
@@ -30,7 +31,8 @@ def linear(here: Lowering, args: Arguments, kwargs: Options) -> None:
     value, weight, bias = given["input"], given["weight"], given["bias"]
     kind, degree = product_kind(here, (value, weight), "linear")
     additive = () if bias is None else (here.constant(bias),)
-    with_live_bias(here, kind, F.linear, (value, weight), degree, additive)
+    fused = lambda constants, x, w: F.linear(x, w, *constants)  # noqa: E731
+    with_live_bias(here, kind, F.linear, (value, weight), degree, additive, fused)
 
 
 @lowering("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
@@ -40,15 +42,18 @@ def convolution(here: Lowering, args: Arguments, kwargs: Options) -> None:
     bias = given.pop("bias")
     node, names = here.node, list(given)
 
+    def fused(constants: Sequence[Any], *values: Any) -> Tensor:
+        given = {**dict(zip(names, values, strict=True)), "bias": constants[0] if constants else None}
+        return here.plan.graph.apply(node, [], given, Edits())  # type: ignore[no-any-return]
+
     def function(*values: Any) -> Tensor:
-        ordered = dict(zip(names, values, strict=True))
-        return here.plan.graph.apply(node, [], {**ordered, "bias": None}, Edits())  # type: ignore[no-any-return]
+        return fused((), *values)
 
     weight = given["weight"]
     kind, degree = product_kind(here, (given["input"], weight), "convolution")
     behind = rank(weight) - 2
     additive = () if bias is None else (here.constant(bias, by_axis(0, behind)),)
-    with_live_bias(here, kind, function, tuple(given.values()), degree, additive)
+    with_live_bias(here, kind, function, tuple(given.values()), degree, additive, fused)
 
 
 @lowering("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "einsum", "mul", "multiply")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from typing import ClassVar
 
@@ -10,13 +10,12 @@ import torch
 from torch import Tensor
 
 from deadhead.errors import RelevanceError
-from deadhead.relevance.edges import Signal, fraction, quotient, times
+from deadhead.relevance.edges import Signal, quotient_and_zeros, times
 from deadhead.relevance.forward import Record, transposed
 from deadhead.relevance.rules.rule import Contributions, Here, Rule
-from deadhead.relevance.steps import Key
+from deadhead.relevance.steps import Additive, Key
 
 _WEIGHTED = frozenset({"linear", "convolution"})
-Part = tuple[Tensor, Tensor]
 
 
 def _all(record: Record, signal: Tensor) -> Contributions:
@@ -40,37 +39,49 @@ class Normalised(Rule):
     kinds: ClassVar[frozenset[str]] = frozenset({"linear", "convolution", "sum"})
     referenced: ClassVar[bool] = True
 
+    @property
+    def apart(self) -> bool:
+        return not self.bias
+
     def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
         if here.base(record) is not None:
             return _against_baseline(here, record, here.to_q(record, signal))
-        left_out = [each.learned and not self.bias for each in record.step.additive]
-        if not self.epsilon and not any(left_out):
-            ratio = here.to_q(record, signal)
+        used = [None if each.learned and not self.bias else c for each, c in _additive(record)]
+        if self.epsilon and signal.form == "Q" and None not in used:
+            ratio = self._damped(here, record, signal.tensor)
+        elif None in used or self.epsilon:
+            ratio = self._divided(here, record, here.to_r(record, signal), used)
         else:
-            below = record.product if all(left_out) else record.value
-            if any(left_out) and not all(left_out):
-                below = record.product
-                for constant, out in zip(record.constants, left_out, strict=True):
-                    below = below if out else below + constant
-            if signal.form == "Q" and not any(left_out):
-                ratio = fraction(below, self.epsilon) * signal.tensor
-                here.absorb(record, self.epsilon * times(below.sgn(), ratio))
-            else:
-                ratio = self._divided(here, record, here.to_r(record, signal), below)
-        here.blame_shares(record, ratio, left_out)
+            ratio = here.to_q(record, signal)
+        here.blame_shares(record, ratio, used)
         return _all(record, ratio)
 
-    def _divided(self, here: Here, record: Record, r: Tensor, below: Tensor) -> Tensor:
+    def _damped(self, here: Here, record: Record, q: Tensor) -> Tensor:
+        """`|b| / (|b| + epsilon) Q`; epsilon takes `epsilon sign(b)` of it."""
+        size = record.value.abs()
+        shared = q / (size + self.epsilon)
+        here.absorb(record, self.epsilon * times(record.value, shared))
+        return size * shared
+
+    def _divided(self, here: Here, record: Record, r: Tensor, used: Sequence[Tensor | None]) -> Tensor:
         """R over the denominator; what epsilon takes, and what has none, is absorbed."""
+        below = record.value
+        if None in used:
+            below = record.product
+            for constant in used:
+                below = below if constant is None else below + constant
         if not self.epsilon:
-            if bool((below == 0).any()):
-                here.absorb(record, torch.where(below == 0, r, torch.zeros_like(r)))
-                return quotient(r, below)
-            return r / below
+            ratio, none = quotient_and_zeros(r, below)
+            here.absorb_where(record, none, r)
+            return ratio
         step = self.epsilon * torch.where(below < 0, -torch.ones_like(below), torch.ones_like(below))
-        ratio = quotient(r, below + step)
-        here.absorb(record, torch.where(below + step == 0, r, step * ratio))
+        ratio = r / (below + step)
+        here.absorb(record, step * ratio)
         return ratio
+
+
+def _additive(record: Record) -> Iterable[tuple[Additive, Tensor]]:
+    return zip(record.step.additive, record.constants, strict=True)
 
 
 def _against_baseline(here: Here, record: Record, q: Tensor) -> Contributions:
@@ -81,38 +92,52 @@ def _against_baseline(here: Here, record: Record, q: Tensor) -> Contributions:
     return given
 
 
-def _operand_and_weight(record: Record) -> tuple[Key, Key | None]:
+def _operand_and_weight(record: Record) -> tuple[Key, Key]:
     step = record.step
     weights = [key for key in step.still if key in record.edges]
-    return step.live[0], weights[0] if len(weights) == 1 and len(step.live) == 1 else None
+    if len(weights) != 1 or len(step.live) != 1:
+        raise RelevanceError(f"{step.where} is no product with one weight; give it the rule Normalised.")
+    return step.live[0], weights[0]
 
 
-def _signed(record: Record, positive: bool) -> Iterable[tuple[Tensor, Tensor, Tensor]]:
-    """The contributions `a_i w_ij` of one sign, as (operand's part, what it gives, where the operand has that sign)."""
+@dataclass(frozen=True)
+class _Signed:
+    """The contributions `a_i w_ij` and constants of one sign: `parts` are the operand's halves with what each gives and
+    where the operand has that sign (None: everywhere), `constants` those of the sign."""
+
+    record: Record
+    parts: list[tuple[Tensor, Tensor, Tensor | None]]
+    constants: list[Tensor | None]
+
+    @property
+    def total(self) -> Tensor:
+        """The sum of the contributions."""
+        total = self.parts[0][1]
+        for each in (*(made for _, made, _ in self.parts[1:]), *(c for c in self.constants if c is not None)):
+            total = total + each
+        return total if self.record.differentiable else total.detach()
+
+    def shares(self, signal: Tensor) -> Tensor:
+        """What the operand gets of a signal."""
+        found = []
+        for part, made, side in self.parts:
+            (back,) = transposed(made, signal, [part], self.record.differentiable)
+            found.append(back if side is None else torch.where(side, back, torch.zeros_like(back)))
+        return found[0] if len(found) == 1 else found[0] + found[1]
+
+
+def _signed(record: Record, positive: bool, bias: bool = True) -> _Signed:
     key, weight = _operand_and_weight(record)
-    if weight is None:
-        raise RelevanceError(f"{record.step.where} is no product with one weight; give it the rule Normalised.")
     a, w = record.edges[key], record.edges[weight]
-    for sign in (1, -1):
-        side = a > 0 if sign == 1 else a < 0
-        part = record.edge(torch.where(side, a, torch.zeros_like(a)))
+    lowest = bool((a.detach() >= 0).all())  # what comes out of a ReLU has no other half
+    parts = []
+    for sign in (1,) if lowest else (1, -1):
+        side = None if lowest else a > 0 if sign == 1 else a < 0
+        part = record.edge(a if side is None else torch.where(side, a, torch.zeros_like(a)))
         w_part = w.clamp(min=0) if (sign == 1) == positive else w.clamp(max=0)
-        yield part, record.again({key: part, weight: w_part}), side
-
-
-def _shares(record: Record, parts: list[tuple[Tensor, Tensor, Tensor]], signal: Tensor) -> Tensor:
-    found = torch.zeros_like(parts[0][0])
-    for part, made, side in parts:
-        (back,) = transposed(made, signal, [part], record.differentiable)
-        found = found + torch.where(side, back, torch.zeros_like(back))
-    return found
-
-
-def _constants(record: Record, positive: bool, used: bool) -> list[Tensor]:
-    like = record.product
-    if not used:
-        return [torch.zeros_like(like) for _ in record.constants]
-    return [(c.clamp(min=0) if positive else c.clamp(max=0)).expand_as(like) for c in record.constants]
+        parts.append((part, record.again({key: part, weight: w_part}), side))
+    constants = [(c.clamp(min=0) if positive else c.clamp(max=0)) if bias else None for c in record.constants]
+    return _Signed(record, parts, constants)
 
 
 @dataclass(frozen=True)
@@ -134,20 +159,17 @@ class AlphaBeta(Rule):
 
     def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
         r = here.to_r(record, signal)
-        given = torch.zeros_like(record.edges[record.step.live[0]])
-        blamed = [torch.zeros_like(record.product) for _ in record.constants]
+        key, given = record.step.live[0], []
         for positive, factor in ((True, self.alpha), (False, -self.beta)):
             if factor == 0:
                 continue
-            parts = list(_signed(record, positive))
-            constants = _constants(record, positive, self.bias)
-            below = sum((made for _, made, _ in parts), torch.zeros_like(r)) + sum(constants, torch.zeros_like(r))
-            ratio = quotient(factor * r, below)
-            here.absorb(record, torch.where(below == 0, factor * r, torch.zeros_like(r)))
-            given = given + _shares(record, parts, ratio)
-            blamed = [before + c * ratio for before, c in zip(blamed, constants, strict=True)]
-        here.blame(record, blamed)
-        return {record.step.live[0]: Signal(given, "Q")}
+            signed = _signed(record, positive, self.bias)
+            below, its = signed.total, r if factor == 1 else factor * r
+            ratio, none = quotient_and_zeros(its, below)
+            here.absorb_where(record, none, its)
+            here.blame_shares(record, ratio, signed.constants)
+            given.append(signed.shares(ratio))
+        return {key: Signal(given[0] if len(given) == 1 else given[0] + given[1], "Q")}
 
 
 @dataclass(frozen=True)
@@ -178,24 +200,20 @@ class Gamma(Rule):
     kinds: ClassVar[frozenset[str]] = _WEIGHTED
 
     def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
-        r, value = here.to_r(record, signal), record.value
-        key = record.step.live[0]
-        below, found = value, {}
-        for positive in (True, False):
-            chosen = (value > 0) if positive else (value < 0)
-            parts, constants = list(_signed(record, positive)), _constants(record, positive, True)
-            made = sum((each for _, each, _ in parts), torch.zeros_like(r)) + sum(constants, torch.zeros_like(r))
-            below = below + self.gamma * torch.where(chosen, made, torch.zeros_like(made))
-            found[positive] = (chosen, parts, constants)
-        ratio = quotient(r, below)
-        here.absorb(record, torch.where(below == 0, r, torch.zeros_like(r)))
+        r, value, key = here.to_r(record, signal), record.value, record.step.live[0]
+        nothing = torch.zeros_like(value)
+        sides = [(value > 0, _signed(record, True)), (value < 0, _signed(record, False))]
+        below = value
+        for side, signed in sides:
+            below = below + self.gamma * torch.where(side, signed.total, nothing)
+        ratio, none = quotient_and_zeros(r, below)
+        here.absorb_where(record, none, r)
         (given,) = record.transposed(ratio, [key])
-        blamed = [c * ratio for c in record.constants]
-        for chosen, parts, constants in found.values():
-            here_only = self.gamma * torch.where(chosen, ratio, torch.zeros_like(ratio))
-            given = given + _shares(record, parts, here_only)
-            blamed = [before + c * here_only for before, c in zip(blamed, constants, strict=True)]
-        here.blame(record, blamed)
+        here.blame_shares(record, ratio, record.constants)
+        for side, signed in sides:
+            own = self.gamma * torch.where(side, ratio, nothing)
+            given = given + signed.shares(own)
+            here.blame_shares(record, own, signed.constants)
         return {key: Signal(given, "Q")}
 
 
@@ -229,11 +247,10 @@ class WSquare(Rule):
 def _by_weights(here: Here, record: Record, signal: Signal, *, squared: bool) -> Contributions:
     r = here.to_r(record, signal)
     key, weight = _operand_and_weight(record)
-    if weight is None:
-        raise RelevanceError(f"{record.step.where} is no product with one weight; give it the rule Normalised.")
     ones, w = record.edge(torch.ones_like(record.edges[key])), record.edges[weight]
     made = record.again({key: ones, weight: w * w if squared else torch.ones_like(w)})
-    here.absorb(record, torch.where(made == 0, r, torch.zeros_like(r)))
-    here.blame(record, [torch.zeros_like(r) for _ in record.constants])
-    (found,) = transposed(made, quotient(r, made), [ones], record.differentiable)
+    ratio, none = quotient_and_zeros(r, made)
+    here.absorb_where(record, none, r)
+    here.blame_shares(record, r, [None] * len(record.constants))
+    (found,) = transposed(made, ratio, [ones], record.differentiable)
     return {key: Signal(found, "R")}

@@ -36,13 +36,13 @@ def candidates(record: Record, edges: Mapping[Key, Tensor]) -> Tensor:
     dims = range(rank) if given is None or given == [] else [given] if isinstance(given, int) else given
     chosen = sorted({dim % rank for dim in dims})
     moved = value.movedim(chosen, list(range(-len(chosen), 0))).flatten(-len(chosen))
-    return moved.reshape(*record.product.shape, moved.shape[-1])
+    return moved.reshape(*record.value.shape, moved.shape[-1])
 
 
 def _windows(value: Tensor, record: Record) -> Tensor:
     """The windows of a max-pool over the last axes, their entries along a last axis."""
     step = record.step
-    space = record.product.shape[-_rank(step.op) :]
+    space = record.value.shape[-_rank(step.op) :]
     rank, adaptive = len(space), "adaptive" in step.op
     if adaptive:
         places = [_adaptive(value.shape[axis - rank], size) for axis, size in enumerate(space)]

@@ -70,6 +70,9 @@ def slope(record: Record, base: Record | None) -> tuple[Tensor, Tensor | None]:
     kinked = op in KINKED
     if base is not None:
         r = base.edges[key]
+        if op in HOMOGENEOUS:
+            own, other = (at.transposed(torch.ones_like(a), [key])[0] for at in (record, base))
+            return torch.where(own == other, own, quotient(record.value - base.value, a - r)), None
         zero = at_zero(record)
         across = (a * r < 0) & zero.isfinite()
         whole = _secant(record, a, r, record.value, base.value, kinked)
@@ -89,7 +92,10 @@ def slope(record: Record, base: Record | None) -> tuple[Tensor, Tensor | None]:
 
 def _by_slope(here: Here, record: Record, q: Tensor) -> Contributions:
     base = here.base(record)
-    if base is None and record.step.op not in HOMOGENEOUS and not at_zero(record).isfinite().all():
+    if base is None and record.step.op in HOMOGENEOUS:
+        (found,) = record.transposed(q, [_key(record)])
+        return {_key(record): Signal(found, "Q")}
+    if base is None and not at_zero(record).isfinite().all():
         return Gradient().back(here, record, Signal(q, "Q"))
     found, zero = slope(record, base)
     if zero is not None:

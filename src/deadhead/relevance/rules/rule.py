@@ -34,8 +34,8 @@ class Here(Protocol):
     def blame_all(self, record: Record, q: Tensor) -> None:
         """`(c - c_base) Q` for each constant that a step adds."""
 
-    def blame_shares(self, record: Record, q: Tensor, left_out: Sequence[bool]) -> None:
-        """`c Q` for each constant that a step adds, but nothing for those left out."""
+    def blame_shares(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
+        """`c Q` for each constant that a step adds: the constants as the rule sees them, nothing where None."""
 
     def blame_own(self, record: Record, relevance: Tensor) -> None:
         """Relevance of a step's own constant, f(0)."""
@@ -43,16 +43,23 @@ class Here(Protocol):
     def absorb(self, record: Record, relevance: Tensor) -> None:
         """Relevance that a rule gives to nothing, in the layout of what the step gives."""
 
+    def absorb_where(self, record: Record, none: Tensor | None, relevance: Tensor) -> None:
+        """Relevance that is given to nothing where `none` says, in the layout of what the step gives."""
+
     def absorb_rest(self, record: Record, signal: Tensor, given: Contributions) -> None:
         """What a derivative leaves of `(b - b_base) Q`: its Taylor remainder."""
 
 
 class Rule(ABC):
     """A rule for some kinds of op. `kinds` are those where it may stand, `referenced` whether it can compare with a
-    baseline."""
+    baseline, `apart` whether it needs what an op gives before its constants are added."""
 
     kinds: ClassVar[frozenset[str]] = frozenset()
     referenced: ClassVar[bool] = False
+
+    @property
+    def apart(self) -> bool:
+        return False
 
     @abstractmethod
     def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
