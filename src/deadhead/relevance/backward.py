@@ -47,7 +47,8 @@ class Pass:
         else:
             self._behind = sums if self._behind is None else self._behind + sums
 
-    def _total(self, value: Tensor, key: Key, step: Step | None = None) -> Tensor:
+    def total(self, value: Tensor, key: Key, step: Step | None = None) -> Tensor:
+        """The sum of each sample's entries of something laid out as the value `key`."""
         return total(value, self.rows, self._owner(key, step))
 
     def _owner(self, key: Key, step: Step | None) -> Place | None:
@@ -84,7 +85,7 @@ class Pass:
         return record.value if base is None else difference(record.value, base.value)
 
     def absorb(self, record: Record, relevance: Tensor) -> None:
-        self._add(self._total(relevance, record.step.key, record.step), None)
+        self._add(self.total(relevance, record.step.key, record.step), None)
 
     def absorb_where(self, record: Record, none: Tensor | None, relevance: Tensor) -> None:
         if none is not None:
@@ -93,9 +94,9 @@ class Pass:
     def absorb_rest(self, record: Record, signal: Tensor, given: Contributions) -> None:
         base = self.base(record)
         gap = record.product if base is None else difference(record.product, base.product)
-        rest = self._total(times(gap, signal), record.step.key, record.step)
+        rest = self.total(times(gap, signal), record.step.key, record.step)
         for key, each in given.items():
-            rest = rest - self._total(times(self._moved(key), each.tensor), key, self.plan.made_by.get(key))
+            rest = rest - self.total(times(self._moved(key), each.tensor), key, self.plan.made_by.get(key))
         self._add(rest, None)
 
     def _moved(self, key: Key) -> Tensor:
@@ -198,7 +199,7 @@ class Pass:
             return
         relevance = signal.tensor if signal.form == "R" else times(self._moved(key), signal.tensor)
         if status == DETACHED:
-            self._add(self._total(relevance, key), None)
+            self._add(self.total(relevance, key), None)
         else:
             if self.rows > 1 and record.step.op not in _ALIGNED:
                 raise TogetherError
@@ -222,15 +223,11 @@ class Pass:
         """The relevance that has arrived at a value."""
         return self._as_r(key, self.signals[key])
 
-    def sums(self, key: Key) -> Tensor:
-        """The relevance that has arrived at a value, summed for each sample."""
-        return self._total(self.relevance(key), key)
-
     def remain(self, output: Tensor, starts: Mapping[Key, Signal]) -> None:
         """What the derivative of the explained value leaves of it: nothing, where it is linear in the outputs."""
         rest = output
         for key, signal in starts.items():
-            rest = rest - self._total(times(self._moved(key), signal.tensor), key)
+            rest = rest - self.total(times(self._moved(key), signal.tensor), key)
         self._add(rest, None)
 
     def _cut(self, name: str, output: Tensor) -> None:
@@ -238,8 +235,8 @@ class Pass:
         crossing, size = nothing, nothing if self._size is None else self._size
         for key in self.signals:
             relevance = self.relevance(key)
-            crossing = crossing + self._total(relevance, key)
-            size = size + self._total(relevance.abs(), key)
+            crossing = crossing + self.total(relevance, key)
+            size = size + self.total(relevance.abs(), key)
         for behind in (self._behind, self.absorbed):
             crossing = crossing if behind is None else crossing + behind
         self.cuts[name] = Cut(output - crossing, size)

@@ -140,21 +140,20 @@ class Job:
         return output, starts
 
     def _result(self, tensors: Sequence[Tensor], back: Pass, output: Tensor) -> Relevance:
-        found = []
+        nothing = torch.zeros_like(output)
+        absorbed = nothing if back.absorbed is None else back.absorbed
+        found, residual = [], output - absorbed
         for node, tensor in zip(self.traced.graph.inputs, tensors, strict=True):
             dtype = tensor.dtype if tensor.is_floating_point() else output.dtype
             none = torch.zeros(tensor.shape, dtype=dtype, device=tensor.device)
             found.append(back.relevance(node) if node in back.signals else none)
-        nothing = torch.zeros_like(output)
-        absorbed = nothing if back.absorbed is None else back.absorbed
-        residual = output - absorbed
-        for node in self.traced.graph.inputs:
             if node in back.signals:
-                residual = residual - back.sums(node)
+                residual = residual - back.total(found[-1], node)
         for each in back.biases.values():
             residual = residual - by_row(each)
         layers = {
-            name: back.layers.get(key, torch.zeros_like(back.tape.values[key])) for name, key in self.layers.items()
+            name: back.layers[key] if key in back.layers else torch.zeros_like(back.tape.values[key])
+            for name, key in self.layers.items()
         }
         return Relevance(
             self.structure.fill(found), back.biases, layers, absorbed, residual, output, back.cuts, tuple(back.unknown)

@@ -12,9 +12,10 @@ from dataclasses import dataclass
 from typing import Any, ClassVar
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
-from deadhead.relevance.edges import Signal, quotient
+from deadhead.relevance.edges import Signal, difference, quotient
 from deadhead.relevance.forward import Record, transposed
 from deadhead.relevance.rules.rule import Contributions, Here, Rule
 from deadhead.relevance.steps import Key
@@ -24,10 +25,10 @@ NOTHING = -math.inf
 
 
 def candidates(record: Record, edges: Mapping[Key, Tensor]) -> Tensor:
-    """The values that a step chooses among, along a last axis, row-major: the shape of what it gives, and (K,)."""
+    """The values that a step chooses among, along a first axis, row-major: (K,) and the shape of what it gives."""
     step, op = record.step, record.step.op
     if op in ("maximum", "minimum", "fmax", "fmin"):
-        return torch.stack([edges[key] for key in step.args if key in edges], -1)
+        return torch.stack([edges[key] for key in step.args if key in edges])
     value = edges[step.live[0]]
     if "pool" in op:
         return _windows(value, record)
@@ -35,39 +36,34 @@ def candidates(record: Record, edges: Mapping[Key, Tensor]) -> Tensor:
     rank = value.dim()
     dims = range(rank) if given is None or given == [] else [given] if isinstance(given, int) else given
     chosen = sorted({dim % rank for dim in dims})
-    moved = value.movedim(chosen, list(range(-len(chosen), 0))).flatten(-len(chosen))
-    return moved.reshape(*record.value.shape, moved.shape[-1])
+    moved = value.movedim(chosen, list(range(len(chosen)))).flatten(0, len(chosen) - 1)
+    return moved.reshape(len(moved), *record.value.shape)
 
 
 def _windows(value: Tensor, record: Record) -> Tensor:
-    """The windows of a max-pool over the last axes, their entries along a last axis."""
+    """The windows of a max-pool over the last axes, their entries along a first axis."""
     step = record.step
-    space = record.value.shape[-_rank(step.op) :]
-    rank, adaptive = len(space), "adaptive" in step.op
-    if adaptive:
-        places = [_adaptive(value.shape[axis - rank], size) for axis, size in enumerate(space)]
+    rank = _rank(step.op)
+    outputs, axes = record.value.shape[-rank:], range(value.dim() - rank, value.dim())
+    if "adaptive" in step.op:
+        for axis, count in zip(axes, outputs, strict=True):
+            value = _adaptive(value, axis, count)
     else:
         names = ("kernel_size", "stride", "padding", "dilation")
         given = dict(zip(("self", *names), step.args, strict=False)) | step.kwargs
         kernel = _each(given["kernel_size"], rank)
         stride = _each(given.get("stride") or kernel, rank)
         padding, dilation = _each(given.get("padding", 0), rank), _each(given.get("dilation", 1), rank)
-        places = [
-            torch.arange(size)[:, None] * stride[axis] - padding[axis] + torch.arange(kernel[axis]) * dilation[axis]
-            for axis, size in enumerate(space)
-        ]
-    inside = torch.ones(*[1] * (2 * rank), dtype=torch.bool, device=value.device)
-    index: list[Tensor] = []
-    for axis, place in enumerate(places):  # outputs first, then the places in a window
-        shape = [1] * (2 * rank)
-        shape[axis], shape[rank + axis] = place.shape
-        laid = place.to(value.device).reshape(shape)
-        length = value.shape[axis - rank]
-        inside = inside & (laid >= 0) & (laid < length)
-        index.append(laid.clamp(0, length - 1))
-    found = value[(..., *torch.broadcast_tensors(*index))]  # type: ignore[no-untyped-call]
-    found = torch.where(inside, found, torch.full_like(found, NOTHING))
-    return found.flatten(-rank)
+        sizes = [(k - 1) * d + 1 for k, d in zip(kernel, dilation, strict=True)]
+        needed = [(count - 1) * s + size for count, s, size in zip(outputs, stride, sizes, strict=True)]
+        behind = [max(0, n - p - value.shape[axis]) for n, p, axis in zip(needed, padding, axes, strict=True)]
+        if any((*padding, *behind)):
+            both = [each for pair in zip(padding, behind, strict=True) for each in reversed(pair)]
+            value = F.pad(value, both[::-1], value=NOTHING)
+        for i, axis in enumerate(axes):
+            value = value.unfold(axis, sizes[i], stride[i]).narrow(axis, 0, outputs[i])[..., :: dilation[i]]
+    laid = value.movedim(list(range(-rank, 0)), list(range(rank)))
+    return laid.reshape(-1, *laid.shape[rank:])
 
 
 def _rank(op: str) -> int:
@@ -79,14 +75,19 @@ def _each(value: Any, rank: int) -> list[int]:
     return values * rank if len(values) == 1 else values
 
 
-def _adaptive(length: int, outputs: int) -> Tensor:
-    """The places of adaptive windows, -1 where one is shorter than the others."""
+def _adaptive(value: Tensor, axis: int, outputs: int) -> Tensor:
+    """An axis as so many adaptive windows, whose entries lie along a new last axis."""
+    length = value.shape[axis]
     starts = [i * length // outputs for i in range(outputs)]
     ends = [-(-(i + 1) * length // outputs) for i in range(outputs)]
     widest = max(end - start for start, end in zip(starts, ends, strict=True))
-    return torch.tensor(
-        [[start + k if start + k < end else -1 for k in range(widest)] for start, end in zip(starts, ends, strict=True)]
-    )
+    places = torch.tensor(starts, device=value.device)[:, None] + torch.arange(widest, device=value.device)
+    inside = places < torch.tensor(ends, device=value.device)[:, None]
+    taken = value.index_select(axis, places.clamp(max=length - 1).flatten())
+    laid = taken.reshape(*value.shape[:axis], outputs, widest, *value.shape[axis + 1 :]).movedim(axis + 1, -1)
+    shape = [1] * laid.dim()
+    shape[axis], shape[-1] = outputs, widest
+    return torch.where(inside.reshape(shape), laid, laid.new_full((), NOTHING))
 
 
 @dataclass(frozen=True)
@@ -97,7 +98,7 @@ class _Shared(Rule):
 
     @abstractmethod
     def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
-        """s_i for candidates a (..., K), whose maximum is b (...), and what they are for the baseline."""
+        """s_i for candidates a (K, ...), whose maximum is b (...), and what they are for the baseline."""
 
     def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
         base, sign = here.base(record), -1 if "min" in record.step.op else 1
@@ -108,7 +109,7 @@ class _Shared(Rule):
         a = found if record.differentiable else found.detach()
         r = None if base is None else sign * candidates(base, base.edges)
         r = r if r is None or record.differentiable else r.detach()
-        shares = self.shares(sign * a, sign * record.value, r) * q[..., None]
+        shares = self.shares(sign * a, sign * record.value, r) * q
         given = transposed(found, shares, [record.edges[key] for key in keys], record.differentiable)
         return {key: Signal(each, "Q") for key, each in zip(keys, given, strict=True)}
 
@@ -123,15 +124,14 @@ class Radial(_Shared):
     """
 
     def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
-        b = b[..., None]
         above = a > 0
-        positive = torch.where(above, a, torch.zeros_like(a)).sum(-1, keepdim=True)
+        positive = torch.where(above, a, torch.zeros_like(a)).sum(0)
         first = torch.where(above, quotient(b, positive), torch.zeros_like(a))
         there = (a < 0) & a.isfinite()
         inverse = torch.where(there, b / torch.where(there, a, torch.ones_like(a)), torch.zeros_like(a))
-        second = inverse * quotient(inverse, inverse.sum(-1, keepdim=True).expand_as(a))
+        second = inverse * quotient(inverse, inverse.sum(0).expand_as(a))
         zero = (a == 0).to(a.dtype)
-        third = zero / zero.sum(-1, keepdim=True).clamp(min=1)
+        third = zero / zero.sum(0).clamp(min=1)
         return torch.where(b > 0, first, torch.where(b < 0, second, third))
 
 
@@ -143,20 +143,18 @@ class SoftMaximum(_Shared):
     referenced: ClassVar[bool] = True
 
     def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
-        there = a != NOTHING
         if r is None:
-            r = torch.where(there, torch.zeros_like(a), a)
-            b_base = torch.zeros_like(b)
+            r = torch.where(a == NOTHING, a, torch.zeros_like(a))
+            moved = b
         else:
-            b_base = r.amax(-1)
+            moved = b - r.amax(0)
         larger = torch.maximum(a, r)
-        winners = (larger == larger.amax(-1, keepdim=True)).to(a.dtype)
-        part = winners / winners.sum(-1, keepdim=True)
-        gap = torch.where(
-            there, torch.where(there, a, b[..., None]) - torch.where(there, r, b[..., None]), 0.0 * b[..., None]
-        )
-        moved = quotient((b - b_base)[..., None].expand_as(gap), gap)
-        return part * torch.where(gap == 0, torch.ones_like(gap), moved)
+        wins = larger == larger.amax(0)
+        count = wins.sum(0)
+        gap = difference(a, r)
+        none = gap == 0
+        part = (moved / count) / torch.where(none, torch.ones_like(gap), gap)
+        return torch.where(wins, torch.where(none, 1 / count, part), torch.zeros_like(gap))
 
 
 @dataclass(frozen=True)
@@ -171,25 +169,25 @@ class Fold(_Shared):
 
     def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
         steps: list[Tensor] = []
-        m, m_base = a[..., 0], None if r is None else r[..., 0]
-        for i in range(1, a.shape[-1]):
-            candidate, there, begun = a[..., i], a[..., i] != NOTHING, m != NOTHING
+        m, m_base = a[0], None if r is None else r[0]
+        for i in range(1, len(a)):
+            candidate, there, begun = a[i], a[i] != NOTHING, m != NOTHING
             both = there & begun
             d = torch.where(both, candidate, torch.zeros_like(m)) - torch.where(both, m, torch.zeros_like(m))
             taken = (d > 0).to(a.dtype)
             if r is not None and m_base is not None:
-                other = torch.where(both, r[..., i], torch.zeros_like(m))
+                other = torch.where(both, r[i], torch.zeros_like(m))
                 e = other - torch.where(both, m_base, torch.zeros_like(m))
                 slope = quotient(d.clamp(min=0) - e.clamp(min=0), d - e)
                 taken = torch.where(d == e, taken, slope)
-                m_base = torch.maximum(m_base, r[..., i])
+                m_base = torch.maximum(m_base, r[i])
             steps.append(torch.where(both, taken, (there & ~begun).to(a.dtype)))
             m = torch.maximum(m, candidate)
         left, found = torch.ones_like(m), []
         for taken in reversed(steps):
             found.append(left * taken)
             left = left * (1 - taken)
-        return torch.stack([left, *reversed(found)], -1)
+        return torch.stack([left, *reversed(found)])
 
 
 __all__ = ["Fold", "Radial", "SoftMaximum", "candidates"]
