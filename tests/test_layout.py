@@ -12,7 +12,7 @@ import deadhead
 
 ROOT = Path(deadhead.__file__).parent
 FLOORS = (
-    ("errors", "record", "progress"),
+    ("errors", "record", "progress", "drawing"),
     ("graph",),
     ("calibration",),
     ("losses",),
@@ -29,7 +29,7 @@ FLOORS = (
     ("cli",),
 )
 ORDER = {room: floor for floor, rooms in enumerate(FLOORS) for room in rooms}
-MAY_IMPORT = {"report": {"record", "errors", "progress", "report"}, "lab": {"errors", "progress", "lab"}}
+MAY_IMPORT = {"report": {"record", "errors", "progress", "drawing", "report"}, "lab": {"errors", "progress", "lab"}}
 
 
 def module_name(path: Path) -> str:
@@ -121,6 +121,8 @@ def test_nothing_below_the_report_prints_or_draws(name: str) -> None:
             drawing = {"rich", "typer", "matplotlib", "plotly", "tqdm"}
             if name != "deadhead.graph.trace":  # which silences torch's own log
                 drawing.add("logging")
+            if name in ("deadhead.drawing", "deadhead.relevance.heatmap"):  # which draws when a person asks for it
+                drawing.remove("matplotlib")
             assert not drawing & {each.split(".")[0] for each in names}, f"{name}, line {node.lineno}"
 
 

@@ -11,10 +11,10 @@ import pytest
 from matplotlib.axes import Axes
 from matplotlib.lines import Line2D
 
+from deadhead.drawing import FAINT, KEPT, PREDICTED, REMOVED
 from deadhead.errors import DataError
 from deadhead.record import Forecast, Point, Report
 from deadhead.report import curve_figure, figure
-from deadhead.report.drawing import FAINT, KEPT, PREDICTED, REMOVED
 
 
 def line(axes: Axes, label: str) -> Line2D:

@@ -10,8 +10,9 @@ import re
 from collections.abc import Sequence
 from typing import Any
 
+from deadhead.drawing import shorten
 from deadhead.record import Forecast, GroupRecord, Point, Report
-from deadhead.report.facts import costs, predicted_at, purpose, ranked, shorten, way
+from deadhead.report.facts import costs, predicted_at, purpose, ranked, way
 
 
 def chart_data(report: Report) -> str:

@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
+from deadhead.drawing import FAINT, KEPT, PREDICTED, REMOVED, canvas, plain
 from deadhead.errors import DataError
 from deadhead.record import Forecast, Point
-from deadhead.report.drawing import FAINT, KEPT, PREDICTED, REMOVED, canvas, plain
 from deadhead.report.facts import divided, is_wide
 
 if TYPE_CHECKING:

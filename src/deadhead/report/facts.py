@@ -186,15 +186,3 @@ def reasons(report: Report) -> list[tuple[str, list[str]]]:
     for name, reason in report.left_alone:
         gathered.setdefault(reason, []).append(name)
     return list(gathered.items())
-
-
-def shorten(name: str, width: int) -> str:
-    """`name` in at most `width` characters, shortened before its middle: the end of a path tells most.
-
-    >>> shorten("encoder.layers.11.mlp.dense", 15)
-    'encod…mlp.dense'
-    """
-    if len(name) <= width:
-        return name
-    head = width // 3
-    return f"{name[:head]}…{name[len(name) - (width - head - 1) :]}"

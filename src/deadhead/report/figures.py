@@ -6,9 +6,9 @@ import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from deadhead.drawing import FAINT, KEPT, REMOVED, canvas, plain
 from deadhead.record import GroupRecord, Report
 from deadhead.report.curve import draw_curve
-from deadhead.report.drawing import FAINT, KEPT, REMOVED, canvas, plain
 from deadhead.report.facts import costs, ranked, way
 
 if TYPE_CHECKING:

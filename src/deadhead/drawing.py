@@ -1,12 +1,10 @@
-"""What all Matplotlib figures share: colours, settings, and text that their font has glyphs for."""
+"""What all pictures share: colours, settings, and text that fits and that their font has glyphs for."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import TYPE_CHECKING
-
-from deadhead.report.facts import shorten
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -52,3 +50,15 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
 def plain(text: str, width: int) -> str:
     """`text` in `width` characters that the font is known to have."""
     return shorten("".join(sign if sign.isprintable() and ord(sign) < 0x250 else "?" for sign in text), width)
+
+
+def shorten(name: str, width: int) -> str:
+    """`name` in at most `width` characters, shortened before its middle: the end of a path tells most.
+
+    >>> shorten("encoder.layers.11.mlp.dense", 15)
+    'encod…mlp.dense'
+    """
+    if len(name) <= width:
+        return name
+    head = width // 3
+    return f"{name[:head]}…{name[len(name) - (width - head - 1) :]}"
