@@ -12,7 +12,7 @@ from deadhead.errors import (
 )
 from deadhead.graph.network import Network, trace
 from deadhead.prune import Pruned, prune
-from deadhead.relevance import Composite, Relevance, attribute
+from deadhead.relevance import Composite, Relevance, attribute, relevance_loss
 from deadhead.saved import load
 from deadhead.scores import certify, error_surface, full_hessian, score, score_parameters
 from deadhead.select.oracle import Removal, oracle
@@ -23,5 +23,6 @@ __version__ = "0.1.0"
 __all__ = [
     "BudgetError", "Composite", "CutError", "DataError", "DeadheadError", "LoadError", "LossError", "Network",
     "Pruned", "Relevance", "RelevanceError", "Removal", "TraceError", "Watch", "attribute", "certify",
-    "error_surface", "full_hessian", "load", "oracle", "prune", "score", "score_parameters", "trace", "watch",
+    "error_surface", "full_hessian", "load", "oracle", "prune", "relevance_loss", "score", "score_parameters",
+    "trace", "watch",
 ]  # fmt: skip

@@ -46,7 +46,8 @@ def attribute(
     sample's largest. `method` is the name of a composite, or a `Composite` of your own:
 
     - `gradient`, `gradient_x_input`, `deconvnet`, `guided`;
-    - `lrp`: normalised with biases outside of the denominators; `blame_bias`: each bias an input of its own;
+    - `lrp`: normalised with biases outside of the denominators; `blame_bias`: each bias an input of its own, or
+      with `constants="all"` one for all of them, whose relevance is `.biases["one"]`;
     - `lrp_epsilon` (`epsilon`), `epsilon_plus` (`epsilon`, `first`);
     - `baseline` (`maximum`): differences to `baseline`;
     - `integrated_gradients` (`steps`), `smoothgrad` (`samples`, `noise`, `seed`).

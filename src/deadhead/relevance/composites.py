@@ -5,7 +5,7 @@ from __future__ import annotations
 import fnmatch
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
 
 from deadhead.errors import RelevanceError
 from deadhead.relevance.edges import Form
@@ -38,7 +38,8 @@ class Composite:
     `nonlinearity`, `softmax`, `normalisation`, `general`, `embedding`); `first` and `last` take their place at ops with
     weights that have none before or behind them; `named` gives, for patterns of module names (as in fnmatch), rules
     that go before all others. `start` says what stands at the output: "Q" = 1, or "R" = 1 for composites that propagate
-    gradients. With `baseline`, values are compared with those for a baseline input.
+    gradients. With `baseline`, values are compared with those for a baseline input. `constants` says whether "each"
+    bias is an input of its own, or "all" are fed by one, named `one`, which then has their relevance together.
 
     >>> composite("lrp").but(last={"linear": Normalised(epsilon=0.1)}).last
     {'linear': Normalised(epsilon=0.1, bias=True)}
@@ -50,8 +51,11 @@ class Composite:
     named: Mapping[str, Rules] = field(default_factory=dict)
     start: Form = "Q"
     baseline: bool = False
+    constants: Literal["each", "all"] = "each"
 
     def __post_init__(self) -> None:
+        if self.constants not in ("each", "all"):
+            raise RelevanceError(f"constants={self.constants!r} is no choice; it is 'each' or 'all'.")
         for rules in (self.rules, self.first, self.last, *self.named.values()):
             for kind, rule in rules.items():
                 if kind not in DESCRIBED:
@@ -142,9 +146,9 @@ def _epsilon_plus(epsilon: float = 1e-6, first: str = "") -> Composite:
     return Composite({**_REST, **rules}, first={"convolution": Flat(), "linear": Flat()} if first else {})
 
 
-def _blame_bias() -> Composite:
-    """Normalised with epsilon = 0 and each bias an input of its own: 000's solution 1."""
-    return Composite({**_REST, **_weights(Normalised())})
+def _blame_bias(constants: Literal["each", "all"] = "each") -> Composite:
+    """Normalised with epsilon = 0 and biases as inputs, a one for each or one for all: 000's solution 1."""
+    return Composite({**_REST, **_weights(Normalised())}, constants=constants)
 
 
 def _baseline(maximum: str = "soft") -> Composite:

@@ -74,9 +74,11 @@ class Job:
             tape = run(self.plan, tensors, state, differentiable, apart)
             base_tape = None if base is None else run(self.plan, base, state, differentiable, apart)
             back = Pass(tape, base_tape, rules, where_rows_lie, rows, self.unknown)
-            output, starts = self._start(tape, base_tape, target, rows, composite, back, differentiable)
+            output, starts, chosen = self._start(tape, base_tape, target, rows, composite, back, differentiable)
             back.run(starts, set(self.layers.values()), self.cuts, output)
-            return self._result(tensors, back, output)
+            if composite.constants == "all" and back.biases:
+                back.biases = {"one": torch.stack([by_row(each) for each in back.biases.values()]).sum(0)}
+            return self._result(tensors, back, output, chosen)
 
     def state(self, tensors: Sequence[Tensor]) -> tuple[Mapping[str, Tensor], bool]:
         state = self.network.state()
@@ -94,8 +96,8 @@ class Job:
         composite: Composite,
         back: Pass,
         differentiable: bool,
-    ) -> tuple[Tensor, dict[Key, Signal]]:
-        """The explained value, and what stands at the outputs: the derivative of that value by them."""
+    ) -> tuple[Tensor, dict[Key, Signal], Tensor | None]:
+        """The explained value, what stands at the outputs (the derivative of that value by them), and its index."""
         graph, fill = self.traced.graph, self.traced.output.fill
 
         def outputs(tape: Tape) -> tuple[list[Any], dict[Key, Tensor]]:
@@ -113,7 +115,7 @@ class Job:
 
         filled, edges = outputs(tape)
         with torch.enable_grad():
-            choose = explained(target, fill(filled), rows)
+            choose, chosen = explained(target, fill(filled), rows)
             value = choose(fill(filled))
             if not edges or not value.requires_grad:
                 raise RelevanceError("The target does not depend on the inputs; there is nothing to explain.")
@@ -137,9 +139,9 @@ class Job:
         starts: dict[Key, Signal] = {key: Signal(each, composite.start) for key, each in pairs.items()}
         if composite.start == "Q" and callable(target):
             back.remain(output, starts)
-        return output, starts
+        return output, starts, chosen
 
-    def _result(self, tensors: Sequence[Tensor], back: Pass, output: Tensor) -> Relevance:
+    def _result(self, tensors: Sequence[Tensor], back: Pass, output: Tensor, chosen: Tensor | None) -> Relevance:
         nothing = torch.zeros_like(output)
         absorbed = nothing if back.absorbed is None else back.absorbed
         found, residual = [], output - absorbed
@@ -156,13 +158,15 @@ class Job:
             for name, key in self.layers.items()
         }
         return Relevance(
-            self.structure.fill(found), back.biases, layers, absorbed, residual, output, back.cuts, tuple(back.unknown)
-        )
+            self.structure.fill(found), back.biases, layers, absorbed, residual, output, back.cuts, tuple(back.unknown),
+            self.structure.fill([each.detach() for each in tensors]), chosen, self.network.batch_axis,
+        )  # fmt: skip
 
 
 def joined(found: Sequence[Relevance], axis: int) -> Relevance:
     """The results of single samples as one."""
     parts = [take(each.inputs) for each in found]
+    givens = [take(each.given)[0] for each in found]
     inputs = [
         torch.cat(tensors, axis) if tensors[0].dim() > axis else tensors[0]
         for tensors in zip(*(tensors for tensors, _ in parts), strict=True)
@@ -182,7 +186,11 @@ def joined(found: Sequence[Relevance], axis: int) -> Relevance:
     )
     layers = {name: torch.cat([each.layers[name] for each in found], axis) for name in found[0].layers}
     unknown = tuple(dict.fromkeys(name for each in found for name in each.unknown))
-    return Relevance(parts[0][1].fill(inputs), biases, layers, absorbed, residual, output, cuts, unknown)
+    given = [torch.cat(each, axis) if each[0].dim() > axis else each[0] for each in zip(*givens, strict=True)]
+    targets = [each.target for each in found if each.target is not None]
+    target = torch.cat(targets) if len(targets) == len(found) else None
+    fill = parts[0][1].fill
+    return Relevance(fill(inputs), biases, layers, absorbed, residual, output, cuts, unknown, fill(given), target, axis)
 
 
 def average(job: Job, tensors: list[Tensor], target: Target, method: Average, baseline: Any) -> Relevance:
@@ -199,7 +207,7 @@ def average(job: Job, tensors: list[Tensor], target: Target, method: Average, ba
     graph, fill = job.traced.graph, job.traced.output.fill
     with torch.set_grad_enabled(differentiable):
         ends = [fill(graph.run(each, state)) for each in ((tensors, base) if method.differences else (tensors,))]
-        choose = explained(target, ends[0], rows)
+        choose, chosen = explained(target, ends[0], rows)
         output = choose(ends[0]) - (choose(ends[1]) if method.differences else 0)
     sums: list[Tensor] | None = None
     unknown: dict[str, None] = {}
@@ -217,4 +225,8 @@ def average(job: Job, tensors: list[Tensor], target: Target, method: Average, ba
         if each.dim() > job.network.batch_axis:
             residual = residual - total(each, rows, place)
     absorbed = torch.zeros_like(output)
-    return Relevance(job.structure.fill(sums), {}, {}, absorbed, residual, output, {}, tuple(unknown))
+    given = job.structure.fill([each.detach() for each in tensors])
+    return Relevance(
+        job.structure.fill(sums), {}, {}, absorbed, residual, output, {}, tuple(unknown), given, chosen,
+        job.network.batch_axis,
+    )  # fmt: skip

@@ -14,8 +14,9 @@ from deadhead.graph.containers import take
 Target = int | Tensor | Callable[[Any], Tensor] | None
 
 
-def explained(target: Target, outputs: Any, rows: int) -> Callable[[Any], Tensor]:
-    """A function from outputs, in the model's container, to the explained value of each sample, shape (rows,).
+def explained(target: Target, outputs: Any, rows: int) -> tuple[Callable[[Any], Tensor], Tensor | None]:
+    """A function from outputs, in the model's container, to the explained value of each sample, shape (rows,); and the
+    indices that it takes, where it takes some.
 
     Raises `RelevanceError` where the target does not name one number for each sample.
     """
@@ -31,7 +32,7 @@ def explained(target: Target, outputs: Any, rows: int) -> Callable[[Any], Tensor
                 )
             return values
 
-        return called
+        return called, None
     first = _first(outputs)
     if first.dim() == 0 or first.shape[0] != rows:
         raise RelevanceError(
@@ -60,7 +61,7 @@ def explained(target: Target, outputs: Any, rows: int) -> Callable[[Any], Tensor
         flat = values.flatten(1)
         return flat.gather(1, chosen[:, None].to(flat.device))[:, 0]
 
-    return indexed
+    return indexed, chosen
 
 
 def _first(outputs: Any) -> Tensor:

@@ -1,0 +1,97 @@
+"""Relevance as a part of a training loss: how much of it lies where it should not."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+import torch
+from torch import Tensor, nn
+
+from deadhead.errors import RelevanceError
+from deadhead.graph.containers import take
+from deadhead.graph.network import Network
+from deadhead.relevance.attribute import attribute
+from deadhead.relevance.composites import Composite
+from deadhead.relevance.edges import quotient
+from deadhead.relevance.samples import by_row
+from deadhead.relevance.target import Target
+
+
+def relevance_loss(
+    model: nn.Module | Network,
+    inputs: Any,
+    target: Target,
+    region: Any,
+    *,
+    method: str | Composite = "blame_bias",
+    biases: bool = False,
+    reduction: Literal["mean", "none"] = "mean",
+    **options: Any,
+) -> Tensor:
+    """The share of relevance outside of a marked region: `L = sum_{i outside} |R_i| / sum_i |R_i|`, between 0 and 1.
+
+    Differentiable by every parameter, so that `loss + weight * relevance_loss(...)` trains a network to decide by what
+    lies inside. `region` is a mask over the inputs, true or 1 inside, in their shape or without channels; fractions
+    count in part. `inputs`, `target`, `method` and `options` are those of `attribute`. With `biases`, the relevance of
+    biases counts as outside: a network may else hide there what it decides by. A sample without any relevance has
+    L = 0. `reduction` is the mean over samples, or "none" for one number each.
+
+    Trace once and give the network, `dh.trace(model, inputs)`: it follows the parameters as they change. Networks are
+    explained in evaluation mode, where batch norm uses its running statistics. A low loss is no proof: a network can
+    learn to please the measure, so judge it by data whose background was swapped.
+
+    Raises `RelevanceError` for a region of another shape, and what `attribute` raises.
+
+    Source: 000, section 2, "What I was hoping for regarding alignment".
+
+    >>> import deadhead as dh
+    >>> model = nn.Linear(2, 1)
+    >>> _ = nn.init.constant_(model.weight, 2.0), nn.init.constant_(model.bias, 1.0)
+    >>> x = torch.tensor([[3.0, 1.0]])
+    >>> loss = relevance_loss(model, x, 0, region=torch.tensor([[True, False]]))
+    >>> float(loss)
+    0.25
+    >>> loss.backward()
+    >>> model.weight.grad
+    tensor([[-0.0938,  0.0938]])
+    """
+    if reduction not in ("mean", "none"):
+        raise RelevanceError(f"reduction={reduction!r} is no choice; it is 'mean' or 'none'.")
+    found = attribute(model, inputs, target, method, **options)
+    axis, own = found.batch_axis, take(found.inputs)[0]
+    masks = _masks(region, own, axis)
+    outside = total = torch.zeros_like(found.output)
+    for relevance, mask in zip(own, masks, strict=True):
+        if relevance.dim() <= axis or relevance.shape[axis] != len(found.output):
+            continue
+        size = relevance.abs().movedim(axis, 0)
+        total = total + by_row(size)
+        outside = outside + by_row(size * (1 - mask.to(size).movedim(axis, 0)))
+    if biases:
+        for each in found.biases.values():
+            total, outside = total + by_row(each.abs()), outside + by_row(each.abs())
+    share = quotient(outside, total)
+    return share.mean() if reduction == "mean" else share
+
+
+def _masks(region: Any, relevance: list[Tensor], axis: int) -> list[Tensor]:
+    """A mask in the shape of each tensor of the inputs."""
+    masks = take(region)[0]
+    if len(masks) != len(relevance):
+        raise RelevanceError(
+            f"The region has {len(masks)} tensors, the inputs have {len(relevance)}; give a mask for each."
+        )
+    return [_laid(mask, own, axis) for mask, own in zip(masks, relevance, strict=True)]
+
+
+def _laid(mask: Tensor, own: Tensor, axis: int) -> Tensor:
+    if mask.shape == own.shape:
+        return mask
+    if mask.dim() == own.dim() - 1:
+        mask = mask.unsqueeze(axis + 1)  # the channels
+    if mask.dim() != own.dim() or any(m not in (1, o) for m, o in zip(mask.shape, own.shape, strict=True)):
+        raise RelevanceError(
+            f"The region has shape {tuple(mask.shape)}, the inputs {tuple(own.shape)}; it needs that shape, or that "
+            "without channels."
+        )
+    return mask.expand_as(own)
