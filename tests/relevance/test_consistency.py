@@ -2,7 +2,17 @@
 
 from __future__ import annotations
 
-from deadhead.relevance.consistency import MATRIX, MAXIMUM, NONLINEARITY, maximum_with_constants, scaling, table
+import pytest
+
+from deadhead.relevance.consistency import (
+    MATRIX,
+    MAXIMUM,
+    NONLINEARITY,
+    maxima,
+    maximum_with_constants,
+    scaling,
+    scalings,
+)
 
 SCALING = {
     ("gradient", "gradient"), ("gradient", "slope"), ("gradient", "repeat"), ("normalised", "ignore"),
@@ -10,22 +20,24 @@ SCALING = {
 
 
 def test_scaling_equivalence_is_the_documents_table() -> None:
-    found = table()["scaling"]
-    assert set(found) == {(m, n) for m in MATRIX for n in NONLINEARITY}
-    assert {pair for pair, same in found.items() if same} == SCALING
-    assert abs(scaling(MATRIX["gradient"], NONLINEARITY["gradient"], 3.0)[1] - 3) < 1e-12
-    assert abs(scaling(MATRIX["normalised"], NONLINEARITY["ignore"], 3.0)[1] - 1) < 1e-12
+    found = scalings()
+    assert {(each.first, each.second) for each in found} == {(m, n) for m in MATRIX for n in NONLINEARITY}
+    assert {(each.first, each.second) for each in found if each.ours} == SCALING
+    assert all(each.document == ("yes" if each.ours else "no") for each in found)
+    scales = {each.first: each.scale for each in found if each.ours}
+    assert scales == pytest.approx({"gradient": 3.0, "normalised": 1.0})
+    assert scaling(MATRIX["gradient"], NONLINEARITY["slope"], 5.0) == (True, pytest.approx(5.0))
 
 
 def test_maximum_with_constants_matches_for_the_gradient_and_for_slopes_at_zero_only() -> None:
-    found = table()
-    assert {n for m, n in found["maximum with -0.5"] if m == "gradient" and found["maximum with -0.5"][m, n]} == {
-        "gradient"
-    }
-    assert found["maximum with 0"]["gradient", "gradient"]
-    assert found["maximum with 0"]["radial", "slope"]
-    assert not found["maximum with -0.5"]["radial", "slope"]
-    assert not any(found["maximum with -0.5"][m, n] for m in MAXIMUM for n in ("ignore", "repeat"))
+    found = {(each.first, each.second, each.constants): each for each in maxima()}
+    assert set(found) == {(m, n, c) for m in MAXIMUM for n in NONLINEARITY for c in ((0.0,), (-0.5,), (-0.5, -0.5))}
+    agree = {key for key, each in found.items() if each.ours}
+    assert {n for m, n, c in agree if m == "gradient" and c == (-0.5,)} == {"gradient"}
+    assert {key for key in found if key[:2] == ("gradient", "gradient")} <= agree
+    assert ("radial", "slope", (0.0,)) in agree
+    assert ("radial", "slope", (-0.5,)) not in agree
+    assert not any(n in ("ignore", "repeat") for m, n, c in agree if c != (0.0,))
 
 
 def test_a_repeated_constant_ruins_splitting() -> None:

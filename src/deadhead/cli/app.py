@@ -44,6 +44,10 @@ Trust = Annotated[bool, typer.Option("--trust", help="Read a .pt2 file although 
 Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn.")]
 
 
+lab = typer.Typer(help="The documents' experiments and claims, by machine.", no_args_is_help=True, add_completion=False)
+app.add_typer(lab, name="lab")
+
+
 @app.callback()
 def _root() -> None:
     """Make a trained PyTorch network smaller, and find out what its units are worth."""
@@ -129,6 +133,54 @@ def oracle(
     find_order(
         model, data, out, loss=loss, remove=remove, exact=exact, tolerance=tolerance, confidence=confidence,
         only=only or [], exclude=exclude or [], samples=samples, seed=seed, trust=trust,
+    )  # fmt: skip
+
+
+@app.command()
+def attribute(
+    model: Model,
+    image: Annotated[list[Path] | None, typer.Option(help="A picture to explain (repeatable).")] = None,
+    data: Annotated[
+        str | None,
+        typer.Option(
+            help="Rows to explain instead: package.module:factory, or the test part of digits or mnist.", metavar="DATA"
+        ),
+    ] = None,
+    rows: Annotated[int, typer.Option(min=1, help="How many pictures or rows are drawn, the first ones.")] = 8,
+    target: Annotated[
+        int | None, typer.Option(help="Which output to explain; by default the largest of each picture.")
+    ] = None,
+    method: Annotated[
+        str,
+        typer.Option(
+            help="gradient, gradient_x_input, deconvnet, guided, lrp, lrp_epsilon, epsilon_plus, blame_bias, baseline, "
+            "integrated_gradients, smoothgrad."
+        ),
+    ] = "blame_bias",
+    baseline: Annotated[
+        Path | None, typer.Option(help="A picture to compare with, instead of a blank one (baseline and others).")
+    ] = None,
+    shape: Annotated[
+        str | None,
+        typer.Option(help="Channels, height and width to give to the model, as in 1,28,28; else the picture's own."),
+    ] = None,
+    mean: Annotated[
+        str | None, typer.Option(help="What to subtract of pixels in 0..1: a number, or one for each channel.")
+    ] = None,
+    std: Annotated[str | None, typer.Option(help="What to divide by after that.")] = None,
+    out: Annotated[Path, typer.Option(help="File for the picture: png, pdf or svg.")] = Path("relevance.png"),
+    trust: Trust = False,
+) -> None:
+    """Say where an output comes from: a heatmap over the input, and what each bias contributes.
+
+    With blame_bias, inputs and biases add up to the output exactly. What else cannot be told is shown: `absorbed` is
+    what a rule gave to nothing, `residual` what is missing.
+    """
+    from deadhead.cli.attribute import show_relevance
+
+    show_relevance(
+        model, out, images=image or [], data=data, rows=rows, target=target, method=method, baseline=baseline,
+        shape=shape, mean=mean, std=std, trust=trust,
     )  # fmt: skip
 
 
@@ -219,3 +271,16 @@ def prune(
         only=only or [], exclude=exclude or [], round_to=round_to, min_units=min_units, width=width, test=test,
         samples=samples, curve=curve, seed=seed, trust=trust,
     )  # fmt: skip
+
+
+@lab.callback()
+def _lab() -> None:
+    """The documents' experiments and claims, by machine."""
+
+
+@lab.command()
+def consistency() -> None:
+    """Check 000's consistency rules for every pair of rules of relevance, beside what the document says."""
+    from deadhead.cli.lab import show_consistency
+
+    show_consistency()

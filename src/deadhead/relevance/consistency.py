@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -101,11 +103,42 @@ def maximum_with_constants(maximum: Rule, nonlinearity: Rule, constants: Sequenc
     return torch.allclose(as_maximum, elementwise, rtol=0, atol=1e-12)
 
 
-def table() -> dict[str, dict[tuple[str, str], bool]]:
-    """Both rules of consistency for every pair of rules: `scaling`, `maximum` with the constant 0 and with -0.5."""
-    pairs = [(m, n) for m in MAXIMUM for n in NONLINEARITY]
-    return {
-        "scaling": {(m, n): scaling(MATRIX[m], NONLINEARITY[n])[0] for m in MATRIX for n in NONLINEARITY},
-        "maximum with 0": {(m, n): maximum_with_constants(MAXIMUM[m], NONLINEARITY[n]) for m, n in pairs},
-        "maximum with -0.5": {(m, n): maximum_with_constants(MAXIMUM[m], NONLINEARITY[n], (-0.5,)) for m, n in pairs},
-    }
+@dataclass(frozen=True)
+class Comparison:
+    """A pair of rules that see one op in two ways: whether they agree (`ours`), what 000 says of it ("yes", "no", its
+    guess, or nothing), and the constants of a maximum or the factor by which a scaling scales R."""
+
+    first: str
+    second: str
+    ours: bool
+    document: str
+    constants: tuple[float, ...] = ()
+    scale: float | None = None
+
+
+_AGREE = {("gradient", "gradient"), ("gradient", "slope"), ("gradient", "repeat"), ("normalised", "ignore")}
+"""The rows of 000's table of scaling equivalence."""
+
+
+def scalings() -> list[Comparison]:
+    """Scaling equivalence for every pair of a matrix rule and a nonlinearity rule, beside 000's table."""
+    found = []
+    for m, matrix in MATRIX.items():
+        for n, nonlinearity in NONLINEARITY.items():
+            same, scale = scaling(matrix, nonlinearity)
+            found.append(Comparison(m, n, same, "yes" if (m, n) in _AGREE else "no", scale=scale if same else None))
+    return found
+
+
+def maxima() -> list[Comparison]:
+    """Every maximum rule against every nonlinearity rule, with the constants 0, -0.5, and -0.5 twice, beside what 000
+    says of them: "gradient matches gradient", and the guess that radial matches slope for two values."""
+    found = []
+    for (m, maximum), (n, nonlinearity) in itertools.product(MAXIMUM.items(), NONLINEARITY.items()):
+        for constants in ((0.0,), (-0.5,), (-0.5, -0.5)):
+            says = "yes" if m == n == "gradient" else ""
+            if (m, n) == ("radial", "slope"):
+                says = "perhaps" if len(constants) == 1 else "no"
+            ours = maximum_with_constants(maximum, nonlinearity, constants)
+            found.append(Comparison(m, n, ours, says, constants))
+    return found
