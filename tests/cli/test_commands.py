@@ -35,6 +35,10 @@ def data():
 def test():
     return list(data())[:1]
 
+def pixels():
+    torch.manual_seed(0)
+    return nn.Sequential(nn.Conv2d(1, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 36, 4))
+
 def wide():
     return [(torch.randn(16, 5), torch.randint(2, (16,)))]
 
@@ -369,3 +373,95 @@ def test_a_wrong_call_is_status_two_on_standard_error(arguments: tuple[str, ...]
     assert code == 2
     assert out == ""
     assert err
+
+
+# -- relevance -------------------------------------------------------------------------------------------------------
+
+
+def picture(path: Path, size: tuple[int, int] = (8, 8), colour: bool = False) -> torch.Tensor:
+    """A picture of random pixels at `path`; its grey values in 0..1."""
+    from PIL import Image
+
+    pixels = torch.randint(256, (size[1], size[0]), dtype=torch.uint8)
+    grey = Image.frombytes("L", size, bytes(pixels.flatten().tolist()))
+    (grey.convert("RGB") if colour else grey).save(path)
+    return pixels[None] / 255
+
+
+def test_attribute_explains_pictures_and_draws_them(run: Run, tmp_path: Path) -> None:
+    given = torch.stack([picture(tmp_path / "a.png"), picture(tmp_path / "b.png")])
+    code, out, err = run("attribute", "mine:pixels", "--image", "a.png", "--image", "b.png", "--target", "2")
+    assert code == 0, err
+    assert (tmp_path / "relevance.png").read_bytes().startswith(b"\x89PNG")
+    sys.path.insert(0, str(tmp_path))
+    import mine
+
+    found = dh.attribute(mine.pixels(), given, 2, "blame_bias")
+    for sample in (0, 1):
+        for name, value in found.contributions(sample).items():
+            assert name in out
+            assert f"{value:+.4g}" in out
+    code, out, err = run(
+        "attribute", "mine:pixels", "--image", "a.png", "--mean", "0.5", "--std", "0.25", "--out", "other.svg",
+        "--method", "baseline", "--baseline", "b.png",
+    )  # fmt: skip
+    assert code == 0, err
+    assert "<svg" in (tmp_path / "other.svg").read_text()
+    moved = (given - 0.5) / 0.25
+    compared = dh.attribute(mine.pixels(), moved[:1], None, "baseline", baseline=moved[1:])
+    assert f"{float(compared.output[0]):.4g}" in out
+
+
+def test_attribute_converts_pictures_to_the_shape_that_is_asked_for(run: Run, tmp_path: Path) -> None:
+    picture(tmp_path / "large.png", (30, 20), colour=True)
+    code, _, err = run("attribute", "mine:pixels", "--image", "large.png")
+    assert (code, "the pictures have the shape 3,20,30; --shape says which the model takes" in err) == (2, True)
+    assert run("attribute", "mine:pixels", "--image", "large.png", "--shape", "1,8,8")[0] == 0
+
+
+def test_attribute_explains_rows_of_data(run: Run, tmp_path: Path) -> None:
+    code, out, err = run("attribute", "mine:model", "--data", "mine:data", "--rows", "9", "--method", "lrp")
+    assert code == 0, err
+    assert "by lrp (the first 6)" in out
+    assert "row 5" in out
+    assert (tmp_path / "relevance.png").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        ((), "Give either --image, once for each picture, or --data"),
+        (("--image", "missing.png"), "The picture missing.png is not there"),
+        (("--image", "mine.py"), "The picture mine.py cannot be read"),
+        (("--image", "a.png", "--shape", "2,8,8"), "is not channels (1 or 3), height and width"),
+        (("--image", "a.png", "--mean", "x"), "--mean 'x' is not a list of numbers"),
+        (("--image", "a.png", "--std", "0"), "--std '0' is not one number"),
+        (("--image", "a.png", "--target", "9"), "The target 9 is not among the 4 outputs"),
+        (("--image", "a.png", "--method", "lpr"), "There is no method 'lpr'"),
+        (("--image", "a.png", "--out", "x.doc"), "no format that can be drawn"),
+        (("--image", "a.png", "--out", "no/x.png"), "the folder no is not there"),
+        (("--image", "a.png", "--image", "b.png"), "differ in size or colours"),
+        (("--data", "mine:data", "--mean", "1"), "DATA gives its inputs as they are"),
+        (("--data", "mine:empty"), "holds no batches"),
+    ],
+)
+def test_attribute_refuses_in_a_sentence_and_writes_nothing(
+    run: Run, tmp_path: Path, arguments: tuple[str, ...], says: str
+) -> None:
+    picture(tmp_path / "a.png")
+    picture(tmp_path / "b.png", (9, 8))
+    before = files_of(tmp_path)
+    code, _, err = run("attribute", "mine:pixels", *arguments)
+    assert code == 2
+    assert says in err
+    assert err.count("\n") == 1
+    assert files_of(tmp_path) == before
+
+
+def test_lab_consistency_prints_both_tables(run: Run) -> None:
+    code, out, _ = run("lab", "consistency")
+    assert code == 0
+    lines = [[part for part in line.replace("│", " ").split() if part] for line in out.splitlines()]
+    assert ["gradient", "repeat", "alpha", "yes", "yes"] in lines
+    assert ["normalised", "ignore", "1", "yes", "yes"] in lines
+    assert ["radial", "slope", "yes", "no", "no", "perhaps"] in lines

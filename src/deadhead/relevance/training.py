@@ -38,7 +38,8 @@ def relevance_loss(
 
     Trace once and give the network, `dh.trace(model, inputs)`: it follows the parameters as they change. Networks are
     explained in evaluation mode, where batch norm uses its running statistics. A low loss is no proof: a network can
-    learn to please the measure, so judge it by data whose background was swapped.
+    learn to please the measure, so judge it by data whose background was swapped. Explaining one logit leaves it to the
+    others to look outside: a `target` that is the margin between classes closes that way.
 
     Raises `RelevanceError` for a region of another shape, and what `attribute` raises.
 
