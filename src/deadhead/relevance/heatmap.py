@@ -93,7 +93,7 @@ def _is_picture(values: Array) -> bool:
 def _draw_sample(
     room: SubFigure, relevance: Drawable, pairs: Sequence[tuple[Array, Array]], sample: int, tokens: Any
 ) -> None:
-    widths = [each for given, _ in pairs for each in ((2.0, 2.4) if _is_picture(given) else (4.6,))]
+    widths = [each for given, _ in pairs for each in ((2.0, 2.2) if _is_picture(given) else (4.6,))]
     panels = list(room.subplots(1, len(widths) + 1, width_ratios=[*widths, 4.0], squeeze=False)[0])
     *places, last = panels
     for given, own in pairs:
