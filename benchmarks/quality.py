@@ -13,8 +13,8 @@ takes dimensions of heads, deadhead whole heads.
 400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20 (002's networks); `two` has brute force too, the
 units in the order of `dh.oracle`, and the ratio of the loss to the intact one where 50, 70 and 80 of 100 units are
 gone. `resnet20`: 16, 32 and 64 channels, batch norm, one epoch. `transformer`: two layers of width 64 on the characters
-of the documents in `seeds` beside $DEADHEAD_DATA. For each network, the loss at half of the parameters by a budget
-is printed beside that of an even spread with at most as many; for `mnist`, the pruned network's latency
+of the documents in `seeds` beside $DEADHEAD_DATA. For each network, the loss of the largest even spread with at
+most half of the parameters is printed beside that of a budget of as many; for `mnist`, the pruned network's latency
 over that of one built afresh in its shapes.
 
 With `--after`, each table again after some training: an epoch on `mnist`, `one` and `two`, and 100 steps on
@@ -198,17 +198,16 @@ def ratios(given: Trained) -> None:
 
 
 def spread(given: Trained) -> None:
-    """Half of the parameters, by a budget and evenly."""
-    one = given.prune(params=0.5)
-    most = one.report.after.parameters
-    low, high = 0.0, 1.0  # the largest even share that has at most as many parameters
+    """About half of the parameters, evenly and by a budget of as many."""
+    low, high = 0.0, 1.0  # the largest even share that has at most half of the parameters
     for _ in range(8):
         middle = (low + high) / 2
-        fits = given.prune(units=middle, criterion="random", compensate="zero").report.after.parameters <= most
-        low, high = (middle, high) if fits else (low, middle)
+        made = given.prune(units=middle, criterion="random", compensate="zero").report
+        low, high = (middle, high) if made.after.parameters <= made.before.parameters / 2 else (low, middle)
     even = given.prune(units=low)
-    print(f"  params=0.5, seed {given.seed}")
-    for label, pruned in (("by budget", one), (f"even, units={low:.3f}", even)):
+    one = given.prune(params=even.report.after.parameters)
+    print(f"  the parameters of an even half, seed {given.seed}")
+    for label, pruned in ((f"even, units={low:.3f}", even), ("by budget", one)):
         accuracy, loss = measured(given.case, pruned.model)
         kept = " ".join(f"{group.kept}/{group.units}" for group in pruned.report.groups)
         size = f"{pruned.report.after.parameters:,} of {pruned.report.before.parameters:,} parameters"

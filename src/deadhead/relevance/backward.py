@@ -84,8 +84,8 @@ class Pass:
         base = self.base(record)
         return record.value if base is None else difference(record.value, base.value)
 
-    def absorb(self, record: Record, relevance: Tensor) -> None:
-        self._add(self.total(relevance, record.step.key, record.step), None)
+    def absorb(self, record: Record, relevance: Tensor, factor: float = 1.0) -> None:
+        self._add(factor * self.total(relevance, record.step.key, record.step), None)
 
     def absorb_where(self, record: Record, none: Tensor | None, relevance: Tensor) -> None:
         if none is not None:
@@ -114,12 +114,15 @@ class Pass:
 
     def blame_shares(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
         sums: dict[torch.Size, Tensor] = {}
-        for additive, own, given in zip(record.step.additive, record.constants, constants, strict=True):
-            placed = torch.zeros_like(own) if given is None else given
+        owner = self._owner(record.step.key, record.step)
+        for additive, own, placed in zip(record.step.additive, record.constants, constants, strict=True):
+            if placed is None:  # zeros, in the shape that its relevance would have had
+                shape = gathered(q.detach().to("meta"), own.shape, self.rows, owner).shape
+                self._blame_additive(record, additive, q.new_zeros(shape))
+                continue
             if self.plan.status_of(additive.source) == DETACHED:
                 self.absorb(record, times(placed.expand_as(q), q))
                 continue
-            owner = self._owner(record.step.key, record.step)
             if self._has_samples(placed, q, owner):
                 found = gathered(times(placed.expand_as(q), q), placed.shape, self.rows, owner)
                 self._blame_additive(record, additive, found)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import cmath
 from dataclasses import dataclass
 from typing import Literal
 
@@ -33,7 +34,7 @@ def times(a: Tensor, q: Tensor) -> Tensor:
     if a.is_complex():
         return torch.view_as_real(a * torch.ones_like(q)).mul(torch.view_as_real(q)).sum(-1)
     made = a * q
-    if _all_finite(made):
+    if all_finite(made):
         return made
     none = q == 0
     return torch.where(none, torch.zeros_like(q), torch.where(none, torch.zeros_like(a), a) * q)
@@ -42,7 +43,7 @@ def times(a: Tensor, q: Tensor) -> Tensor:
 def difference(a: Tensor, r: Tensor) -> Tensor:
     """`a - r`, zero where both are the same infinity."""
     made = a - r
-    if _all_finite(made):
+    if all_finite(made):
         return made
     same = (a == r) & a.isinf()
     return torch.where(same, torch.zeros_like(a), a) - torch.where(same, torch.zeros_like(r), r)
@@ -60,12 +61,34 @@ def quotient(above: Tensor, below: Tensor) -> Tensor:
 def quotient_and_zeros(above: Tensor, below: Tensor) -> tuple[Tensor, Tensor | None]:
     """The same, and where `below` is zero: None for nowhere."""
     made = above / below
-    if _all_finite(made):
+    if all_finite(made):
         return made, None
     none = below == 0
     return torch.where(none, torch.zeros_like(below), above / torch.where(none, torch.ones_like(below), below)), none
 
 
-def _all_finite(value: Tensor) -> bool:
-    """Whether nothing is infinite or no number; a sum tells, and costs less than a mask."""
-    return bool(value.detach().sum().isfinite())
+def divided(above: Tensor, below: Tensor) -> Tensor:
+    """`above / below`, in the memory of `below` where nothing is to be differentiated."""
+    fits = not torch.is_grad_enabled() and above.dtype == below.dtype
+    return torch.div(above, below, out=below) if fits else above / below
+
+
+def times_over(a: Tensor, q: Tensor, below: Tensor) -> tuple[Tensor, Tensor | None]:
+    """`a q / below`, and where `below` is zero and so the result: None for nowhere."""
+    if a.is_complex():
+        return quotient_and_zeros(times(a, q), below)
+    made = a * q
+    made = made / below if torch.is_grad_enabled() else made.div_(below)  # memory at hand is cheaper than new memory
+    if all_finite(made):
+        return made, None
+    if not torch.is_grad_enabled():
+        none = below == 0
+        made.masked_fill_(none, 0.0)
+        if all_finite(made):
+            return made, none
+    return quotient_and_zeros(times(a, q), below)
+
+
+def all_finite(value: Tensor) -> bool:
+    """Whether nothing is infinite or no number; a sum tells, and costs a fraction of a mask."""
+    return cmath.isfinite(value.detach().sum().item())

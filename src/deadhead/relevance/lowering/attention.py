@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch import Tensor, fx
@@ -33,9 +35,30 @@ def attention(here: Lowering, args: Arguments, kwargs: Options) -> None:
         factor = 1 / math.sqrt(query.shape[-1]) if scale is None else scale
         return (query * factor) @ key.transpose(-2, -1)
 
+    weights: Key
+    if "softmax" in here.plan.detached:  # nothing runs through what is before it
+        def whole(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
+            found = scores(query, key)
+            if given["is_causal"]:
+                found += found.new_zeros(found.shape[-2:]).masked_fill_(~_allowed(found), -math.inf)
+            if mask is None:
+                return found.softmax(-1)
+            return _attend(found.masked_fill_(~mask, -math.inf) if mask.dtype == torch.bool else found + mask)
+
+        weights = here.call("softmax", whole, query, key, mask, op="softmax")
+    else:
+        weights = _in_steps(here, scores, query, key, mask, given["is_causal"])
+    kind, degree = product_kind(here, (weights, value), "linear")
+    here.finish(kind, torch.matmul, weights, value, op="matmul", degree=degree)
+
+
+def _in_steps(
+    here: Lowering, scores: Callable[[Tensor, Tensor], Tensor], query: Key, key: Key, mask: Any, causal: bool
+) -> Key:
+    """The weights of attention, with a step for each op."""
     kind, degree = product_kind(here, (query, key), "linear")
     found: Key = here.call(kind, scores, query, key, op="scores", degree=degree)
-    if given["is_causal"]:
+    if causal:
         found = here.call("movement", _causal, found, op="causal")
     if mask is not None and here.plan.is_live(mask):
         found = here.call("sum", torch.add, found, mask, op="mask", degree=1)
@@ -43,14 +66,14 @@ def attention(here: Lowering, args: Arguments, kwargs: Options) -> None:
         found = here.call("movement", lambda s, m: torch.where(m, s, s.new_full((), -math.inf)), found, mask, op="mask")
     elif mask is not None:
         found = here.call("sum", lambda s: s, found, op="mask", additive=(here.constant(mask),))
-    weights = here.call("softmax", _attend, found, op="softmax")
-    kind, degree = product_kind(here, (weights, value), "linear")
-    here.finish(kind, torch.matmul, weights, value, op="matmul", degree=degree)
+    return here.call("softmax", _attend, found, op="softmax")
 
 
 def _attend(scores: Tensor) -> Tensor:
     """The softmax over the keys, zero where all are masked."""
-    none = (scores == -math.inf).all(-1, keepdim=True)
+    none = scores.amax(-1, keepdim=True) == -math.inf
+    if not none.any():
+        return scores.softmax(-1)
     return torch.where(none, torch.zeros_like(scores), scores.masked_fill(none, 0.0).softmax(-1))
 
 
@@ -59,8 +82,11 @@ def _repeated_heads(value: Tensor, query: Tensor) -> Tensor:
 
 
 def _causal(scores: Tensor) -> Tensor:
-    allowed = torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
-    return torch.where(allowed, scores, scores.new_full((), -math.inf))
+    return torch.where(_allowed(scores), scores, scores.new_full((), -math.inf))
+
+
+def _allowed(scores: Tensor) -> Tensor:
+    return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
 
 
 @lowering("_softmax", "softmax", "_safe_softmax")

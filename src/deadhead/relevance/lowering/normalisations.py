@@ -61,6 +61,45 @@ def _normalise(
 ) -> None:
     """(x - mean) / sqrt(var + eps) w + b, with statistics over `axes`."""
     dims = list(axes)
+    if "normalisation" in here.plan.detached:  # the deviation is a number to what runs backward
+        value = _by_deviation(here, value, dims, eps, centred, weight is None and bias is None)
+    else:
+        value = _in_steps(here, value, dims, eps, centred, weight is None and bias is None)
+    additive = () if bias is None else (here.constant(bias, lay),)
+    if weight is not None:
+        fused = lambda constants, v, w: torch.addcmul(lay(*constants), v, lay(w))  # noqa: E731
+        here.finish("sum", lambda v, w: v * lay(w), value, weight, op="mul", additive=additive, fused=fused)
+    elif bias is not None:
+        here.finish("sum", lambda v: v, value, op="add", additive=additive)
+
+
+def _by_deviation(here: Lowering, value: Key, dims: list[int], eps: float, centred: bool, last: bool) -> Key:
+    """(x - mean) / sqrt(var + eps) as one step, given the deviation."""
+
+    def shifted(value: Tensor) -> Tensor:
+        return value - value.mean(dims, keepdim=True) if centred else value
+
+    def reciprocal(value: Tensor) -> Tensor:
+        return (shifted(value).square().mean(dims, keepdim=True) + eps).rsqrt()
+
+    def scaled(value: Tensor, under: Tensor) -> Tensor:
+        return shifted(value) * under
+
+    under = here.call("normalisation", reciprocal, value, op="rsqrt")
+    kind, degree = product_kind(here, (value, under), "sum")
+    return _given(here, last, kind, scaled, value, under, degree=degree)
+
+
+def _given(here: Lowering, last: bool, kind: str, function: Any, value: Key, under: Key, degree: int) -> Key:
+    """A step inside of the node, or the one that gives its value."""
+    if last:
+        here.finish(kind, function, value, under, op="mul", degree=degree)
+        return here.key
+    return here.call(kind, function, value, under, op="mul", degree=degree)
+
+
+def _in_steps(here: Lowering, value: Key, dims: list[int], eps: float, centred: bool, last: bool) -> Key:
+    """(x - mean) / sqrt(var + eps), with a step for each op."""
     if centred:
         mean = here.call("sum", lambda v: v.mean(dims, keepdim=True), value, op="mean")
         value = here.call("sum", torch.sub, value, mean, op="sub", degree=1)
@@ -70,16 +109,7 @@ def _normalise(
     spread = here.call("sum", lambda v: v, spread, op="add", additive=(number,))
     under = here.call("normalisation", torch.rsqrt, spread, op="rsqrt")
     kind, degree = product_kind(here, (value, under), "sum")
-    last = weight is None and bias is None
-    if last:
-        here.finish(kind, torch.mul, value, under, op="mul", degree=degree)
-        return
-    value = here.call(kind, torch.mul, value, under, op="mul", degree=degree)
-    additive = () if bias is None else (here.constant(bias, lay),)
-    if weight is None:
-        here.finish("sum", lambda v: v, value, op="add", additive=additive)
-    else:
-        here.finish("sum", lambda v, w: v * lay(w), value, weight, op="mul", additive=additive)
+    return _given(here, last, kind, torch.mul, value, under, degree)
 
 
 @lowering("layer_norm", "native_layer_norm")

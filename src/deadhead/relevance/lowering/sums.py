@@ -29,7 +29,10 @@ def add(here: Lowering, args: Arguments, kwargs: Options) -> None:
     signs = (1, alpha) if here.op == "add" else (-alpha, 1) if here.op == "rsub" else (1, -alpha)
     live = [here.plan.is_live(each) for each in (first, second)]
     if all(live):
-        here.finish("sum", lambda a, b: signs[0] * a + signs[1] * b, first, second, degree=1)
+        if signs[0] == 1:
+            here.finish("sum", lambda a, b: torch.add(a, b, alpha=signs[1]), first, second, degree=1)
+        else:
+            here.finish("sum", lambda a, b: torch.add(b, a, alpha=signs[0]), first, second, degree=1)
         return
     value, other = (first, second) if live[0] else (second, first)
     sign, its = (signs[0], signs[1]) if live[0] else (signs[1], signs[0])

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deadhead.errors import RelevanceError
-from deadhead.relevance.edges import Signal, quotient_and_zeros, times
+from deadhead.relevance.edges import Signal, divided, quotient_and_zeros, times, times_over
 from deadhead.relevance.forward import Record, transposed
 from deadhead.relevance.rules.rule import Contributions, Here, Rule
 from deadhead.relevance.steps import Additive, Key
@@ -47,35 +47,40 @@ class Normalised(Rule):
         if here.base(record) is not None:
             return _against_baseline(here, record, here.to_q(record, signal))
         used = [None if each.learned and not self.bias else c for each, c in _additive(record)]
-        if self.epsilon and signal.form == "Q" and None not in used:
-            ratio = self._damped(here, record, signal.tensor)
-        elif None in used or self.epsilon:
-            ratio = self._divided(here, record, here.to_r(record, signal), used)
-        else:
+        below = self._denominator(record, used)
+        if self.epsilon:
+            ratio = self._damped(here, record, signal, below)
+        elif below is record.value:
             ratio = here.to_q(record, signal)
+        elif signal.form == "Q":
+            ratio, none = times_over(record.value, signal.tensor, below)
+            if none is not None:
+                here.absorb_where(record, none, here.to_r(record, signal))
+        else:
+            ratio, none = quotient_and_zeros(signal.tensor, below)
+            here.absorb_where(record, none, signal.tensor)
         here.blame_shares(record, ratio, used)
         return _all(record, ratio)
 
-    def _damped(self, here: Here, record: Record, q: Tensor) -> Tensor:
-        """`|b| / (|b| + epsilon) Q`; epsilon takes `epsilon sign(b)` of it."""
-        size = record.value.abs()
-        shared = q / (size + self.epsilon)
-        here.absorb(record, self.epsilon * times(record.value, shared))
-        return size * shared
+    def _denominator(self, record: Record, used: Sequence[Tensor | None]) -> Tensor:
+        """b_j, without the constants that stand outside of it."""
+        if all(constant is not None for constant in used):
+            return record.value
+        below = record.product
+        for constant in used:
+            below = below if constant is None else below + constant
+        return below
 
-    def _divided(self, here: Here, record: Record, r: Tensor, used: Sequence[Tensor | None]) -> Tensor:
-        """R over the denominator; what epsilon takes, and what has none, is absorbed."""
-        below = record.value
-        if None in used:
-            below = record.product
-            for constant in used:
-                below = below if constant is None else below + constant
-        if not self.epsilon:
-            ratio, none = quotient_and_zeros(r, below)
-            here.absorb_where(record, none, r)
-            return ratio
+    def _damped(self, here: Here, record: Record, signal: Signal, below: Tensor) -> Tensor:
+        """R over the damped denominator; `epsilon sign(b)` of it is absorbed."""
+        if signal.form == "Q" and below is record.value:  # sign(b) b = |b| loses nothing where b is small
+            size = below.abs()
+            damped = size + self.epsilon
+            shared = divided(signal.tensor, damped)
+            here.absorb(record, times(below, shared), self.epsilon)
+            return size * shared
         step = self.epsilon * torch.where(below < 0, -torch.ones_like(below), torch.ones_like(below))
-        ratio = r / (below + step)
+        ratio = here.to_r(record, signal) / (below + step)
         here.absorb(record, step * ratio)
         return ratio
 

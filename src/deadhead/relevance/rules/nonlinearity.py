@@ -9,7 +9,7 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from deadhead.relevance.edges import Signal, quotient
+from deadhead.relevance.edges import Signal, all_finite, divided, quotient
 from deadhead.relevance.forward import Record, transposed
 from deadhead.relevance.rules.general import Gradient
 from deadhead.relevance.rules.rule import Contributions, Here, Rule
@@ -42,25 +42,44 @@ def _derivative(record: Record, value: Tensor) -> Tensor:
     return found
 
 
+def _is_alone(record: Record) -> bool:
+    """Whether the operand is the one value that the function is of: then it can be asked at any entries."""
+    return len(record.arguments) == 1
+
+
 def at_zero(record: Record) -> Tensor:
-    """f(0), in the operand's shape."""
-    zero = _apply(record, torch.zeros_like(record.edges[_key(record)]))
+    """f(0), in the operand's shape, or as one number where it is the same everywhere."""
+    a = record.edges[_key(record)]
+    zero = _apply(record, a.new_zeros(()) if _is_alone(record) else torch.zeros_like(a))
     return zero if record.differentiable else zero.detach()
 
 
-def _secant(record: Record, a: Tensor, r: Tensor, f_a: Tensor, f_r: Tensor, kinked: bool) -> Tensor:
-    """`(f(a) - f(r)) / (a - r)` for a and r of one sign: by quadrature of the derivative where they are near."""
-    gap = a - r
-    within = SMALL * torch.minimum(a.abs(), r.abs()) if record.step.op in SINGULAR else SMALL
-    near = (gap == 0) if kinked else (gap == 0) | (gap.abs() < within)
-    far = quotient(f_a - f_r, torch.where(near, torch.zeros_like(gap), gap))
-    if not near.any():
+def _secant(record: Record, a: Tensor, r: Tensor | None, f_a: Tensor, f_r: Tensor, kinked: bool) -> Tensor:
+    """`(f(a) - f(r)) / (a - r)` for a and r of one sign, r = 0 where None: by quadrature of the derivative where they
+    are near."""
+    gap = a if r is None else a - r
+    if kinked or (r is None and record.step.op in SINGULAR):
+        near = gap == 0
+    elif r is not None and record.step.op in SINGULAR:
+        near = (gap == 0) | (gap.abs() < SMALL * torch.minimum(a.abs(), r.abs()))
+    else:
+        near = (gap < SMALL) & (gap > -SMALL)
+    far = divided(f_a - f_r, torch.where(near, 1.0, gap))
+    if not _is_alone(record):
+        start = torch.where(near, torch.zeros_like(a) if r is None else r, torch.ones_like(a))
+        return torch.where(near, _mean_slope(record, start, torch.where(near, gap, torch.zeros_like(gap))), far)
+    where = near.nonzero(as_tuple=True)
+    if not where[0].numel():
         return far
-    start, way = torch.where(near, r, torch.ones_like(r)), torch.where(near, gap, torch.zeros_like(gap))
-    close = sum(weight * _derivative(record, start + node * way) for node, weight in NODES)
-    assert isinstance(close, Tensor)
-    close = torch.where(close.isfinite(), close, torch.zeros_like(close))  # a square root at zero
-    return torch.where(near, close, far)
+    way = gap[where]
+    return far.index_put(where, _mean_slope(record, torch.zeros_like(way) if r is None else r[where], way))
+
+
+def _mean_slope(record: Record, start: Tensor, way: Tensor) -> Tensor:
+    """The mean of f' from `start` along `way`, by quadrature; zero where it is infinite: a square root at zero."""
+    found = sum(weight * _derivative(record, start + node * way) for node, weight in NODES)
+    assert isinstance(found, Tensor)
+    return torch.where(found.isfinite(), found, torch.zeros_like(found))
 
 
 def slope(record: Record, base: Record | None) -> tuple[Tensor, Tensor | None]:
@@ -74,20 +93,19 @@ def slope(record: Record, base: Record | None) -> tuple[Tensor, Tensor | None]:
             own, other = (at.transposed(torch.ones_like(a), [key])[0] for at in (record, base))
             return torch.where(own == other, own, quotient(record.value - base.value, a - r)), None
         zero = at_zero(record)
-        across = (a * r < 0) & zero.isfinite()
         whole = _secant(record, a, r, record.value, base.value, kinked)
+        across = (a * r < 0) & zero.isfinite()
         if kinked or not across.any():
             return whole, None
         nothing = torch.zeros_like(a)
-        to_zero = [_secant(record, x, nothing, f, zero, kinked) for x, f in ((a, record.value), (r, base.value))]
+        to_zero = [_secant(record, x, None, f, zero, kinked) for x, f in ((a, record.value), (r, base.value))]
         apart = quotient(a * to_zero[0] - r * to_zero[1], torch.where(across, a - r, nothing))
         return torch.where(across, apart, whole), None
     if op in HOMOGENEOUS:
         (found,) = record.transposed(torch.ones_like(record.value), [key])
         return found, None
     zero = at_zero(record)
-    found = _secant(record, a, torch.zeros_like(a), record.value, zero, kinked)
-    return found, zero if bool((zero != 0).any()) else None
+    return _secant(record, a, None, record.value, zero, kinked), zero if bool((zero != 0).any()) else None
 
 
 def _by_slope(here: Here, record: Record, q: Tensor) -> Contributions:
@@ -100,7 +118,8 @@ def _by_slope(here: Here, record: Record, q: Tensor) -> Contributions:
     found, zero = slope(record, base)
     if zero is not None:
         a = record.edges[_key(record)]  # what is masked has no slope: exp(-inf) is 0, not 1 and -1
-        here.blame_own(record, torch.where(a.isfinite(), zero, record.value) * q)
+        own = zero if all_finite(a) else torch.where(a.isfinite(), zero, record.value)
+        here.blame_own(record, own * q)
     return {_key(record): Signal(found * q, "Q")}
 
 

@@ -40,8 +40,8 @@ class Here(Protocol):
     def blame_own(self, record: Record, relevance: Tensor) -> None:
         """Relevance of a step's own constant, f(0)."""
 
-    def absorb(self, record: Record, relevance: Tensor) -> None:
-        """Relevance that a rule gives to nothing, in the layout of what the step gives."""
+    def absorb(self, record: Record, relevance: Tensor, factor: float = 1.0) -> None:
+        """`factor` times a relevance that a rule gives to nothing, in the layout of what the step gives."""
 
     def absorb_where(self, record: Record, none: Tensor | None, relevance: Tensor) -> None:
         """Relevance that is given to nothing where `none` says, in the layout of what the step gives."""
