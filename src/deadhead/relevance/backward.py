@@ -12,7 +12,7 @@ from deadhead.relevance.edges import Signal, difference, quotient_and_zeros, tim
 from deadhead.relevance.forward import Record, Tape
 from deadhead.relevance.result import Cut
 from deadhead.relevance.rules import Contributions, Gradient, Rule
-from deadhead.relevance.samples import Owners, Place, TogetherError, by_row, gathered, total
+from deadhead.relevance.samples import Owners, Place, TogetherError, by_row, gathered, gathered_shape, total
 from deadhead.relevance.steps import DETACHED, INDICES, LIVE, Additive, Key, Step, is_key
 
 _ALIGNED = {"cat", "concat", "concatenate", "where", "maximum", "minimum", "fmax", "fmin", "slice_scatter"}
@@ -117,7 +117,7 @@ class Pass:
         owner = self._owner(record.step.key, record.step)
         for additive, own, placed in zip(record.step.additive, record.constants, constants, strict=True):
             if placed is None:  # zeros, in the shape that its relevance would have had
-                shape = gathered(q.detach().to("meta"), own.shape, self.rows, owner).shape
+                shape = gathered_shape(q.shape, own.shape, self.rows, owner)
                 self._blame_additive(record, additive, q.new_zeros(shape))
                 continue
             if self.plan.status_of(additive.source) == DETACHED:

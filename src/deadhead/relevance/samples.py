@@ -120,7 +120,14 @@ def gathered(value: Tensor, shape: Sequence[int], rows: int, place: Place | None
     order = [sample, *(axis for axis in range(rank) if axis != sample)]  # of the axes of `laid`, behind the rows
     summed = [at + 1 for at, axis in enumerate(order) if padded[axis] == 1]
     laid = laid.sum(summed, keepdim=True) if summed else laid
-    missing = rank - len(own)
-    tail = [size for axis, size in enumerate(own) if axis + missing != sample]
-    inside = laid.shape[1] if rank and laid.dim() > 1 else 1
-    return laid.reshape(rows, *([inside] if inside > 1 else []), *tail)
+    return laid.reshape(gathered_shape(value.shape, shape, rows, place))
+
+
+def gathered_shape(sizes: Sequence[int], shape: Sequence[int], rows: int, place: Place | None) -> list[int]:
+    """The shape of what `gathered` gives for a value of these sizes."""
+    rank = len(sizes)
+    sample = 0 if place is None or place.axis >= rank else place.axis
+    at = sample - rank + len(shape)
+    tail = [size for axis, size in enumerate(shape) if axis != at]
+    inside = sizes[sample] // rows if 0 <= at < len(shape) and shape[at] != 1 else 1
+    return [rows, *([inside] if inside > 1 else []), *tail]
