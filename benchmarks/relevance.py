@@ -20,6 +20,7 @@ Everything is on the same weights and inputs in one run; peers that are not inst
 from __future__ import annotations
 
 import copy
+import itertools
 import statistics
 import sys
 import time
@@ -198,7 +199,9 @@ def agreement() -> None:
         print(f"  baseline, shap's DeepExplainer                     {furthest(ours(smooth, 'baseline'), shap(x))}")
     deep_lift = by_captum("DeepLift", smooth)
     if deep_lift is not None:
-        print(f"  baseline, Captum's DeepLift (no max-pool)          {furthest(ours(smooth, 'baseline'), deep_lift(x))}")
+        print(
+            f"  baseline, Captum's DeepLift (no max-pool)          {furthest(ours(smooth, 'baseline'), deep_lift(x))}"
+        )
     captum = by_captum("gradients", model, 64)
     if captum is not None:
         found = ours(model, "integrated_gradients", steps=64)
@@ -211,10 +214,10 @@ def precision() -> None:
     model = deep(20)
     exact = copy.deepcopy(model).double()
     x = torch.randn(1000, 64)
+    networks = dh.trace(model, x), dh.trace(exact, x.double())
     ways: dict[str, tuple[Callable[[Tensor], Tensor] | None, Callable[[Tensor], Tensor] | None]] = {
         method: tuple(  # type: ignore[misc]
-            lambda x, network=dh.trace(net, given), method=method: dh.attribute(network, x, 0, method).inputs
-            for net, given in ((model, x), (exact, x.double()))
+            lambda x, network=network, method=method: dh.attribute(network, x, 0, method).inputs for network in networks
         )
         for method in ("gradient_x_input", *OURS)
     }
@@ -228,7 +231,9 @@ def precision() -> None:
 
 
 def speed() -> None:
-    print("speed: multiples of a plain forward and backward pass (of one to the input alone), medians of interleaved runs")
+    print(
+        "speed: multiples of a plain forward and backward pass (of one to the input alone), medians of interleaved runs"
+    )
     networks = {
         "3 convolutions, 32 x 3x32x32": (convolutions(), (32, 3, 32, 32)),
         "4 wide convolutions, 16 x 3x32x32": (wide_convolutions(), (16, 3, 32, 32)),
@@ -260,7 +265,9 @@ def speed() -> None:
         peers = {
             "zennit, epsilon": by_zennit("epsilon", model),
             "zennit, epsilon plus": by_zennit("plus", model),
-            "Captum, DeepLift": None if isinstance(model, Vectors) or "ResNet" in name else by_captum("DeepLift", model),
+            "Captum, DeepLift": None
+            if isinstance(model, Vectors) or "ResNet" in name
+            else by_captum("DeepLift", model),
         }
         for label, explained in peers.items():
             ways[label] = None if explained is None else lambda explained=explained, x=x: explained(x)  # type: ignore[misc]
@@ -274,7 +281,7 @@ def speed() -> None:
                 for function in (plain, gradient, way):
                     function()
                     marks.append(time.perf_counter())
-                times.append([b - a for a, b in zip(marks, marks[1:], strict=False)])
+                times.append([b - a for a, b in itertools.pairwise(marks)])
             ratios = [(its / both, its / alone) for both, alone, its in times[2:]]
             first, second = (statistics.median(column) for column in zip(*ratios, strict=True))
             print(f"    {label:30}{first:6.2f}  ({second:.2f})", flush=True)

@@ -227,8 +227,31 @@ def test_ids_have_the_relevance_of_their_embedding() -> None:
     against = dh.attribute(model, inputs, 1, "baseline")
     assert against.inputs["ids"].shape == ids.shape
     assert against.residual.abs().max() < 1e-12
-    with pytest.raises(dh.RelevanceError, match="ids"):
-        dh.attribute(model, inputs, 1, "integrated_gradients")
+
+
+def test_averages_move_what_embeddings_give_for_ids() -> None:
+    model = unit_gain(Words())
+    ids, mask = torch.randint(1, 11, (3, 5)), torch.arange(5) < torch.tensor([[5], [3], [4]])
+    inputs = {"ids": ids, "mask": mask}
+
+    def gradients(embedded: Tensor) -> Tensor:
+        """By the embedding, whose values are put in the place of its own."""
+        embedded = embedded.detach().requires_grad_()
+        handle = model.words.register_forward_hook(lambda *_: embedded)
+        (found,) = torch.autograd.grad(model(**inputs)[:, 1].sum(), embedded)
+        handle.remove()
+        return found
+
+    words, blank = model.words(ids), model.words(torch.zeros_like(ids))
+    count = 400
+    path = [blank + (step + 0.5) / count * (words - blank) for step in range(count)]
+    expected = ((words - blank) * torch.stack([gradients(each) for each in path]).mean(0)).sum(-1)
+    found = dh.attribute(model, inputs, 1, "integrated_gradients", steps=40)
+    assert expected.abs().max() > 1e-2
+    torch.testing.assert_close(found.inputs["ids"], expected, rtol=1e-3, atol=1e-4 * float(expected.abs().max()))
+    assert found.residual.abs().max() < 1e-3 * found.inputs["ids"].abs().sum(1).max()
+    smooth = dh.attribute(model, inputs, 1, "smoothgrad", noise=0.0).inputs["ids"]
+    torch.testing.assert_close(smooth, gradients(words).sum(-1), **CLOSE)
 
 
 class Unknown(nn.Module):

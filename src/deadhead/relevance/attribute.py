@@ -12,10 +12,10 @@ from deadhead.graph.containers import take
 from deadhead.graph.network import Network, trace
 from deadhead.graph.trace import batch_size
 from deadhead.relevance import kinds, lowering  # noqa: F401
-from deadhead.relevance.average import AVERAGES, Average
+from deadhead.relevance.average import AVERAGES, Average, average
 from deadhead.relevance.baselines import baseline_of
 from deadhead.relevance.composites import NAMED, Composite, composite
-from deadhead.relevance.passes import Job, average
+from deadhead.relevance.passes import Job
 from deadhead.relevance.plan import Plan, build
 from deadhead.relevance.result import Relevance
 from deadhead.relevance.steps import Key

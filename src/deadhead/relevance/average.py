@@ -5,13 +5,21 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, fx
 
 from deadhead.errors import RelevanceError
+from deadhead.graph.containers import take
+from deadhead.relevance.baselines import baseline_of
 from deadhead.relevance.composites import Composite, composite
+from deadhead.relevance.forward import Tape, run
+from deadhead.relevance.passes import Job
+from deadhead.relevance.result import Relevance
+from deadhead.relevance.samples import Owners, Place, total
+from deadhead.relevance.target import Target, explained
 
 
 @dataclass(frozen=True)
@@ -23,7 +31,7 @@ class Average(ABC):
 
     @abstractmethod
     def points(self, x: list[Tensor], base: list[Tensor]) -> Iterator[tuple[float, list[Tensor]]]:
-        """The weights and the inputs, those of integers as they are."""
+        """The weights and the values, integers as they are."""
 
     @property
     def composite(self) -> Composite:
@@ -86,3 +94,63 @@ AVERAGES: dict[str, Callable[..., Average]] = {
     "smoothgrad": SmoothGrad,
 }
 """The averages by name."""
+
+
+def average(job: Job, tensors: list[Tensor], target: Target, method: Average, baseline: Any) -> Relevance:
+    """The mean of the gradients at the points that a method names; times the differences, where it says so.
+
+    Points lie between inputs, and for ids between what embeddings give for them.
+    """
+    name = type(method).__name__
+    if job.layers or job.cuts:
+        raise RelevanceError(f"{name} gives the relevance of the inputs alone: no layers, no cuts.")
+    if baseline is not None and not method.differences:
+        raise RelevanceError(f"{name} compares with no baseline.")
+    base = baseline_of(baseline, job.network, job.plan, tensors)
+
+    def averaged(
+        tensors: list[Tensor], base: list[Tensor] | None, target: Target, where: Owners, rows: int
+    ) -> Relevance:
+        assert base is not None
+        return _averaged(job, method, tensors, base, target, where, rows)
+
+    return job.together(averaged, tensors, base, target)
+
+
+def _averaged(
+    job: Job, method: Average, tensors: list[Tensor], base: list[Tensor], target: Target, where: Owners, rows: int
+) -> Relevance:
+    state, differentiable = job.state(tensors)
+    embeddings = [step.key for step in job.plan.steps if step.kind == "embedding"]
+    with torch.set_grad_enabled(differentiable):
+        ends = [run(job.plan, each, state, differentiable) for each in (tensors, base)]
+        outputs = [_outputs(job, tape) for tape in ends]
+        choose, chosen = explained(target, outputs[0], rows)
+        output = choose(outputs[0]) - (choose(outputs[1]) if method.differences else 0)
+        own, other = ([tape.values[key] for key in embeddings] for tape in ends)
+        factors = {k: a - r for k, a, r in zip(embeddings, own, other, strict=True)} if method.differences else {}
+        sums: list[Tensor] = []
+        unknown: dict[str, None] = {}
+        for weight, point in method.points([*tensors, *own], [*base, *other]):
+            moved = dict(zip(embeddings, point[len(tensors) :], strict=True))
+            one = job.once(point[: len(tensors)], None, choose, where, rows, method.composite, moved, factors)
+            parts = [weight * each for each in take(one.inputs)[0]]
+            sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
+            unknown.update(dict.fromkeys(one.unknown))
+        if method.differences:
+            sums = [s * (a - r) if a.is_floating_point() else s for s, a, r in zip(sums, tensors, base, strict=True)]
+    axis = job.network.batch_axis
+    residual = output
+    for each in sums:
+        if each.dim() > axis:
+            residual = residual - total(each, rows, Place(axis))
+    given = job.structure.fill([each.detach() for each in tensors])
+    nothing = torch.zeros_like(output)
+    return Relevance(
+        job.structure.fill(sums), {}, {}, nothing, residual, output, {}, tuple(unknown), given, chosen, axis
+    )
+
+
+def _outputs(job: Job, tape: Tape) -> Any:
+    outputs = job.traced.graph.outputs
+    return job.traced.output.fill([tape.values[each] if isinstance(each, fx.Node) else each for each in outputs])

@@ -23,11 +23,18 @@ class Pass:
     """One pass backward over a tape, perhaps against the tape of a baseline."""
 
     def __init__(
-        self, tape: Tape, base: Tape | None, rules: Mapping[Step, Rule], owners: Owners, rows: int, unknown: str | None
+        self,
+        tape: Tape,
+        base: Tape | None,
+        rules: Mapping[Step, Rule],
+        owners: Owners,
+        rows: int,
+        unknown: str | None,
+        factors: Mapping[Key, Tensor],
     ) -> None:
         self.tape, self.base_tape, self.rules = tape, base, rules
         self.plan, self.owners, self.rows = tape.plan, owners, rows
-        self.unknown_policy = unknown
+        self.unknown_policy, self.factors = unknown, factors
         self.unknown: dict[str, None] = {}
         self.signals: dict[Key, Signal] = {}
         self.biases: dict[str, Tensor] = {}
@@ -184,7 +191,10 @@ class Pass:
     def _back(self, record: Record, signal: Signal) -> Contributions:
         step = record.step
         if step.kind == "embedding":
-            return dict.fromkeys(step.live, Signal(self.to_r(record, signal).sum(-1), "R"))
+            relevance = self.to_r(record, signal)
+            factor = self.factors.get(step.key)
+            relevance = relevance if factor is None else times(factor, relevance)
+            return dict.fromkeys(step.live, Signal(relevance.sum(-1), "R"))
         if step.kind == "unknown":
             if self.unknown_policy != "gradient":
                 raise RelevanceError(

@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -90,8 +91,10 @@ def run(
     state: Mapping[str, Tensor],
     differentiable: bool,
     apart: Collection[Step] = (),
+    moved: Mapping[Key, Tensor] = MappingProxyType({}),
 ) -> Tape:
-    """Replay the plan on `inputs`; the steps `apart` add their constants by themselves."""
+    """Replay the plan on `inputs`; the steps `apart` add their constants by themselves, and what follows those in
+    `moved` sees these values."""
     graph = plan.graph
     values: dict[Any, Any] = {**graph.constants, **{node: state[name] for node, name in graph.state.items()}}
     values.update(zip(graph.inputs, inputs, strict=True))
@@ -102,7 +105,8 @@ def run(
                 values[step.key] = _computed(step, values)
             else:
                 records[step.key] = record = _recorded(step, values, plan, differentiable, step in apart)
-                values[step.key] = record.value if differentiable else record.value.detach()
+                value = moved.get(step.key, record.value)
+                values[step.key] = value if differentiable else value.detach()
     return Tape(plan, values, records)
 
 

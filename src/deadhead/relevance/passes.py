@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from types import MappingProxyType
 from typing import Any
 
 import torch
@@ -13,17 +14,18 @@ from deadhead.errors import RelevanceError
 from deadhead.graph.containers import Structure, take
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.trace import batch_size, rows_of
-from deadhead.relevance.average import Average
 from deadhead.relevance.backward import Pass
-from deadhead.relevance.baselines import baseline_of, chooses
 from deadhead.relevance.composites import Composite
 from deadhead.relevance.edges import Signal
 from deadhead.relevance.forward import Tape, run
 from deadhead.relevance.plan import Plan
 from deadhead.relevance.result import Cut, Relevance
-from deadhead.relevance.samples import Owners, Place, TogetherError, by_row, owners, total
-from deadhead.relevance.steps import INDICES, Key
+from deadhead.relevance.samples import Owners, TogetherError, by_row, owners
+from deadhead.relevance.steps import Key
 from deadhead.relevance.target import Target, explained
+
+Explain = Callable[[list[Tensor], list[Tensor] | None, Target, Owners, int], Relevance]
+"""From tensors, their baseline, a target, where the samples lie and how many there are."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +44,21 @@ class Job:
         self, tensors: list[Tensor], base: list[Tensor] | None, target: Target, composite: Composite
     ) -> Relevance:
         """One pass for the whole batch; for each sample where their rows cannot be told apart."""
+
+        def explain(
+            tensors: list[Tensor], base: list[Tensor] | None, target: Target, where: Owners, rows: int
+        ) -> Relevance:
+            return self.once(tensors, base, target, where, rows, composite)
+
+        return self.together(explain, tensors, base, target)
+
+    def together(self, explain: Explain, tensors: list[Tensor], base: list[Tensor] | None, target: Target) -> Relevance:
+        """`explain` for the whole batch, or for each sample."""
         axis = self.network.batch_axis
         rows = batch_size(tensors, axis)
         where_rows_lie = owners(self.network, self.traced, tensors) if rows > 1 else {}
         try:
-            return self._once(tensors, base, target, composite, where_rows_lie, rows)
+            return explain(tensors, base, target, where_rows_lie, rows)
         except TogetherError:
             if rows == 1:
                 raise
@@ -55,25 +67,29 @@ class Job:
             index = torch.tensor([row])
             own, its = rows_of(tensors, axis, index), None if base is None else rows_of(base, axis, index)
             one = target[row] if isinstance(target, Tensor) and target.dim() else target
-            found.append(self._once(own, its, one, composite, {}, 1))
+            found.append(explain(own, its, one, {}, 1))
         return joined(found, axis)
 
-    def _once(
+    def once(
         self,
         tensors: list[Tensor],
         base: list[Tensor] | None,
         target: Target,
-        composite: Composite,
         where_rows_lie: Owners,
         rows: int,
+        composite: Composite,
+        moved: Mapping[Key, Tensor] = MappingProxyType({}),
+        factors: Mapping[Key, Tensor] = MappingProxyType({}),
     ) -> Relevance:
+        """One pass. `moved` are values to go on with in place of what embeddings give, `factors` what the relevance
+        at an embedding is multiplied by before it is summed to that of its id."""
         state, differentiable = self.state(tensors)
         with torch.set_grad_enabled(differentiable):
             rules = composite.choose(self.plan)
             apart = {step for step, rule in rules.items() if rule.apart}
-            tape = run(self.plan, tensors, state, differentiable, apart)
+            tape = run(self.plan, tensors, state, differentiable, apart, moved)
             base_tape = None if base is None else run(self.plan, base, state, differentiable, apart)
-            back = Pass(tape, base_tape, rules, where_rows_lie, rows, self.unknown)
+            back = Pass(tape, base_tape, rules, where_rows_lie, rows, self.unknown, factors)
             output, starts, chosen = self._start(tape, base_tape, target, rows, composite, back, differentiable)
             back.run(starts, set(self.layers.values()), self.cuts, output)
             if composite.constants == "all" and back.biases:
@@ -191,42 +207,3 @@ def joined(found: Sequence[Relevance], axis: int) -> Relevance:
     target = torch.cat(targets) if len(targets) == len(found) else None
     fill = parts[0][1].fill
     return Relevance(fill(inputs), biases, layers, absorbed, residual, output, cuts, unknown, fill(given), target, axis)
-
-
-def average(job: Job, tensors: list[Tensor], target: Target, method: Average, baseline: Any) -> Relevance:
-    """The mean of the gradients at the points that a method names; times the differences, where it says so."""
-    if job.layers or job.cuts:
-        raise RelevanceError(f"{type(method).__name__} gives the relevance of the inputs alone: no layers, no cuts.")
-    if any(chooses(job.plan, node) for node in job.traced.graph.inputs if job.plan.status_of(node) == INDICES):
-        raise RelevanceError(f"{type(method).__name__} moves the inputs a little, which ids cannot be; use 'baseline'.")
-    if baseline is not None and not method.differences:
-        raise RelevanceError(f"{type(method).__name__} compares with no baseline.")
-    base = baseline_of(baseline, job.network, job.plan, tensors)
-    rows = batch_size(tensors, job.network.batch_axis)
-    state, differentiable = job.state(tensors)
-    graph, fill = job.traced.graph, job.traced.output.fill
-    with torch.set_grad_enabled(differentiable):
-        ends = [fill(graph.run(each, state)) for each in ((tensors, base) if method.differences else (tensors,))]
-        choose, chosen = explained(target, ends[0], rows)
-        output = choose(ends[0]) - (choose(ends[1]) if method.differences else 0)
-    sums: list[Tensor] | None = None
-    unknown: dict[str, None] = {}
-    for weight, point in method.points(tensors, base):
-        one = job.explain(point, None, choose, method.composite)
-        parts = [weight * each for each in take(one.inputs)[0]]
-        sums = parts if sums is None else [a + b for a, b in zip(sums, parts, strict=True)]
-        unknown.update(dict.fromkeys(one.unknown))
-    assert sums is not None
-    if method.differences:
-        sums = [s * (a - r) if a.is_floating_point() else s for s, a, r in zip(sums, tensors, base, strict=True)]
-    residual = output
-    for each in sums:
-        place = Place(job.network.batch_axis)
-        if each.dim() > job.network.batch_axis:
-            residual = residual - total(each, rows, place)
-    absorbed = torch.zeros_like(output)
-    given = job.structure.fill([each.detach() for each in tensors])
-    return Relevance(
-        job.structure.fill(sums), {}, {}, absorbed, residual, output, {}, tuple(unknown), given, chosen,
-        job.network.batch_axis,
-    )  # fmt: skip

@@ -37,6 +37,7 @@ def attention(here: Lowering, args: Arguments, kwargs: Options) -> None:
 
     weights: Key
     if "softmax" in here.plan.detached:  # nothing runs through what is before it
+
         def whole(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
             found = scores(query, key)
             if given["is_causal"]:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 import torch
 from torch import Tensor, fx
 
+from deadhead.graph.graph import Edits
 from deadhead.relevance.lowering.common import (
     Arguments,
     Options,
     broadcast,
+    named,
     own,
 )
 from deadhead.relevance.plan import Lowering, lowering
@@ -37,6 +40,37 @@ def masked_fill(here: Lowering, args: Arguments, kwargs: Options) -> None:
 
     filled = here.call("constant", whole, value, mask, number, op="filled", origin=number)
     here.finish("movement", torch.where, mask, filled, value, op="where")
+
+
+@lowering("pad", "constant_pad_nd", "scatter", "index_fill")
+def written(here: Lowering, args: Arguments, kwargs: Options) -> None:
+    """A number where the op writes it, which is where it writes a one into zeros."""
+    given = named(here, args, kwargs)
+    number, graph, node = given.get("value"), here.plan.graph, here.node
+    if given.get("reduce") is not None:
+        here.finish("unknown", own(here), *args, kwargs=kwargs)
+        return
+    carried = isinstance(number, (int, float)) and 0 < abs(number) < HUGE
+    if not carried or given.get("mode", "constant") != "constant":
+        here.finish("movement", own(here), *args, kwargs=kwargs)
+        return
+    names = list(given)[1:]
+
+    def write(number: float) -> Callable[..., Tensor]:
+        def written(value: Tensor, *others: Any) -> Tensor:
+            arguments = {"self": value, **dict(zip(names, others, strict=True)), "value": number}
+            return graph.apply(node, [], arguments, Edits())  # type: ignore[no-any-return]
+
+        return written
+
+    def there(value: Tensor, *others: Any) -> Tensor:
+        return write(1)(torch.zeros_like(value), *others) != 0
+
+    values = tuple(given.values())
+    kept = here.call("movement", write(0), *values, operands=(given["self"],))
+    mask = here.call("constant", there, *values, op="mask")
+    filled = here.call("constant", lambda value: torch.full_like(value, given["value"]), kept, op="filled")
+    here.finish("movement", torch.where, mask, filled, kept, op="where")
 
 
 @lowering("where", "maximum", "minimum", "fmax", "fmin")

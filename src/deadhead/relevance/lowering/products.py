@@ -65,6 +65,13 @@ def product(here: Lowering, args: Arguments, kwargs: Options) -> None:
     here.finish(kind, own(here), *args, kwargs=kwargs, degree=degree)
 
 
+@lowering("_grouped_mm", "transformers::grouped_mm_fallback")
+def grouped_product(here: Lowering, args: Arguments, kwargs: Options) -> None:
+    """Rows times the weight of the expert that each was given to."""
+    kind, degree = product_kind(here, args[:2], "linear")
+    here.finish(kind, own(here), *args, kwargs=kwargs, degree=degree)
+
+
 @lowering("addmm", "baddbmm", "addmv")
 def addmm(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """beta b + alpha x y."""

@@ -13,6 +13,10 @@ _EXACT = frozenset({"movement", "sum", "linear", "convolution", "maximum"})
 """Kinds whose derivative leaves nothing but constants."""
 
 
+_CHOOSING = frozenset({"topk", "sort"})
+"""Movements whose order depends on the values: not the same under a baseline."""
+
+
 JOINT = frozenset({"movement", "maximum"})
 """Kinds whose constants are operands like the others."""
 
@@ -40,7 +44,8 @@ class Gradient(Rule):
         still = [key for key in step.still if key in record.edges] if base is None and joint else []
         keys = (*step.live, *loose, *still)
         found = record.transposed(signal.tensor, keys)
-        exact = step.kind in _EXACT and (base is None or (step.kind != "maximum" and not step.loose))
+        same = base is None or not (step.kind == "maximum" or step.loose or step.op in _CHOOSING)
+        exact = step.kind in _EXACT and same
         if base is not None and not exact:
             other = base.transposed(signal.tensor, keys)
             found = [(a + b) / 2 for a, b in zip(found, other, strict=True)]
