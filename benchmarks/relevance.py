@@ -11,7 +11,8 @@ Everything is on the same weights and inputs in one run; peers that are not inst
 - `agreement`: the largest difference of the inputs' relevance over its largest, float64, with zennit's epsilon where
   no denominator is near epsilon, shap's DeepExplainer and Captum's integrated gradients.
 - `precision`: float32 against float64 through 20 linear layers with ReLUs, ||difference|| / ||relevance|| for each of
-  1,000 samples: median and largest.
+  1,000 samples: median and largest; and what float64 itself makes of inputs that are moved by one rounding to float32:
+  what a method does there is in the method, and no way to compute it helps.
 - `speed`: medians of interleaved runs, as multiples of a forward and a backward pass of the plain module in the same
   run: `loss.backward()` as in training, and in brackets the input's gradient alone. deadhead is on a traced network,
   under `torch.no_grad()`; `differentiable` is the default, whose result autograd can go through.
@@ -209,7 +210,8 @@ def agreement() -> None:
 
 
 def precision() -> None:
-    print("precision: float32 against float64 through 20 layers, normwise: median and largest of 1,000 samples")
+    print("precision: float32 against float64 through 20 layers, normwise: median and largest of 1,000 samples;")
+    print("  float64 at inputs moved by a rounding to float32")
     torch.manual_seed(0)
     model = deep(20)
     exact = copy.deepcopy(model).double()
@@ -226,8 +228,12 @@ def precision() -> None:
         if rounded is None or reference is None:
             continue
         whole, found = reference(x.double()).detach(), rounded(x).detach().double()
-        apart = (found - whole).flatten(1).norm(dim=1) / whole.flatten(1).norm(dim=1)
-        print(f"  {label:32}{apart.median().item():10.1e}{apart.max().item():10.1e}")
+        moved = reference(x.double() * (1 + 2**-24 * torch.randn(x.shape, dtype=torch.float64).sign())).detach()
+        print(f"  {label:32}", end="")
+        for other in (found, moved):
+            apart = (other - whole).flatten(1).norm(dim=1) / whole.flatten(1).norm(dim=1)
+            print(f"{apart.median().item():10.1e}{apart.max().item():10.1e}", end="    ")
+        print()
 
 
 def speed() -> None:
