@@ -316,11 +316,13 @@ def test_a_composite_of_ones_own_by_position_and_name() -> None:
     assert isinstance(own.rules["movement"], Gradient)
 
 
-def test_float32_agrees_with_float64() -> None:
+@pytest.mark.parametrize("method", ["blame_bias", "gradient_x_input", "epsilon of all, far from zero"])
+def test_float32_agrees_with_float64(method: str) -> None:
     model = mlp(8, *[16] * 20, 4, activation=nn.ReLU)
     x = torch.randn(16, 8, dtype=torch.float64)
-    exact = dh.attribute(model, x, 1, "blame_bias").inputs.detach()
-    rough = dh.attribute(model.float(), x.float(), 1, "blame_bias").inputs.detach().double()
+    chosen = composite("lrp_epsilon", epsilon=10.0) if method.startswith("epsilon") else method
+    exact = dh.attribute(model, x, 1, chosen).inputs.detach()
+    rough = dh.attribute(model.float(), x.float(), 1, chosen).inputs.detach().double()
     gaps = (rough - exact).norm(dim=1) / exact.norm(dim=1)
     assert gaps.median() < 1e-6
     assert gaps.max() < 1e-5

@@ -189,7 +189,7 @@ def _draw_bars(axes: Axes, relevance: Drawable, sample: int) -> None:
             ha="left" if value >= 0 else "right", fontsize=8,
         )  # fmt: skip
     low, high = min(0.0, *values), max(0.0, *values)
-    room = 0.22 * (high - low or 1.0)
+    room = 0.3 * (high - low or 1.0)
     axes.set_xlim(low - (room if low < 0 else 0.0), high + room)
     axes.set_yticks(places, [plain(name, 30) for name, _ in bars], fontsize=8, parse_math=False)
     axes.set_ylim(len(bars) - 0.4, -0.6)
