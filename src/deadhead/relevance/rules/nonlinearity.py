@@ -72,7 +72,8 @@ def _secant(record: Record, a: Tensor, r: Tensor | None, f_a: Tensor, f_r: Tenso
     if not where[0].numel():
         return far
     way = gap[where]
-    return far.index_put(where, _mean_slope(record, torch.zeros_like(way) if r is None else r[where], way))
+    close = _mean_slope(record, torch.zeros_like(way) if r is None else r[where], way)
+    return far.index_put(where, close.to(far.dtype))
 
 
 def _mean_slope(record: Record, start: Tensor, way: Tensor) -> Tensor:
