@@ -28,6 +28,7 @@ import time
 import types
 import warnings
 from collections.abc import Callable
+from functools import partial
 from typing import Any
 
 import torch
@@ -85,7 +86,7 @@ def installed(name: str) -> Any:
     if name == "zennit":
         for part in ("torchvision", "torchvision.models", "torchvision.models.resnet", "torchvision.models.vgg"):
             stand_in = types.ModuleType(part)
-            stand_in.BasicBlock = stand_in.Bottleneck = type("Block", (), {})  # type: ignore[attr-defined]
+            vars(stand_in).update(BasicBlock=type("BasicBlock", (), {}), Bottleneck=type("Bottleneck", (), {}))
             sys.modules.setdefault(part, stand_in)
     try:
         return __import__(name)
@@ -217,16 +218,15 @@ def precision() -> None:
     exact = copy.deepcopy(model).double()
     x = torch.randn(1000, 64)
     networks = dh.trace(model, x), dh.trace(exact, x.double())
-    ways: dict[str, tuple[Callable[[Tensor], Tensor] | None, Callable[[Tensor], Tensor] | None]] = {
-        method: tuple(  # type: ignore[misc]
-            lambda x, network=network, method=method: dh.attribute(network, x, 0, method).inputs for network in networks
-        )
-        for method in ("gradient_x_input", *OURS)
-    }
-    ways["zennit, epsilon"] = by_zennit("epsilon", model), by_zennit("epsilon", exact)
+
+    def ours(network: dh.Network, method: str, x: Tensor) -> Tensor:
+        return dh.attribute(network, x, 0, method).inputs
+
+    ways = {method: [partial(ours, network, method) for network in networks] for method in ("gradient_x_input", *OURS)}
+    zennit = [by_zennit("epsilon", model), by_zennit("epsilon", exact)]
+    if None not in zennit:
+        ways["zennit, epsilon"] = zennit
     for label, (rounded, reference) in ways.items():
-        if rounded is None or reference is None:
-            continue
         whole, found = reference(x.double()).detach(), rounded(x).detach().double()
         moved = reference(x.double() * (1 + 2**-24 * torch.randn(x.shape, dtype=torch.float64).sign())).detach()
         print(f"  {label:32}", end="")
@@ -237,9 +237,7 @@ def precision() -> None:
 
 
 def speed() -> None:
-    print(
-        "speed: multiples of a plain forward and backward pass (of one to the input alone), medians of interleaved runs"
-    )
+    print("speed: multiples of a plain forward and backward pass (of one to the input alone), medians")
     networks = {
         "3 convolutions, 32 x 3x32x32": (convolutions(), (32, 3, 32, 32)),
         "4 wide convolutions, 16 x 3x32x32": (wide_convolutions(), (16, 3, 32, 32)),
@@ -247,50 +245,45 @@ def speed() -> None:
         "transformer, 16 x 64 vectors": (Vectors().eval(), (16, 64, 48)),
     }
     for name, (model, shape) in networks.items():
-        torch.manual_seed(0)
-        x = torch.randn(shape)
-        network = dh.trace(model, x)
-
-        def plain(model: nn.Module = model, x: Tensor = x) -> None:
-            model.zero_grad()
-            model(x.clone().requires_grad_())[:, 0].sum().backward()
-
-        def gradient(model: nn.Module = model, x: Tensor = x) -> None:
-            x = x.clone().requires_grad_()
-            torch.autograd.grad(model(x)[:, 0].sum(), x)
-
-        def ours(method: str, differentiable: bool, network: dh.Network = network, x: Tensor = x) -> None:
-            with torch.set_grad_enabled(differentiable):
-                dh.attribute(network, x, 0, method)
-
-        ways: dict[str, Callable[[], object] | None] = {
-            method: lambda method=method, ours=ours: ours(method, False)  # type: ignore[misc]
-            for method in OURS
-        }
-        ways["blame_bias, differentiable"] = lambda ours=ours: ours("blame_bias", True)  # type: ignore[misc]
-        peers = {
-            "zennit, epsilon": by_zennit("epsilon", model),
-            "zennit, epsilon plus": by_zennit("plus", model),
-            "Captum, DeepLift": None
-            if isinstance(model, Vectors) or "ResNet" in name
-            else by_captum("DeepLift", model),
-        }
-        for label, explained in peers.items():
-            ways[label] = None if explained is None else lambda explained=explained, x=x: explained(x)  # type: ignore[misc]
         print(f"  {name}")
-        for label, way in ways.items():
-            if way is None:
-                continue
-            times = []
-            for _ in range(RUNS + 2):
-                marks = [time.perf_counter()]
-                for function in (plain, gradient, way):
-                    function()
-                    marks.append(time.perf_counter())
-                times.append([b - a for a, b in itertools.pairwise(marks)])
-            ratios = [(its / both, its / alone) for both, alone, its in times[2:]]
-            first, second = (statistics.median(column) for column in zip(*ratios, strict=True))
-            print(f"    {label:30}{first:6.2f}  ({second:.2f})", flush=True)
+        torch.manual_seed(0)
+        show_speed(model, torch.randn(shape))
+
+
+def show_speed(model: nn.Module, x: Tensor) -> None:
+    network = dh.trace(model, x)
+
+    def plain() -> None:
+        model.zero_grad()
+        model(x.clone().requires_grad_())[:, 0].sum().backward()
+
+    def gradient() -> None:
+        given = x.clone().requires_grad_()
+        torch.autograd.grad(model(given)[:, 0].sum(), given)
+
+    def ours(method: str, differentiable: bool = False) -> None:
+        with torch.set_grad_enabled(differentiable):
+            dh.attribute(network, x, 0, method)
+
+    ways: dict[str, Callable[[], object]] = {method: partial(ours, method) for method in OURS}
+    ways["blame_bias, differentiable"] = partial(ours, "blame_bias", True)
+    peers = {
+        "zennit, epsilon": by_zennit("epsilon", model),
+        "zennit, epsilon plus": by_zennit("plus", model),
+        "Captum, DeepLift": by_captum("DeepLift", model) if isinstance(model, nn.Sequential) else None,
+    }
+    ways |= {label: partial(explained, x) for label, explained in peers.items() if explained is not None}
+    for label, way in ways.items():
+        ratios = []
+        for _ in range(RUNS + 2):
+            marks = [time.perf_counter()]
+            for function in (plain, gradient, way):
+                function()
+                marks.append(time.perf_counter())
+            both, alone, its = (b - a for a, b in itertools.pairwise(marks))
+            ratios.append((its / both, its / alone))
+        first, second = (statistics.median(column) for column in zip(*ratios[2:], strict=True))
+        print(f"    {label:30}{first:6.2f}  ({second:.2f})", flush=True)
 
 
 PARTS = {"conservation": conservation, "agreement": agreement, "precision": precision, "speed": speed}
