@@ -19,6 +19,7 @@ from deadhead.relevance.forward import Tape, run
 from deadhead.relevance.passes import Job
 from deadhead.relevance.result import Relevance
 from deadhead.relevance.samples import Owners, Place, total
+from deadhead.relevance.steps import Key
 from deadhead.relevance.target import Target, explained
 
 
@@ -123,12 +124,17 @@ def _averaged(
     state, differentiable = job.state(tensors)
     embeddings = [step.key for step in job.plan.steps if step.kind == "embedding"]
     with torch.set_grad_enabled(differentiable):
-        ends = [run(job.plan, each, state, differentiable) for each in (tensors, base)]
-        outputs = [_outputs(job, tape) for tape in ends]
-        choose, chosen = explained(target, outputs[0], rows)
-        output = choose(outputs[0]) - (choose(outputs[1]) if method.differences else 0)
-        own, other = ([tape.values[key] for key in embeddings] for tape in ends)
-        factors = {k: a - r for k, a, r in zip(embeddings, own, other, strict=True)} if method.differences else {}
+        tape = run(job.plan, tensors, state, differentiable)
+        filled = _outputs(job, tape)
+        choose, chosen = explained(target, filled, rows)
+        output = choose(filled)
+        own = other = [tape.values[key] for key in embeddings]
+        factors: dict[Key, Tensor] = {}
+        if method.differences:
+            blank = run(job.plan, base, state, differentiable)
+            output = output - choose(_outputs(job, blank))
+            other = [blank.values[key] for key in embeddings]
+            factors = {key: a - r for key, a, r in zip(embeddings, own, other, strict=True)}
         sums: list[Tensor] = []
         unknown: dict[str, None] = {}
         for weight, point in method.points([*tensors, *own], [*base, *other]):

@@ -87,7 +87,7 @@ def _by_deviation(here: Lowering, value: Key, dims: list[int], eps: float, centr
 
     under = here.call("normalisation", reciprocal, value, op="rsqrt")
     kind, degree = product_kind(here, (value, under), "sum")
-    return _given(here, last, kind, scaled, value, under, degree=degree)
+    return _given(here, last, kind, scaled, value, under, degree)
 
 
 def _given(here: Lowering, last: bool, kind: str, function: Any, value: Key, under: Key, degree: int) -> Key:
