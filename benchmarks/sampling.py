@@ -13,7 +13,7 @@ import torch
 from machine import print_machine
 
 import deadhead as dh
-from deadhead import columns
+from deadhead.graph.units import windows as columns
 from deadhead.lab.data import mnist
 from deadhead.lab.models import small_cnn
 from deadhead.lab.train import MNIST, fit

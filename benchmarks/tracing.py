@@ -19,7 +19,7 @@ from torch import nn
 
 import deadhead as dh
 from deadhead.graph.trace import trace_program
-from deadhead.graph.units import find_units
+from deadhead.graph.units.groups import find_units
 
 RUNS = 5
 

@@ -15,7 +15,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead import trials
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.remove import measure
 from deadhead.remove.cut import cuttable
 from deadhead.select.path import Path

@@ -11,9 +11,9 @@ from torch import Tensor, fx
 from deadhead.calibration import Batch, choose
 from deadhead.errors import LossError
 from deadhead.gates import Gates
-from deadhead.graph.counts import multiply_adds
+from deadhead.graph.costs import multiply_adds
 from deadhead.graph.network import Traced
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.stacked import MEMORY, Part, Parts, Stacked
 
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deadhead.errors import DataError
-from deadhead.graph.containers import as_call, take
+from deadhead.graph.pytree import as_call, take
 
 HELD_OUT = 0.2
 """The fraction of the calibration rows that scores and compensation do not see."""

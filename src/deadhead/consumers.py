@@ -11,9 +11,9 @@ from torch import Tensor, fx, nn
 from deadhead.blocks import blocks_of
 from deadhead.graph.graph import Graph
 from deadhead.graph.network import Network
-from deadhead.graph.ops.registry import module_path, op_name, where
-from deadhead.graph.units import Group, Site
-from deadhead.layouts import Arrangement, Layout, bias_of, fits, layout_of, operands_of
+from deadhead.graph.nodes import module_path, op_name, where
+from deadhead.graph.units.groups import Group, Site
+from deadhead.graph.units.matrices import Arrangement, Layout, bias_of, fits, layout_of, operands_of
 
 Layouts = Mapping[fx.Node, Layout]
 

@@ -17,10 +17,10 @@ from deadhead.calibration import Batch, choose
 from deadhead.errors import DataError, LossError
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
-from deadhead.graph.ops.registry import op_name
+from deadhead.graph.nodes import op_name
 from deadhead.graph.renormalise import renormalised
-from deadhead.graph.units import Group, Site
-from deadhead.layouts import Layout, layout_of
+from deadhead.graph.units.groups import Group, Site
+from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.losses import Loss
 
 References = Mapping[str, Sequence[Tensor | None]]

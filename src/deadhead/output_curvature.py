@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deadhead.calibration import Batch, count
 from deadhead.gates import Gates
-from deadhead.layouts import Layout, layout_of
+from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.progress import Progress, track
 
 MOST_OUTPUTS = 4096

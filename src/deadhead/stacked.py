@@ -17,16 +17,15 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from deadhead.calibration import Batch
-from deadhead.columns import CONVOLUTIONS, LINEAR
 from deadhead.errors import LossError
 from deadhead.gates import Gates, along, gate
 from deadhead.graph.graph import Edits
-from deadhead.graph.labels import hint
 from deadhead.graph.network import Network, Traced, relative_difference
-from deadhead.graph.ops.registry import argument, op_name
+from deadhead.graph.nodes import argument, hint, op_name
 from deadhead.graph.suffix import Suffix, laid, repeated, suffix_of
 from deadhead.graph.trace import batch_size, rows_of
-from deadhead.graph.units import Group, Site
+from deadhead.graph.units.groups import Group, Site
+from deadhead.graph.units.windows import CONVOLUTIONS, LINEAR
 
 MEMORY = 2**22
 """Bytes that the largest activation of several alphas at once may take."""

@@ -11,8 +11,8 @@ from torch import Tensor, fx
 
 from deadhead.calibration import Batch
 from deadhead.gates import Gates
-from deadhead.graph.units import Group, Site
-from deadhead.layouts import Layout, layout_of
+from deadhead.graph.units.groups import Group, Site
+from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.progress import Progress, track
 
 MEDIAN_ROWS = 16384

@@ -11,7 +11,7 @@ from deadhead.calibration import Calibration
 from deadhead.errors import BudgetError, LossError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.losses import Loss, accuracy
 from deadhead.progress import Progress
 from deadhead.record import Point

@@ -22,7 +22,7 @@ import deadhead
 from deadhead.calibration import Batch
 from deadhead.errors import DeadheadError
 from deadhead.graph.network import Network
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.remove.compensate import Compensation
 from deadhead.remove.cut import Cutting, cut, cuttable
 from deadhead.remove.verify import Gated

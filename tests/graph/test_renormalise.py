@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deadhead.graph.graph import Edits, Graph
-from deadhead.graph.ops.registry import NORMALISATIONS, op_name
+from deadhead.graph.nodes import op_name
 from deadhead.graph.renormalise import RULES, renormalised
+from deadhead.graph.units.registry import NORMALISATIONS
 
 ROWS, STEPS, WIDTH = 3, 4, 7
 OPEN = torch.tensor([0, 2, 3, 6])

@@ -17,7 +17,7 @@ import deadhead as dh
 from deadhead.calibration import as_batch
 from deadhead.cli.resolve import data_of, model_of
 from deadhead.errors import DataError, TraceError
-from deadhead.graph.containers import take
+from deadhead.graph.pytree import take
 from deadhead.graph.trace import rows_of
 from deadhead.saved import write_together
 

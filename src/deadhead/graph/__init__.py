@@ -1,1 +1,1 @@
-"""The traced graph: tracing, replay, labels, units. It imports nothing of deadhead but errors."""
+"""What a network computes and which units can be removed: tracing, replay, labels, costs. Imports errors only."""

@@ -12,12 +12,13 @@ import torch
 from torch import Tensor, nn
 
 from deadhead.errors import DataError, TraceError
-from deadhead.graph.containers import Call, Structure, as_call, take
 from deadhead.graph.graph import Edits, Graph, functional
-from deadhead.graph.ops.registry import has_rule, where
-from deadhead.graph.rows import RowLayout, measure_rows
+from deadhead.graph.nodes import where
+from deadhead.graph.pytree import Call, Structure, as_call, take
+from deadhead.graph.samples import RowLayout, measure_rows
 from deadhead.graph.trace import PREFIX, batch_size, export_as_is, has_rows, rows_of, trace_program, untouched
-from deadhead.graph.units import Group, Units, find_units
+from deadhead.graph.units.groups import Group, Units, find_units
+from deadhead.graph.units.registry import has_rule
 from deadhead.graph.unregistered import unregistered
 
 REFUSED_ABOVE = 1e-4

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Around
-from deadhead.graph.ops.registry import named_arguments, op_name
+from deadhead.graph.nodes import named_arguments, op_name
 
 
 def renormalised(node: fx.Node, weights: Callable[[Tensor], Tensor]) -> Around:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Edits, Graph
-from deadhead.graph.ops.registry import op_name
-from deadhead.graph.rows import owners_of
+from deadhead.graph.nodes import op_name
+from deadhead.graph.samples import owners_of
 
 
 @dataclass(frozen=True)

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.export import Dim, ExportedProgram, export
 
 from deadhead.errors import TraceError
-from deadhead.graph.containers import Structure, as_call, take
+from deadhead.graph.pytree import Structure, as_call, take
 
 PREFIX = "module."
 _NOT_THE_USERS = (

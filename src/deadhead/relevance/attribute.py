@@ -8,8 +8,8 @@ from typing import Any
 from torch import fx, nn
 
 from deadhead.errors import RelevanceError
-from deadhead.graph.containers import take
 from deadhead.graph.network import Network, trace
+from deadhead.graph.pytree import take
 from deadhead.graph.trace import batch_size
 from deadhead.relevance import kinds, lowering  # noqa: F401
 from deadhead.relevance.average import AVERAGES, Average, average

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.errors import RelevanceError
-from deadhead.graph.containers import take
+from deadhead.graph.pytree import take
 from deadhead.relevance.baselines import baseline_of
 from deadhead.relevance.composites import Composite, composite
 from deadhead.relevance.forward import Tape, run

@@ -10,8 +10,8 @@ from torch import Tensor
 
 from deadhead.calibration import read
 from deadhead.errors import RelevanceError
-from deadhead.graph.containers import as_call, take
 from deadhead.graph.network import Network
+from deadhead.graph.pytree import as_call, take
 from deadhead.graph.trace import batch_size
 from deadhead.relevance.plan import Plan
 

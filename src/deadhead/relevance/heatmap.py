@@ -14,7 +14,7 @@ from torch import Tensor
 
 from deadhead.drawing import FAINT, INK, canvas, plain
 from deadhead.errors import DataError
-from deadhead.graph.containers import take
+from deadhead.graph.pytree import take
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes

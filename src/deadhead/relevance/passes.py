@@ -11,8 +11,8 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.errors import RelevanceError
-from deadhead.graph.containers import Structure, take
 from deadhead.graph.network import Network, Traced
+from deadhead.graph.pytree import Structure, take
 from deadhead.graph.trace import batch_size, rows_of
 from deadhead.relevance.backward import Pass
 from deadhead.relevance.composites import Composite

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Edits, Graph
-from deadhead.graph.ops.registry import module_path, op_name
+from deadhead.graph.nodes import module_path, op_name
 from deadhead.relevance.steps import CONSTANT, DETACHED, INDICES, LIVE, Additive, Key, Made, Step, is_key, keys_in
 
 

@@ -10,7 +10,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deadhead.graph.containers import take
+from deadhead.graph.pytree import take
 
 
 @dataclass(frozen=True)

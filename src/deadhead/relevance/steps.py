@@ -8,7 +8,7 @@ from typing import Any, TypeAlias
 
 from torch import Tensor, fx
 
-from deadhead.graph.ops.registry import module_path
+from deadhead.graph.nodes import module_path
 
 CONSTANT, DETACHED, INDICES, LIVE = "constant", "detached", "indices", "live"
 """What a value is: independent of the inputs; dependent, but outside of relevance; moved input ids; carrying it."""

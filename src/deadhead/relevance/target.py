@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from deadhead.errors import RelevanceError
-from deadhead.graph.containers import take
+from deadhead.graph.pytree import take
 
 Target = int | Tensor | Callable[[Any], Tensor] | None
 

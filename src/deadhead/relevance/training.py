@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 
 from deadhead.errors import RelevanceError
-from deadhead.graph.containers import take
 from deadhead.graph.network import Network
+from deadhead.graph.pytree import take
 from deadhead.relevance.attribute import attribute
 from deadhead.relevance.composites import Composite
 from deadhead.relevance.edges import quotient

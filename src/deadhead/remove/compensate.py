@@ -13,7 +13,7 @@ from deadhead.consumers import Consumer, consumers_of
 from deadhead.errors import DataError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
 from deadhead.remove.least_squares import Fit, fit_blocks

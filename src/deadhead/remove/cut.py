@@ -14,7 +14,7 @@ from deadhead.calibration import Batch
 from deadhead.errors import CutError, TraceError
 from deadhead.graph.network import Network
 from deadhead.graph.trace import batch_size, rows_of
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation
 from deadhead.remove.program import rewrites, settings_of

@@ -12,7 +12,7 @@ from deadhead.calibration import Calibration
 from deadhead.consumers import consumers_of
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation, put

@@ -14,7 +14,7 @@ from deadhead.consumers import Consumer, consumers_of
 from deadhead.errors import LossError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.losses import Loss, prediction_of
 from deadhead.output_curvature import output_curvatures
 from deadhead.progress import Progress, track

@@ -12,8 +12,8 @@ from deadhead.calibration import Batch, count
 from deadhead.gates import Gates
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Network, Traced
-from deadhead.graph.units import Group
-from deadhead.layouts import Layout, layout_of
+from deadhead.graph.units.groups import Group
+from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.losses import Loss
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation

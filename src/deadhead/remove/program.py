@@ -17,10 +17,10 @@ from torch import Tensor, fx, nn
 
 from deadhead.errors import CutError
 from deadhead.graph.graph import reaching
-from deadhead.graph.labels import Labels, Value
 from deadhead.graph.network import Traced
-from deadhead.graph.ops.registry import argument, concrete, module_path, op_name
-from deadhead.graph.union_find import Array
+from deadhead.graph.nodes import argument, concrete, module_path, op_name
+from deadhead.graph.units.labels import Labels, Value
+from deadhead.graph.units.union_find import Array
 
 Rewrite = tuple[str, int, Any]
 """(node, argument position, new value): entries of a list that stay are None."""

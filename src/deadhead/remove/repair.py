@@ -18,11 +18,11 @@ import torch
 from torch import Tensor, fx, nn
 
 from deadhead.calibration import Batch
-from deadhead.graph.containers import take
 from deadhead.graph.network import Network, relative_difference
-from deadhead.graph.ops.registry import op_name
+from deadhead.graph.nodes import op_name
+from deadhead.graph.pytree import take
 from deadhead.graph.trace import batch_size, untouched
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.remove.program import FILLED, Rewrite, rewrites, settings_of
 from deadhead.remove.surgery import Surgery, copy_of, operate, owner_of, read_number, surgery_for
 from deadhead.remove.verify import PROOF, Gated, floats, tolerance_of

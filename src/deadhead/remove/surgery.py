@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 from deadhead.errors import CutError
 from deadhead.graph.trace import empty_caches
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.remove.program import apply
 
 KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 
 from deadhead.calibration import Batch
 from deadhead.gates import Gates
-from deadhead.graph.containers import take
 from deadhead.graph.network import Network, relative_difference
+from deadhead.graph.pytree import take
 from deadhead.losses import Loss, as_loss
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation

@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deadhead.gates import by_unit
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
 from deadhead.statistics import moments

@@ -19,8 +19,8 @@ from deadhead.errors import DataError, LossError
 from deadhead.gates import Gates, along, by_unit
 from deadhead.graph.graph import Edit, Graph
 from deadhead.graph.network import Network, Traced
-from deadhead.graph.ops.registry import where
-from deadhead.graph.units import Group, Site
+from deadhead.graph.nodes import where
+from deadhead.graph.units.groups import Group, Site
 from deadhead.losses import NAMED, SAMPLED, Loss, logits_of
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion, score

@@ -13,7 +13,7 @@ from deadhead.calibration import Batch, as_batch, read
 from deadhead.errors import DataError, LossError
 from deadhead.gates import Gates, References
 from deadhead.graph.network import Network, trace
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.losses import Loss, as_loss
 from deadhead.progress import Progress
 from deadhead.statistics import medians, moments

@@ -12,8 +12,8 @@ from torch import Tensor
 from deadhead.calibration import Batch, count
 from deadhead.errors import LossError
 from deadhead.gates import Gates, by_unit, columns_sum
-from deadhead.graph.containers import take
-from deadhead.graph.units import Group
+from deadhead.graph.pytree import take
+from deadhead.graph.units.groups import Group
 from deadhead.losses import Loss
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion

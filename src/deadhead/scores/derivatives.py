@@ -15,7 +15,7 @@ from deadhead.errors import DataError
 from deadhead.gates import Gates
 from deadhead.graph.graph import Edits
 from deadhead.graph.network import Traced
-from deadhead.graph.ops.registry import op_name
+from deadhead.graph.nodes import op_name
 
 _NO_DERIVATIVE = re.compile(r"derivative for '?([\w:.]+)'? is not implemented|([\w:.]+) is not differentiable")
 

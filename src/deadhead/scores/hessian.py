@@ -12,8 +12,8 @@ from torch import Tensor, nn
 
 from deadhead.calibration import Batch, count
 from deadhead.errors import DataError, LossError
-from deadhead.graph.containers import take
 from deadhead.graph.network import Network
+from deadhead.graph.pytree import take
 from deadhead.progress import Progress, track
 from deadhead.scores.criterion import opened
 from deadhead.scores.derivatives import TwiceDifferentiable, filled, refuse_dead_ends, twice

@@ -11,11 +11,11 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from deadhead.columns import CONVOLUTIONS, window_of
 from deadhead.errors import DataError
 from deadhead.graph.graph import Graph, reaching
-from deadhead.graph.ops.registry import argument, is_tensor, op_name, where
-from deadhead.graph.units import Site
+from deadhead.graph.nodes import argument, is_tensor, op_name, where
+from deadhead.graph.units.groups import Site
+from deadhead.graph.units.windows import CONVOLUTIONS, window_of
 from deadhead.scores.norms import convolution_norm, fine_enough, norms_by_unit, spectral_norm, transforms
 
 Constant = Callable[["Downstream", fx.Node, int], float]

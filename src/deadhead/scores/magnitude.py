@@ -7,7 +7,7 @@ from collections.abc import Mapping
 import torch
 from torch import Tensor
 
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.scores.criterion import Question, criterion
 
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from deadhead.calibration import Batch, count
 from deadhead.consumers import Consumer, consumers_of
 from deadhead.gates import Gates
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.losses import Loss
 from deadhead.output_curvature import output_curvatures, root_of
 from deadhead.progress import Progress, track

@@ -16,8 +16,8 @@ from deadhead.errors import DataError, LossError
 from deadhead.gates import Gates
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Traced
-from deadhead.graph.ops.registry import op_name, where
-from deadhead.graph.units import Group
+from deadhead.graph.nodes import op_name, where
+from deadhead.graph.units.groups import Group
 from deadhead.scores.derivatives import derivatives, twice
 from deadhead.scores.recursion_rules import (
     RULES,

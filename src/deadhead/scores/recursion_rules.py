@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.errors import DataError
-from deadhead.graph.ops.registry import RULES as LABEL_RULES
-from deadhead.graph.ops.registry import named_arguments, op_name, where
+from deadhead.graph.nodes import named_arguments, op_name, where
+from deadhead.graph.units.registry import RULES as LABEL_RULES
 
 Cotangents = list[Tensor | None]
 Both = tuple[list[Tensor], list[Tensor]]

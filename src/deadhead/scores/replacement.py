@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deadhead.calibration import Batch
 from deadhead.gates import by_row, by_unit, columns_sum
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
 from deadhead.scores.oracle import changes

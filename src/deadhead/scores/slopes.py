@@ -9,7 +9,7 @@ from torch import Tensor
 
 from deadhead.calibration import Batch
 from deadhead.gates import Gates, by_row, by_unit
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 
 
 def slopes_by_sample(

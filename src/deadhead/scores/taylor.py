@@ -7,7 +7,7 @@ from torch import Tensor
 
 from deadhead.calibration import count
 from deadhead.gates import by_unit, columns_sum
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
 

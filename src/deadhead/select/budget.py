@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from deadhead.errors import BudgetError
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 
 
 @dataclass(frozen=True)

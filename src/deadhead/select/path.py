@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.select.plan import Plan, plan_of
 from deadhead.select.ranking import Ranking, Rules
 from deadhead.select.ties import Ties, counted

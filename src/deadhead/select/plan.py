@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from deadhead.apart import Apart
 from deadhead.calibration import Batch, choose
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.losses import Loss
 from deadhead.select.search import Search, Unit
 

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from deadhead.errors import BudgetError
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.select.budget import Budget
 from deadhead.select.plan import Plan, plan_of
 

@@ -11,7 +11,7 @@ from torch import Tensor
 from deadhead.calibration import Batch, count
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.losses import Loss
 from deadhead.select.plan import plan_of
 from deadhead.stacked import Parts

@@ -7,10 +7,10 @@ from collections.abc import Mapping, Sequence
 
 from torch import Tensor
 
-from deadhead.graph.counts import Count, Counts, parameter_lengths
+from deadhead.graph.costs import Count, Counts, parameter_lengths
 from deadhead.graph.network import Network
 from deadhead.graph.trace import batch_size
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 
 
 class Sizes:

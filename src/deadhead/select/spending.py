@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping, Sequence
 import torch
 from torch import Tensor
 
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.select.budget import Budget
 from deadhead.select.ranking import Ranking, Rules, overall, reaching
 

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 from torch import Tensor
 
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from deadhead.select.budget import Budget
 from deadhead.select.path import Path
 from deadhead.select.plan import Plan

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.graph.ops.registry import op_name
+from deadhead.graph.nodes import op_name
 from deadhead.relevance.lowering.common import (
     Arguments,
     Options,

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 
 from deadhead.graph.graph import Edits
-from deadhead.graph.ops.registry import named_arguments
+from deadhead.graph.nodes import named_arguments
 from deadhead.relevance.plan import Lowering
 from deadhead.relevance.steps import Additive
 

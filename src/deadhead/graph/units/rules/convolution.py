@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from deadhead.graph.labels import Contact, Labels, Value, shape_of
-from deadhead.graph.ops.registry import argument, contract, is_tensor, operand, rule, where
+from deadhead.graph.nodes import argument, is_tensor, operand, shape_of, where
+from deadhead.graph.units.labels import Contact, Labels, Value
+from deadhead.graph.units.registry import contract, rule
 
 
 def _convolve(labels: Labels, node: fx.Node, groups: int, transposed: bool) -> Value:

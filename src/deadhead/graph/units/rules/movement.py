@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor, fx
 
-from deadhead.graph.labels import UNIFORM, Block, Labels, Value, hint, shape_of
-from deadhead.graph.ops.registry import argument, concrete, give_up, listed, op_name, operand, rule, where
+from deadhead.graph.nodes import argument, concrete, hint, listed, op_name, operand, shape_of, where
+from deadhead.graph.units.labels import UNIFORM, Block, Labels, Value
+from deadhead.graph.units.registry import give_up, rule
 
 
 def _input(labels: Labels, node: fx.Node) -> Value:

@@ -11,8 +11,8 @@ from torch import Tensor
 import deadhead as dh
 from deadhead.consumers import consumers_of
 from deadhead.graph.graph import Edits
-from deadhead.graph.units import Site
-from deadhead.layouts import Layout, fits, layout_of
+from deadhead.graph.units.groups import Site
+from deadhead.graph.units.matrices import Layout, fits, layout_of
 from support.readers import READINGS, inputs, reader
 
 
@@ -95,8 +95,8 @@ def test_columns_belong_to_the_unit_whose_activation_they_hold(name: str) -> Non
 @pytest.mark.parametrize("name", [name for name in READINGS if name.startswith("transposed")])
 def test_grids_of_a_transposed_convolution_meet_every_phase(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     """Each grid reads a part of the rows, all taps among them, and taking turns, all grids read every row once."""
-    monkeypatch.setattr("deadhead.columns.WIDE", 1)
-    monkeypatch.setattr("deadhead.columns.COST", 0.01)
+    monkeypatch.setattr("deadhead.graph.units.windows.WIDE", 1)
+    monkeypatch.setattr("deadhead.graph.units.windows.COST", 0.01)
     layout, _, value, _, _ = at(name)
     rank = value.dim() - 2
     value = torch.randn(2, value.shape[1], *[13, 12, 11][:rank], dtype=torch.float64)

@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from torch import fx
 
-from deadhead.graph.labels import Labels
-from deadhead.graph.ops.registry import argument, contract, is_tensor, operand, rule, where
+from deadhead.graph.nodes import argument, is_tensor, operand, where
+from deadhead.graph.units.labels import Labels
+from deadhead.graph.units.registry import contract, rule
 
 
 @rule("scaled_dot_product_attention")

@@ -10,10 +10,11 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Graph
-from deadhead.graph.labels import Labels, Product, Value
-from deadhead.graph.ops import propagate
-from deadhead.graph.ops.registry import module_path, plain_result, where
-from deadhead.graph.union_find import Array
+from deadhead.graph.nodes import module_path, where
+from deadhead.graph.units.labels import Labels, Product, Value
+from deadhead.graph.units.registry import plain_result
+from deadhead.graph.units.rules import propagate
+from deadhead.graph.units.union_find import Array
 
 MOST_INDICES = 65536
 """The largest constant of integers whose values labels follow."""

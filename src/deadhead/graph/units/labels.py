@@ -16,11 +16,10 @@ from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
-import torch
 from torch import fx
 
-from deadhead.graph.union_find import Array as Array
-from deadhead.graph.union_find import UnionFind
+from deadhead.graph.units.union_find import Array as Array
+from deadhead.graph.units.union_find import UnionFind
 
 INSIDE = "it lies inside a unit"
 UNIFORM = "it is the same all along"
@@ -400,18 +399,3 @@ def _segments(old: tuple[int, ...], new: tuple[int, ...]) -> Iterable[tuple[list
 
 
 Rule = Callable[[Labels, fx.Node], Any]
-
-
-def hint(dim: Any) -> int:
-    """The size of a dimension, symbolic or not; -1 where it depends on data."""
-    if isinstance(dim, int):
-        return dim
-    if isinstance(dim, torch.SymInt):
-        value = dim.node.hint
-        return -1 if value is None else int(value)
-    return -1
-
-
-def shape_of(node: fx.Node) -> tuple[int, ...]:
-    """The shape of a node's tensor."""
-    return tuple(hint(dim) for dim in node.meta["val"].shape)

@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import fx
 
-from deadhead.graph.labels import Labels, Value
-from deadhead.graph.ops.registry import argument, broadcast, is_tensor, normalise, operand, rule, where
+from deadhead.graph.nodes import argument, is_tensor, operand, where
+from deadhead.graph.units.labels import Labels, Value
+from deadhead.graph.units.registry import broadcast, normalise, rule
 
 
 def _per_channel(labels: Labels, node: fx.Node, value: Value, positions: tuple[int, ...]) -> Value:

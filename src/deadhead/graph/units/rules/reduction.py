@@ -6,18 +6,9 @@ from typing import Any
 
 from torch import fx
 
-from deadhead.graph.labels import UNIFORM, Array, Block, Contact, Labels, Value, hint, shape_of
-from deadhead.graph.ops.registry import (
-    argument,
-    broadcast,
-    contract,
-    is_tensor,
-    normalise,
-    op_name,
-    operand,
-    rule,
-    where,
-)
+from deadhead.graph.nodes import argument, hint, is_tensor, op_name, operand, shape_of, where
+from deadhead.graph.units.labels import UNIFORM, Array, Block, Contact, Labels, Value
+from deadhead.graph.units.registry import broadcast, contract, normalise, rule
 
 
 def _dims(node: fx.Node, rank: int, index: int = 1) -> list[int]:

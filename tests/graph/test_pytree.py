@@ -12,7 +12,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from torch import Tensor
 
-from deadhead.graph.containers import Call, as_call, take
+from deadhead.graph.pytree import Call, as_call, take
 
 Pair = namedtuple("Pair", "left right")
 

@@ -7,8 +7,9 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.graph.labels import Block, Labels, Value, hint, shape_of
-from deadhead.graph.ops.registry import argument, contract, is_tensor, operand, rule, where
+from deadhead.graph.nodes import argument, hint, is_tensor, operand, shape_of, where
+from deadhead.graph.units.labels import Block, Labels, Value
+from deadhead.graph.units.registry import contract, rule
 
 
 def _chosen(labels: Labels, node: fx.Node, value: Value, axis: int, index: fx.Node) -> Value:

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from deadhead.graph.ops.registry import argument, op_name
+from deadhead.graph.nodes import argument, op_name
 
 LINEAR = ("linear", "mm", "addmm", "matmul")
 CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")

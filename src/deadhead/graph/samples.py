@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.trace import batch_size, rows_of
-from deadhead.graph.units import Units
+from deadhead.graph.units.groups import Units
 
 COUNT, CHANGED = 3, 1
 """How many samples are looked at, and which of them is changed."""

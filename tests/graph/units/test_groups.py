@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead.graph.network import Network
-from deadhead.graph.units import Group
+from deadhead.graph.units.groups import Group
 from support.networks import Flat, Residual, TwoReaders, mlp
 
 Entry = tuple[str, int, int]

@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from deadhead.columns import Window, is_convolution, is_transposed, steps_of, unfold, window_of
-from deadhead.graph.labels import Product
-from deadhead.graph.ops.registry import listed, op_name, operand, where
-from deadhead.graph.units import Site
+from deadhead.graph.nodes import listed, op_name, operand, where
+from deadhead.graph.units.groups import Site
+from deadhead.graph.units.labels import Product
+from deadhead.graph.units.windows import Window, is_convolution, is_transposed, steps_of, unfold, window_of
 
 PRODUCTS: dict[str, int | None] = {
     **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "einsum")),

@@ -6,8 +6,9 @@ from typing import Any
 
 from torch import fx
 
-from deadhead.graph.labels import Labels
-from deadhead.graph.ops.registry import argument, broadcast, is_tensor, operand, plain_result, rule, where
+from deadhead.graph.nodes import argument, is_tensor, operand, where
+from deadhead.graph.units.labels import Labels
+from deadhead.graph.units.registry import broadcast, plain_result, rule
 
 
 @rule(

@@ -8,9 +8,9 @@ import pytest
 import torch
 
 import deadhead as dh
-from deadhead.columns import steps_of
-from deadhead.graph.units import Site
-from deadhead.layouts import Layout, layout_of
+from deadhead.graph.units.groups import Site
+from deadhead.graph.units.matrices import Layout, layout_of
+from deadhead.graph.units.windows import steps_of
 from support.networks import classes, conv_pair
 from support.references import inputs_of, unfolded
 
@@ -49,7 +49,7 @@ def test_columns_are_what_the_convolution_reads(options: dict[str, object]) -> N
 def test_grids_of_positions_take_turns_until_every_position_was_read(
     options: dict[str, object], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deadhead.columns.WIDE", 4)
+    monkeypatch.setattr("deadhead.graph.units.windows.WIDE", 4)
     model = conv_pair(**options)  # type: ignore[arg-type]
     data = classes(3, 2, 12, 11)
     site = dh.trace(model, data[0][0]).groups[0].consumers[0]

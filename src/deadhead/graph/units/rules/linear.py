@@ -7,19 +7,9 @@ from typing import Any
 
 from torch import fx
 
-from deadhead.graph.labels import Labels, Value, shape_of
-from deadhead.graph.ops.registry import (
-    argument,
-    broadcast,
-    contract,
-    give_up,
-    is_tensor,
-    listed,
-    op_name,
-    operand,
-    rule,
-    where,
-)
+from deadhead.graph.nodes import argument, is_tensor, listed, op_name, operand, shape_of, where
+from deadhead.graph.units.labels import Labels, Value
+from deadhead.graph.units.registry import broadcast, contract, give_up, rule
 
 
 def _add(labels: Labels, node: fx.Node, value: Value, other: Any) -> Value:

@@ -17,10 +17,10 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.graph import Graph
-from deadhead.graph.labels import Block, Value, hint
-from deadhead.graph.ops.linear import einsum_letters
-from deadhead.graph.ops.registry import argument, listed, op_name
-from deadhead.graph.units import Group, Units
+from deadhead.graph.nodes import argument, hint, listed, op_name
+from deadhead.graph.units.groups import Group, Units
+from deadhead.graph.units.labels import Block, Value
+from deadhead.graph.units.rules.linear import einsum_letters
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
 
-from deadhead.graph.labels import Block, Labels, Value
+from deadhead.graph.units.labels import Block, Labels, Value
 
 COUNT = 12
 pairs = st.lists(st.tuples(st.integers(0, COUNT - 1), st.integers(0, COUNT - 1)), max_size=20)

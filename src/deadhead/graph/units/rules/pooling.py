@@ -7,8 +7,9 @@ from typing import Any
 
 from torch import fx
 
-from deadhead.graph.labels import Labels, Value, shape_of
-from deadhead.graph.ops.registry import give_up, op_name, operand, rule, where
+from deadhead.graph.nodes import op_name, operand, shape_of, where
+from deadhead.graph.units.labels import Labels, Value
+from deadhead.graph.units.registry import give_up, rule
 
 
 @rule(
