@@ -34,7 +34,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 import deadhead.remove.measure
-from deadhead.calibration import as_batch
+from deadhead.data.calibration import as_batch
 from deadhead.remove.verify import Gated, tolerance_of, verify
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))

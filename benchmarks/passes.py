@@ -22,9 +22,9 @@ from networks import resnet18
 from torch.nn import functional
 
 import deadhead as dh
-from deadhead.calibration import as_batch
+from deadhead.data.calibration import as_batch
+from deadhead.data.losses import as_loss
 from deadhead.gates import Gates
-from deadhead.losses import as_loss
 from deadhead.scores import Question
 from deadhead.scores.criterion import ask
 from deadhead.statistics import grams

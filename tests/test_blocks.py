@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead import blocks, statistics
 from deadhead.blocks import blocks_of
-from deadhead.calibration import calibrate, read
+from deadhead.data.calibration import calibrate, read
 from deadhead.select.plan import plan_of
 from support.networks import conv_pair, mlp, unit_gain, values
 

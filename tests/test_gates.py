@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.calibration import Batch, as_batch
+from deadhead.data.calibration import Batch, as_batch
+from deadhead.data.losses import as_loss
 from deadhead.gates import Gates
-from deadhead.losses import as_loss
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain
 from support.references import axis_of, gate_gradients, loss_changes, losses, mean_of, reading, replaced, without
 from support.snapshot import Unharmed, bits

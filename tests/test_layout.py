@@ -14,8 +14,6 @@ ROOT = Path(deadhead.__file__).parent
 FLOORS = (
     ("errors", "record", "progress", "drawing", "files"),
     ("graph",),
-    ("calibration",),
-    ("losses",),
     ("data",),
     ("blocks",),
     ("gates", "reconstruction", "consumers", "output_curvature", "statistics", "stacked", "apart", "relevance"),

@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import deadhead as dh
-from deadhead.calibration import calibrate, read
+from deadhead.data.calibration import calibrate, read
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain, values
 from support.references import without
 from support.snapshot import Unharmed, bits

@@ -7,9 +7,9 @@ import torch
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.calibration import as_batch
+from deadhead.data.calibration import as_batch
+from deadhead.data.losses import as_loss
 from deadhead.gates import Gates
-from deadhead.losses import as_loss
 from deadhead.stacked import Parts, Stacked
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain
 

@@ -8,9 +8,9 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead import statistics
-from deadhead.calibration import read
+from deadhead.data.calibration import read
+from deadhead.data.losses import as_loss
 from deadhead.gates import Gates
-from deadhead.losses import as_loss
 from deadhead.statistics import moments, patch_means, regressions
 from support.networks import Flat, classes, conv_pair, unit_gain
 from support.references import inputs_of, laid_out, unfolded

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.calibration import Batch, choose
+from deadhead.data.calibration import Batch, choose
 from deadhead.errors import LossError
 from deadhead.gates import Gates
 from deadhead.graph.costs import multiply_adds

@@ -13,7 +13,8 @@ from collections.abc import Callable, Collection, Mapping, Sequence
 import torch
 from torch import Tensor, fx
 
-from deadhead.calibration import Batch, choose
+from deadhead.data.calibration import Batch, choose
+from deadhead.data.losses import Loss
 from deadhead.errors import DataError, LossError
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
@@ -21,7 +22,6 @@ from deadhead.graph.nodes import op_name
 from deadhead.graph.renormalise import renormalised
 from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Layout, layout_of
-from deadhead.losses import Loss
 
 References = Mapping[str, Sequence[Tensor | None]]
 """For each group, the reference at each of its consumers: a vector along the consumer's axis, or None for zero."""

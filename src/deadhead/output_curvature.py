@@ -7,7 +7,7 @@ from collections.abc import Callable, Collection, Sequence
 import torch
 from torch import Tensor
 
-from deadhead.calibration import Batch, count
+from deadhead.data.calibration import Batch, count
 from deadhead.gates import Gates
 from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.progress import Progress, track

@@ -17,12 +17,12 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deadhead.calibration import calibrate, count, read
 from deadhead.consumers import new_biases
+from deadhead.data.calibration import calibrate, count, read
+from deadhead.data.losses import as_loss
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network, trace
 from deadhead.graph.trace import export_as_is
-from deadhead.losses import as_loss
 from deadhead.notes import approximate, failed, further, left_alone, notes, nothing, unasked
 from deadhead.progress import Progress
 from deadhead.record import GroupRecord, Report

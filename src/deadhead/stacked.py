@@ -16,7 +16,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from deadhead.calibration import Batch
+from deadhead.data.calibration import Batch
 from deadhead.errors import LossError
 from deadhead.gates import Gates, along, gate
 from deadhead.graph.graph import Edits

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor, fx
 
-from deadhead.calibration import Batch
+from deadhead.data.calibration import Batch
 from deadhead.gates import Gates
 from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Layout, layout_of

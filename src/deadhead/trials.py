@@ -7,12 +7,12 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
-from deadhead.calibration import Calibration
+from deadhead.data.calibration import Calibration
+from deadhead.data.losses import Loss, accuracy
 from deadhead.errors import BudgetError, LossError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.losses import Loss, accuracy
 from deadhead.progress import Progress
 from deadhead.record import Point
 from deadhead.remove.compensate import Compensation, compensate

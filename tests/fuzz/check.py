@@ -19,7 +19,7 @@ from architectures import Net, Spec, inputs_of
 from torch import Tensor, nn
 
 import deadhead
-from deadhead.calibration import Batch
+from deadhead.data.calibration import Batch
 from deadhead.errors import DeadheadError
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group

@@ -8,9 +8,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.calibration import as_batch
+from deadhead.data.calibration import as_batch
+from deadhead.data.losses import as_loss
 from deadhead.gates import Gates
-from deadhead.losses import as_loss
 
 COUNT, WIDTH = 6, 4
 LOSS = {"loss": lambda outputs, _: outputs.square().mean(1)}

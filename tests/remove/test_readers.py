@@ -10,9 +10,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.calibration import calibrate, read
+from deadhead.data.calibration import calibrate, read
+from deadhead.data.losses import as_loss
 from deadhead.gates import Gates
-from deadhead.losses import as_loss
 from deadhead.output_curvature import output_curvatures
 from deadhead.select.plan import plan_of
 from support.networks import unit_gain, values

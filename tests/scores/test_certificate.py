@@ -13,10 +13,10 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.calibration import as_batch
+from deadhead.data.calibration import as_batch
+from deadhead.data.losses import as_loss
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
-from deadhead.losses import as_loss
 from deadhead.scores.certificate import certify
 from deadhead.scores.criterion import Question
 from deadhead.scores.lipschitz import SLOPES, Downstream

@@ -13,10 +13,10 @@ from torch import Tensor, nn
 
 import deadhead as dh
 import deadhead.scores.curvature as curvature
-from deadhead.calibration import read
+from deadhead.data.calibration import read
+from deadhead.data.losses import as_loss
 from deadhead.errors import DataError, LossError
 from deadhead.gates import Gates
-from deadhead.losses import as_loss
 from deadhead.scores.criterion import Question, ask
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain, values
 

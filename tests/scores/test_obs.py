@@ -11,9 +11,9 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead import output_curvature
-from deadhead.calibration import read
+from deadhead.data.calibration import read
+from deadhead.data.losses import as_loss
 from deadhead.gates import Gates
-from deadhead.losses import as_loss
 from deadhead.output_curvature import output_curvatures, root_of
 from deadhead.scores import obs
 from deadhead.scores.obs import DAMPING

@@ -10,8 +10,8 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.calibration import read
-from deadhead.losses import as_loss
+from deadhead.data.calibration import read
+from deadhead.data.losses import as_loss
 from deadhead.scores.criterion import Question, ask
 from support.networks import Flat, Residual, classes, mlp, unit_gain
 

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.calibration import calibrate, read
+from deadhead.data.calibration import calibrate, read
 from deadhead.remove import measure
 from deadhead.select.plan import plan_of
 from deadhead.select.sizes import Sizes

@@ -298,7 +298,7 @@ def test_every_round_judges_the_network_without_what_went_before() -> None:
     pruned = dh.prune(model, data, **fit, rounds=3)
     order, closed = [], []
     network = dh.trace(model, data[0][0])
-    from deadhead.calibration import calibrate, read
+    from deadhead.data.calibration import calibrate, read
 
     part = calibrate(read(data)).fit
     inputs = torch.cat([batch.inputs for batch in part])

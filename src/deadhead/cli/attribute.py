@@ -14,8 +14,8 @@ from rich.text import Text
 from torch import Tensor
 
 import deadhead as dh
-from deadhead.calibration import as_batch
 from deadhead.cli.resolve import data_of, model_of
+from deadhead.data.calibration import as_batch
 from deadhead.errors import DataError, TraceError
 from deadhead.graph.pytree import take
 from deadhead.graph.trace import rows_of

@@ -14,8 +14,8 @@ from rich.console import Console
 from rich.table import Table
 
 import deadhead as dh
-from deadhead.calibration import Batch, as_batch
 from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_of, model_of
+from deadhead.data.calibration import Batch, as_batch
 from deadhead.errors import DataError
 from deadhead.graph.network import Network
 from deadhead.record import Point

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deadhead.calibration import read
+from deadhead.data.calibration import read
 from deadhead.errors import RelevanceError
 from deadhead.graph.network import Network
 from deadhead.graph.pytree import as_call, take

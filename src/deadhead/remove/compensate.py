@@ -8,13 +8,13 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
-from deadhead.calibration import Batch, Calibration
 from deadhead.consumers import Consumer, consumers_of
+from deadhead.data.calibration import Batch, Calibration
+from deadhead.data.losses import as_loss
 from deadhead.errors import DataError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
 from deadhead.remove.least_squares import Fit, fit_blocks
 from deadhead.select.plan import Plan

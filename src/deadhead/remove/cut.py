@@ -10,7 +10,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import nn
 
-from deadhead.calibration import Batch
+from deadhead.data.calibration import Batch
 from deadhead.errors import CutError, TraceError
 from deadhead.graph.network import Network
 from deadhead.graph.trace import batch_size, rows_of

@@ -8,12 +8,12 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from deadhead.calibration import Calibration
 from deadhead.consumers import consumers_of
+from deadhead.data.calibration import Calibration
+from deadhead.data.losses import as_loss
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation, put
 from deadhead.scores.obs import Weighing

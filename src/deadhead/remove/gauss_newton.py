@@ -9,13 +9,13 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from deadhead.calibration import Batch, Calibration, count
 from deadhead.consumers import Consumer, consumers_of
+from deadhead.data.calibration import Batch, Calibration, count
+from deadhead.data.losses import Loss, prediction_of
 from deadhead.errors import LossError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.losses import Loss, prediction_of
 from deadhead.output_curvature import output_curvatures
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import LOCAL, Compensation, put_constant

@@ -12,11 +12,11 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from deadhead.calibration import Batch, choose, count
+from deadhead.data.calibration import Batch, choose, count
+from deadhead.data.losses import Loss, accuracy
 from deadhead.errors import LossError
 from deadhead.graph.network import Network
 from deadhead.graph.trace import untouched
-from deadhead.losses import Loss, accuracy
 from deadhead.progress import Progress, track
 from deadhead.record import Measures
 

@@ -8,13 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.calibration import Batch, count
+from deadhead.data.calibration import Batch, count
+from deadhead.data.losses import Loss
 from deadhead.gates import Gates
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.units.groups import Group
 from deadhead.graph.units.matrices import Layout, layout_of
-from deadhead.losses import Loss
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation
 from deadhead.select.plan import Plan

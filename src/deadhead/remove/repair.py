@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from deadhead.calibration import Batch
+from deadhead.data.calibration import Batch
 from deadhead.graph.network import Network, relative_difference
 from deadhead.graph.nodes import op_name
 from deadhead.graph.pytree import take

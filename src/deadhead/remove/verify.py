@@ -7,11 +7,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from deadhead.calibration import Batch
+from deadhead.data.calibration import Batch
+from deadhead.data.losses import Loss, as_loss
 from deadhead.gates import Gates
 from deadhead.graph.network import Network, relative_difference
 from deadhead.graph.pytree import take
-from deadhead.losses import Loss, as_loss
 from deadhead.progress import Progress, track
 from deadhead.remove.compensate import Compensation
 from deadhead.select.plan import Plan

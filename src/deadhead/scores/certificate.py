@@ -14,14 +14,14 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
-from deadhead.calibration import Batch, count
+from deadhead.data.calibration import Batch, count
+from deadhead.data.losses import NAMED, SAMPLED, Loss, logits_of
 from deadhead.errors import DataError, LossError
 from deadhead.gates import Gates, along, by_unit
 from deadhead.graph.graph import Edit, Graph
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.nodes import where
 from deadhead.graph.units.groups import Group, Site
-from deadhead.losses import NAMED, SAMPLED, Loss, logits_of
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion, score
 from deadhead.scores.lipschitz import Downstream

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deadhead.calibration import Batch, as_batch, read
+from deadhead.data.calibration import Batch, as_batch, read
+from deadhead.data.losses import Loss, as_loss
 from deadhead.errors import DataError, LossError
 from deadhead.gates import Gates, References
 from deadhead.graph.network import Network, trace
 from deadhead.graph.units.groups import Group
-from deadhead.losses import Loss, as_loss
 from deadhead.progress import Progress
 from deadhead.statistics import medians, moments
 

@@ -9,12 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from deadhead.calibration import Batch, count
+from deadhead.data.calibration import Batch, count
+from deadhead.data.losses import Loss
 from deadhead.errors import LossError
 from deadhead.gates import Gates, by_unit, columns_sum
 from deadhead.graph.pytree import take
 from deadhead.graph.units.groups import Group
-from deadhead.losses import Loss
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
 from deadhead.scores.derivatives import derivatives, twice

@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deadhead.calibration import Batch, count
+from deadhead.data.calibration import Batch, count
 from deadhead.errors import DataError, LossError
 from deadhead.graph.network import Network
 from deadhead.graph.pytree import take

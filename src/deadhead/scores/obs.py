@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from deadhead.calibration import Batch, count
 from deadhead.consumers import Consumer, consumers_of
+from deadhead.data.calibration import Batch, count
+from deadhead.data.losses import Loss
 from deadhead.gates import Gates
 from deadhead.graph.units.groups import Group
-from deadhead.losses import Loss
 from deadhead.output_curvature import output_curvatures, root_of
 from deadhead.progress import Progress, track
 from deadhead.scores.criterion import Question, criterion

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from deadhead.calibration import count
+from deadhead.data.calibration import count
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
 from deadhead.stacked import Parts, Stacked

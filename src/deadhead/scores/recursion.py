@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.calibration import Batch
+from deadhead.data.calibration import Batch
 from deadhead.errors import DataError, LossError
 from deadhead.gates import Gates
 from deadhead.graph.graph import Edits, Graph

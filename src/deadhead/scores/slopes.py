@@ -7,7 +7,7 @@ from collections.abc import Collection, Sequence
 import torch
 from torch import Tensor
 
-from deadhead.calibration import Batch
+from deadhead.data.calibration import Batch
 from deadhead.gates import Gates, by_row, by_unit
 from deadhead.graph.units.groups import Group
 

@@ -8,7 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deadhead.calibration import count
+from deadhead.data.calibration import count
 from deadhead.errors import DataError
 from deadhead.gates import Gates
 from deadhead.graph.network import Network

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deadhead.calibration import count
+from deadhead.data.calibration import count
 from deadhead.gates import by_unit, columns_sum
 from deadhead.graph.units.groups import Group
 from deadhead.progress import track

@@ -15,10 +15,10 @@ from safetensors.torch import save_file
 from torch import nn
 
 from deadhead.apart import closing_work
-from deadhead.calibration import count
+from deadhead.data.calibration import count
+from deadhead.data.losses import as_loss
 from deadhead.errors import BudgetError, DataError
 from deadhead.graph.network import Network
-from deadhead.losses import as_loss
 from deadhead.progress import Progress, track
 from deadhead.scores.criterion import opened
 from deadhead.select.plan import Plan, plan_of

@@ -17,11 +17,11 @@ import torch
 from torch import Tensor
 
 from deadhead.apart import Apart
-from deadhead.calibration import Batch, choose
+from deadhead.data.calibration import Batch, choose
+from deadhead.data.losses import Loss
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.losses import Loss
 from deadhead.select.search import Search, Unit
 
 FEWEST = 16

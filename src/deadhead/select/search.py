@@ -8,11 +8,11 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from deadhead.calibration import Batch, count
+from deadhead.data.calibration import Batch, count
+from deadhead.data.losses import Loss
 from deadhead.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.losses import Loss
 from deadhead.select.plan import plan_of
 from deadhead.stacked import Parts
 

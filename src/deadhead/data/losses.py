@@ -11,7 +11,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from deadhead.calibration import Batch
+from deadhead.data.calibration import Batch
 from deadhead.errors import LossError
 
 

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.calibration import as_batch
-from deadhead.losses import accuracy, as_loss
+from deadhead.data.calibration import as_batch
+from deadhead.data.losses import accuracy, as_loss
 
 LOGITS = torch.tensor([[2.0, -1.0, 0.5], [0.0, 1.0, 3.0]], dtype=torch.float64)
 CLASSES = torch.tensor([0, 1])

@@ -14,7 +14,7 @@ from torch import Tensor
 from torch.utils.data import DataLoader, TensorDataset
 
 import deadhead as dh
-from deadhead.calibration import Batch, as_batch, calibrate, choose, count, read
+from deadhead.data.calibration import Batch, as_batch, calibrate, choose, count, read
 
 X, Y = torch.arange(20.0).reshape(10, 2), torch.arange(10)
 
