@@ -24,10 +24,10 @@ from torch.nn import functional
 import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
+from deadhead.reconstruction.sums import grams
 from deadhead.scores import Question
 from deadhead.scores.criterion import ask
-from deadhead.statistics import grams
 
 RUNS = 3
 BATCH = 128

@@ -10,11 +10,11 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch, choose
 from deadhead.errors import LossError
-from deadhead.gates import Gates
+from deadhead.gates.batched import MEMORY, Part, Parts, Stacked
+from deadhead.gates.gates import Gates
 from deadhead.graph.costs import multiply_adds
 from deadhead.graph.network import Traced
 from deadhead.graph.units.groups import Group
-from deadhead.stacked import MEMORY, Part, Parts, Stacked
 
 
 class Apart:

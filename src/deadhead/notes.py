@@ -8,7 +8,7 @@ from torch import fx
 
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.remove.compensate import Compensation
+from deadhead.reconstruction.compensation import Compensation
 from deadhead.select.plan import Plan
 
 FURTHER = (

@@ -17,7 +17,6 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deadhead.consumers import new_biases
 from deadhead.data.calibration import calibrate, count, read
 from deadhead.data.losses import as_loss
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
@@ -25,6 +24,7 @@ from deadhead.graph.network import Network, trace
 from deadhead.graph.trace import export_as_is
 from deadhead.notes import approximate, failed, further, left_alone, notes, nothing, unasked
 from deadhead.progress import Progress
+from deadhead.reconstruction.consumers import new_biases
 from deadhead.record import GroupRecord, Report
 from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
 from deadhead.remove.gauss_newton import METHODS

@@ -10,17 +10,18 @@ import torch
 from deadhead.data.calibration import Calibration
 from deadhead.data.losses import Loss, accuracy
 from deadhead.errors import BudgetError, LossError
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress
+from deadhead.reconstruction.compensation import Compensation
+from deadhead.reconstruction.weighing import Weighing
 from deadhead.record import Point
-from deadhead.remove.compensate import Compensation, compensate
+from deadhead.remove.compensate import compensate
 from deadhead.remove.cut import Cutting, cut
 from deadhead.remove.front_to_back import choose_and_compensate
 from deadhead.remove.gauss_newton import refine
 from deadhead.remove.measure import latency
-from deadhead.scores.obs import Weighing
 from deadhead.select.budget import Budget
 from deadhead.select.plan import Plan, plan_of
 from deadhead.select.sizes import Sizes

@@ -23,7 +23,7 @@ from deadhead.data.calibration import Batch
 from deadhead.errors import DeadheadError
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.remove.compensate import Compensation
+from deadhead.reconstruction.compensation import Compensation
 from deadhead.remove.cut import Cutting, cut, cuttable
 from deadhead.remove.verify import Gated
 from deadhead.select.plan import Plan, plan_of

@@ -10,7 +10,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 
 COUNT, WIDTH = 6, 4
 LOSS = {"loss": lambda outputs, _: outputs.square().mean(1)}

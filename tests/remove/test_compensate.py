@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead.data.calibration import calibrate, read
-from deadhead.remove.least_squares import DAMPING, solve
+from deadhead.reconstruction.solve import DAMPING, solve
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain, values
 from support.references import Data, columns_of, inputs_of, laid_out, least_squares, ridge, without
 from support.snapshot import bits

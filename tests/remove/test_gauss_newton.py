@@ -10,7 +10,8 @@ import deadhead as dh
 import deadhead.remove.gauss_newton as gauss_newton
 from deadhead.data.calibration import as_batch, calibrate, read
 from deadhead.data.losses import as_loss
-from deadhead.remove.compensate import Compensation, compensate
+from deadhead.reconstruction.compensation import Compensation
+from deadhead.remove.compensate import compensate
 from deadhead.remove.gauss_newton import refine
 from deadhead.select.plan import plan_of
 

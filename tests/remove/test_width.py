@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead.data.losses import as_loss
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.scores.criterion import as_network
 from support.networks import unit_gain
 

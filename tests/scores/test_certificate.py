@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.scores.certificate import certify
 from deadhead.scores.criterion import Question

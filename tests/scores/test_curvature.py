@@ -16,7 +16,7 @@ import deadhead.scores.curvature as curvature
 from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
 from deadhead.errors import DataError, LossError
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.scores.criterion import Question, ask
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain, values
 

@@ -10,13 +10,13 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead import output_curvature
 from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
-from deadhead.gates import Gates
-from deadhead.output_curvature import output_curvatures, root_of
+from deadhead.gates.gates import Gates
+from deadhead.reconstruction import curvature as output_curvature
+from deadhead.reconstruction.curvature import output_curvatures, root_of
+from deadhead.reconstruction.weighing import DAMPING
 from deadhead.scores import obs
-from deadhead.scores.obs import DAMPING
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain, values
 from support.references import inputs_of
 

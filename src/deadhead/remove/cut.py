@@ -16,7 +16,7 @@ from deadhead.graph.network import Network
 from deadhead.graph.trace import batch_size, rows_of
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress, track
-from deadhead.remove.compensate import Compensation
+from deadhead.reconstruction.compensation import Compensation
 from deadhead.remove.program import rewrites, settings_of
 from deadhead.remove.repair import Repair, Repairer, rewrites_for, settings_for
 from deadhead.remove.surgery import Surgery, copy_of, operate, owner_of, pick, surgery_for

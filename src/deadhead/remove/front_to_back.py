@@ -8,18 +8,18 @@ from functools import partial
 import torch
 from torch import Tensor
 
-from deadhead.consumers import consumers_of
 from deadhead.data.calibration import Calibration
 from deadhead.data.losses import as_loss
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress, track
-from deadhead.remove.compensate import Compensation, put
-from deadhead.scores.obs import Weighing
-from deadhead.scores.surgeon import Side, choose
+from deadhead.reconstruction.compensation import Compensation, put
+from deadhead.reconstruction.consumers import consumers_of
+from deadhead.reconstruction.sums import Regression, regressions
+from deadhead.reconstruction.surgeon import Side, choose
+from deadhead.reconstruction.weighing import Weighing
 from deadhead.select.plan import Plan, plan_of
-from deadhead.statistics import Regression, regressions
 
 DAMPING = (1e-4, 1e-3, 1e-2, 1e-1)
 """Candidates for the damping with which the units of a group are chosen."""

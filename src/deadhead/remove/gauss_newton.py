@@ -9,19 +9,20 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from deadhead.consumers import Consumer, consumers_of
 from deadhead.data.calibration import Batch, Calibration, count
 from deadhead.data.losses import Loss, prediction_of
 from deadhead.errors import LossError
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.output_curvature import output_curvatures
 from deadhead.progress import Progress, track
-from deadhead.remove.compensate import LOCAL, Compensation, put_constant
-from deadhead.scores.surgeon import damped, inverse
+from deadhead.reconstruction.compensation import Compensation, put_constant
+from deadhead.reconstruction.consumers import Consumer, consumers_of
+from deadhead.reconstruction.curvature import output_curvatures
+from deadhead.reconstruction.sums import grams
+from deadhead.reconstruction.surgeon import damped, inverse
+from deadhead.remove.compensate import LOCAL
 from deadhead.select.plan import Plan
-from deadhead.statistics import grams
 
 METHODS = ("gauss_newton", *LOCAL)
 """How the units that stay can take over."""

@@ -10,13 +10,13 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch, count
 from deadhead.data.losses import Loss
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.units.groups import Group
 from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.progress import Progress, track
-from deadhead.remove.compensate import Compensation
+from deadhead.reconstruction.compensation import Compensation
 from deadhead.select.plan import Plan
 
 

@@ -9,11 +9,11 @@ from torch import Tensor, nn
 
 from deadhead.data.calibration import Batch
 from deadhead.data.losses import Loss, as_loss
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network, relative_difference
 from deadhead.graph.pytree import take
 from deadhead.progress import Progress, track
-from deadhead.remove.compensate import Compensation
+from deadhead.reconstruction.compensation import Compensation
 from deadhead.select.plan import Plan
 
 TOLERANCE = {torch.float64: 1e-10, torch.float32: 1e-5, torch.bfloat16: 5e-2, torch.float16: 1e-2}

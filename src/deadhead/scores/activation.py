@@ -5,11 +5,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor
 
-from deadhead.gates import by_unit
+from deadhead.gates.moments import moments
+from deadhead.gates.sites import by_unit
 from deadhead.graph.units.groups import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
-from deadhead.statistics import moments
 
 
 @criterion("activation_std")

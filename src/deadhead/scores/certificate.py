@@ -17,7 +17,8 @@ from torch import Tensor, fx, nn
 from deadhead.data.calibration import Batch, count
 from deadhead.data.losses import NAMED, SAMPLED, Loss, logits_of
 from deadhead.errors import DataError, LossError
-from deadhead.gates import Gates, along, by_unit
+from deadhead.gates.gates import Gates
+from deadhead.gates.sites import along, by_unit
 from deadhead.graph.graph import Edit, Graph
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.nodes import where

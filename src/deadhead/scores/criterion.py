@@ -12,11 +12,11 @@ from torch import Tensor, nn
 from deadhead.data.calibration import Batch, as_batch, read
 from deadhead.data.losses import Loss, as_loss
 from deadhead.errors import DataError, LossError
-from deadhead.gates import Gates, References
+from deadhead.gates.gates import Gates, References
+from deadhead.gates.moments import medians, moments
 from deadhead.graph.network import Network, trace
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress
-from deadhead.statistics import medians, moments
 
 OPTIONS = ("reference", "baseline", "site", "absolute", "threshold", "threshold_at", "adjustments", "output_weight")
 SITES = ("consumer", "producer")

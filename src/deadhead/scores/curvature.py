@@ -12,14 +12,15 @@ from torch import Tensor
 from deadhead.data.calibration import Batch, count
 from deadhead.data.losses import Loss
 from deadhead.errors import LossError
-from deadhead.gates import Gates, by_unit, columns_sum
+from deadhead.gates.gates import Gates
+from deadhead.gates.sites import by_unit, columns_sum
+from deadhead.gates.slopes import slopes_by_sample
 from deadhead.graph.pytree import take
 from deadhead.graph.units.groups import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
 from deadhead.scores.derivatives import derivatives, twice
 from deadhead.scores.recursion import curvatures
-from deadhead.scores.slopes import slopes_by_sample
 
 DRAWS = 4
 """How many targets `taylor2_gauss_newton` draws for each sample that has many outputs."""

@@ -12,7 +12,7 @@ from torch import Tensor
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from deadhead.errors import DataError
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.graph import Edits
 from deadhead.graph.network import Traced
 from deadhead.graph.nodes import op_name

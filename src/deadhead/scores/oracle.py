@@ -8,9 +8,9 @@ import torch
 from torch import Tensor
 
 from deadhead.data.calibration import count
+from deadhead.gates.batched import Parts, Stacked
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
-from deadhead.stacked import Parts, Stacked
 
 
 @criterion("oracle", comparable=True, increase=True)

@@ -13,7 +13,7 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch
 from deadhead.errors import DataError, LossError
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Traced
 from deadhead.graph.nodes import op_name, where

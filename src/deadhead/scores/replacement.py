@@ -6,7 +6,7 @@ import torch
 from torch import Tensor
 
 from deadhead.data.calibration import Batch
-from deadhead.gates import by_row, by_unit, columns_sum
+from deadhead.gates.sites import by_row, by_unit, columns_sum
 from deadhead.graph.units.groups import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion

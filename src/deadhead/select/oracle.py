@@ -18,13 +18,13 @@ from deadhead.apart import closing_work
 from deadhead.data.calibration import count
 from deadhead.data.losses import as_loss
 from deadhead.errors import BudgetError, DataError
+from deadhead.gates.batched import Stacked
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
 from deadhead.scores.criterion import opened
 from deadhead.select.plan import Plan, plan_of
 from deadhead.select.race import Race
 from deadhead.select.search import Search, Unit
-from deadhead.stacked import Stacked
 
 
 @dataclass
@@ -65,7 +65,7 @@ def oracle(
     counts them, a fraction is of all; None goes on until one unit of each group is left.
 
     `exact` looks at every unit that is left on all rows in every round: the order of the plain loop over masked forward
-    passes, made cheaper by replaying from the middle (`stacked.py`). Otherwise the units race (`race.py`): each is
+    passes, made cheaper by replaying from the middle. Otherwise the units race (`race.py`): each is
     looked at on a few rows, drawn by how far its change of the loss can have moved since it was last looked at there;
     who is worse than the best is out, and the others are looked at on more rows, until one is left or no other can be
     better by more than `tolerance` times the loss. `confidence` is that of all comparisons of a unit with the best in a

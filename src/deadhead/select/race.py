@@ -19,7 +19,7 @@ from torch import Tensor
 from deadhead.apart import Apart
 from deadhead.data.calibration import Batch, choose
 from deadhead.data.losses import Loss
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.select.search import Search, Unit

@@ -10,11 +10,11 @@ from torch import Tensor
 
 from deadhead.data.calibration import Batch, count
 from deadhead.data.losses import Loss
-from deadhead.gates import Gates
+from deadhead.gates.batched import Parts
+from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.select.plan import plan_of
-from deadhead.stacked import Parts
 
 Unit = tuple[str, int]
 

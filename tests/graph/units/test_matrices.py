@@ -9,10 +9,10 @@ import torch
 from torch import Tensor
 
 import deadhead as dh
-from deadhead.consumers import consumers_of
 from deadhead.graph.graph import Edits
 from deadhead.graph.units.groups import Site
 from deadhead.graph.units.matrices import Layout, fits, layout_of
+from deadhead.reconstruction.consumers import consumers_of
 from support.readers import READINGS, inputs, reader
 
 

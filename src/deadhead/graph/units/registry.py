@@ -15,7 +15,7 @@ RULES: dict[str, Rule] = {}
 NORMALISATIONS = frozenset(
     {"layer_norm", "native_layer_norm", "rms_norm", "mean", "var", "std", "var_mean", "std_mean"}
 )
-"""Ops that take statistics over an axis, and can take them over a part of it (`graph/renormalise.py`)."""
+"""Ops that take statistics over an axis, and can take them over a part of it (`gates/renormalise.py`)."""
 _MOVES = {
     "view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "transpose", "permute", "t", "contiguous", "select",
     "slice", "repeat", "repeat_interleave", "type_as",

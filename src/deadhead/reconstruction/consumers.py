@@ -8,12 +8,12 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
-from deadhead.blocks import blocks_of
 from deadhead.graph.graph import Graph
 from deadhead.graph.network import Network
 from deadhead.graph.nodes import module_path, op_name, where
 from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Arrangement, Layout, bias_of, fits, layout_of, operands_of
+from deadhead.reconstruction.blocks import blocks_of
 
 Layouts = Mapping[fx.Node, Layout]
 

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from deadhead.statistics import Regression
+from deadhead.reconstruction.sums import Regression
 
 DAMPING = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Candidates for lambda; each consumer takes the one with the least error on the held-out rows."""

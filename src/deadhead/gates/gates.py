@@ -15,11 +15,12 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch, choose
 from deadhead.data.losses import Loss
-from deadhead.errors import DataError, LossError
+from deadhead.errors import LossError
+from deadhead.gates.renormalise import renormalised
+from deadhead.gates.sites import along
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.nodes import op_name
-from deadhead.graph.renormalise import renormalised
 from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Layout, layout_of
 
@@ -28,15 +29,6 @@ References = Mapping[str, Sequence[Tensor | None]]
 
 Visit = Callable[[Group, int, Tensor, Tensor], None]
 Look = Callable[[Group, int, Tensor], None]
-
-
-def along(vector: Tensor, dim: int, axis: int) -> Tensor:
-    """`vector` of shape (n,) or (rows, n) laid along `axis` of a tensor with `dim` axes, rows along axis 0."""
-    shape = [1] * dim
-    shape[axis] = vector.shape[-1]
-    if vector.dim() == 2:
-        shape[0] = vector.shape[0]
-    return vector.reshape(shape)
 
 
 def _spread(value: Tensor, alpha: Tensor, site: Site) -> Tensor:
@@ -275,38 +267,3 @@ def _gate_edit(alpha: Tensor, reference: Tensor | None, site: Site) -> Edit:
 
 def _add_edit(constant: Tensor, layout: Layout) -> Edit:
     return lambda value: value + layout.spread(constant)
-
-
-def by_row(value: Tensor, site: Site, rows: int, owner: str | None) -> Tensor:
-    """`value` summed over everything but the sample and the site's axis: shape (rows, n). `owner` says where the
-    samples lie, as `RowLayout` does; a single sample owns everything.
-
-    Raises `DataError` where the samples see each other.
-    """
-    if rows == 1:
-        return value.movedim(site.axis, -1).flatten(0, -2).sum(0, keepdim=True)
-    samples = 1 if owner == "second" else 0
-    if owner is None or site.axis == samples:
-        raise DataError(
-            f"The samples of a batch see each other at {site.module}, so that there is no loss per sample to judge by; "
-            "choose a criterion that does without, such as magnitude, activation_std or taylor1."
-        )
-    value = value.movedim(site.axis, -1)
-    if owner == "second":
-        value = value.movedim(1, 0)
-    if owner == "inner":
-        return value.reshape(-1, rows, *value.shape[1:]).movedim(0, 1).reshape(rows, -1, value.shape[-1]).sum(1)
-    return value.reshape(rows, -1, value.shape[-1]).sum(1)
-
-
-def by_unit(columns: Tensor, site: Site, size: int) -> Tensor:
-    """Columns along the site's axis (last axis, n) summed into units: last axis K."""
-    units = site.units.to(columns.device)
-    inside = units >= 0
-    result = columns.new_zeros((*columns.shape[:-1], size))
-    return result.index_add_(-1, units[inside], columns[..., inside])
-
-
-def columns_sum(value: Tensor, site: Site) -> Tensor:
-    """The sum of each column along the site's axis over samples and positions, shape (n,), float64."""
-    return value.movedim(site.axis, -1).flatten(0, -2).sum(0, dtype=torch.float64)

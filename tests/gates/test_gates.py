@@ -12,7 +12,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.data.calibration import Batch, as_batch
 from deadhead.data.losses import as_loss
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain
 from support.references import axis_of, gate_gradients, loss_changes, losses, mean_of, reading, replaced, without
 from support.snapshot import Unharmed, bits

@@ -10,9 +10,9 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
+from deadhead.gates.renormalise import RULES, renormalised
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.nodes import op_name
-from deadhead.graph.renormalise import RULES, renormalised
 from deadhead.graph.units.registry import NORMALISATIONS
 
 ROWS, STEPS, WIDTH = 3, 4, 7

@@ -7,11 +7,12 @@ import torch
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead import statistics
 from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
-from deadhead.gates import Gates
-from deadhead.statistics import moments, patch_means, regressions
+from deadhead.gates.gates import Gates
+from deadhead.gates.moments import moments
+from deadhead.reconstruction import sums as statistics
+from deadhead.reconstruction.sums import patch_means, regressions
 from support.networks import Flat, classes, conv_pair, unit_gain
 from support.references import inputs_of, laid_out, unfolded
 

@@ -8,7 +8,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from deadhead.scores.surgeon import Side, choose, damped
+from deadhead.reconstruction.surgeon import Side, choose, damped
 
 
 def problem(

@@ -8,7 +8,8 @@ import torch
 from torch import Tensor
 
 from deadhead.data.calibration import Batch
-from deadhead.gates import Gates, by_row, by_unit
+from deadhead.gates.gates import Gates
+from deadhead.gates.sites import by_row, by_unit
 from deadhead.graph.units.groups import Group
 
 

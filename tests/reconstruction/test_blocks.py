@@ -11,8 +11,8 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead import blocks, statistics
-from deadhead.blocks import blocks_of
 from deadhead.data.calibration import calibrate, read
+from deadhead.reconstruction.blocks import blocks_of
 from deadhead.select.plan import plan_of
 from support.networks import conv_pair, mlp, unit_gain, values
 
@@ -21,8 +21,8 @@ METHODS = ("obs", "least_squares", "least_squares_one_pass")
 
 @pytest.fixture(autouse=True)
 def undamped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deadhead.remove.least_squares.DAMPING", (0.0,))
-    monkeypatch.setattr("deadhead.scores.obs.DAMPING", 1e-5)
+    monkeypatch.setattr("deadhead.reconstruction.solve.DAMPING", (0.0,))
+    monkeypatch.setattr("deadhead.reconstruction.weighing.DAMPING", 1e-5)
 
 
 def dealt(*units: Sequence[int]) -> list[list[int]]:

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from deadhead.data.calibration import Batch, count
-from deadhead.gates import Gates
+from deadhead.gates.gates import Gates
 from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.progress import Progress, track
 

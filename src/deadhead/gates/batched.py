@@ -18,7 +18,8 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch
 from deadhead.errors import LossError
-from deadhead.gates import Gates, along, gate
+from deadhead.gates.gates import Gates, gate
+from deadhead.gates.sites import along
 from deadhead.graph.graph import Edits
 from deadhead.graph.network import Network, Traced, relative_difference
 from deadhead.graph.nodes import argument, hint, op_name

@@ -9,8 +9,8 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
-from deadhead.gates import Gates
-from deadhead.stacked import Parts, Stacked
+from deadhead.gates.batched import Parts, Stacked
+from deadhead.gates.gates import Gates
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain
 
 
