@@ -13,6 +13,9 @@ import torch.nn.utils.prune as masks
 from torch import Tensor, nn
 
 import deadhead as dh
+from deadhead.data.calibration import as_batch
+from deadhead.data.losses import as_loss
+from deadhead.gates.gates import Gates
 from deadhead.graph.network import relative_difference
 from support.snapshot import Unharmed
 
@@ -109,8 +112,8 @@ def test_a_model_comes_back_smaller_in_the_state_in_which_it_was_given(what: str
     assert pruned.report.after.parameters < pruned.report.before.parameters
     with torch.no_grad():
         zeroed = dh.trace(make(), batches[0][0])
-        gates = dh.gates.Gates(zeroed, dh.losses.as_loss("cross_entropy"))
-        batch = dh.calibration.as_batch(batches[0])
+        gates = Gates(zeroed, as_loss("cross_entropy"))
+        batch = as_batch(batches[0])
         expected = gates.outputs(pruned.plan.alpha(zeroed.groups), batch)
         assert relative_difference(small(batches[0][0]), expected) <= tolerance
     losses = nn.functional.cross_entropy(small(batches[0][0]).float(), batches[0][1])

@@ -11,6 +11,7 @@ from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
 from deadhead.gates.batched import Parts, Stacked
 from deadhead.gates.gates import Gates
+from deadhead.scores import Question
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain
 
 
@@ -76,7 +77,7 @@ def test_stacked_losses_are_those_at_each_alpha(name: str, loss: object, referen
     closed = {first.name: torch.ones(first.size).index_fill(0, torch.tensor([1]), 0)}
     references = None
     if reference == "mean":
-        question = dh.scores.Question(network, network.groups, [batch], as_loss(loss), "mean")
+        question = Question(network, network.groups, [batch], as_loss(loss), "mean")
         references = question.references()
     gates = Gates(network, as_loss(loss), references, closed=closed)
     stacked = Stacked(gates, batch, network.groups, Parts(network))

@@ -10,8 +10,8 @@ import torch
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead import blocks, statistics
 from deadhead.data.calibration import calibrate, read
+from deadhead.reconstruction import blocks, sums
 from deadhead.reconstruction.blocks import blocks_of
 from deadhead.select.plan import plan_of
 from support.networks import conv_pair, mlp, unit_gain, values
@@ -106,8 +106,8 @@ def test_units_that_others_of_their_block_repeat_are_taken_over_within_its_memor
     n = group * width
     monkeypatch.setattr(blocks, "MOST_COLUMNS", n * 3 // 4)
     seen: list[tuple[int, ...]] = []
-    original = statistics.squares_of
-    monkeypatch.setattr(statistics, "squares_of", lambda a: (seen.append(tuple(a.shape)), original(a))[1])
+    original = sums.squares_of
+    monkeypatch.setattr(sums, "squares_of", lambda a: (seen.append(tuple(a.shape)), original(a))[1])
     data = data_of(model, shape)
     pruned = prune(model, data, [1, group - 1], group - 2, method)
     gone = pruned.plan.removed["0"].tolist()

@@ -11,7 +11,7 @@ from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
 from deadhead.gates.moments import moments
-from deadhead.reconstruction import sums as statistics
+from deadhead.reconstruction import sums
 from deadhead.reconstruction.sums import patch_means, regressions
 from support.networks import Flat, classes, conv_pair, unit_gain
 from support.references import inputs_of, laid_out, unfolded
@@ -101,5 +101,5 @@ def test_products_of_half_precision_are_taken_in_float32() -> None:
 
 
 def test_products_of_many_columns_are_those_of_the_whole_matrix() -> None:
-    wide = torch.randn(2, 30, 2 * statistics.PANEL + 5, generator=torch.Generator().manual_seed(0)).double()
-    torch.testing.assert_close(statistics.squares_of(wide), wide.transpose(1, 2) @ wide, rtol=1e-12, atol=1e-12)
+    wide = torch.randn(2, 30, 2 * sums.PANEL + 5, generator=torch.Generator().manual_seed(0)).double()
+    torch.testing.assert_close(sums.squares_of(wide), wide.transpose(1, 2) @ wide, rtol=1e-12, atol=1e-12)

@@ -10,6 +10,7 @@ import deadhead as dh
 import deadhead.remove.gauss_newton as gauss_newton
 from deadhead.data.calibration import as_batch, calibrate, read
 from deadhead.data.losses import as_loss
+from deadhead.gates.gates import Gates
 from deadhead.reconstruction.compensation import Compensation
 from deadhead.remove.compensate import compensate
 from deadhead.remove.gauss_newton import refine
@@ -52,7 +53,7 @@ def case(model, inputs, targets, loss, removed):
 
 def value(network, groups, plan, compensation, loss, batches):
     """The mean divergence of the gated network from the intact one, by the module's own forward where it is intact."""
-    gates = dh.gates.Gates(
+    gates = Gates(
         network,
         loss,
         state=compensation.full_state(network),

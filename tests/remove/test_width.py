@@ -11,6 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
+from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
 from deadhead.scores.criterion import as_network
@@ -140,9 +141,9 @@ def test_least_squares_makes_up_for_most_of_it() -> None:
 
 def test_gates_count_a_unit_in_its_norms_as_far_as_it_is_open() -> None:
     model, data = stream("layer"), batches()
-    network = as_network(dh.trace(model, data[0][0], width=True), [dh.calibration.as_batch(data[0])])
+    network = as_network(dh.trace(model, data[0][0], width=True), [as_batch(data[0])])
     gates = Gates(network, as_loss(FAST["loss"]))
-    batch = dh.calibration.as_batch(data[0])
+    batch = as_batch(data[0])
     alpha = torch.ones(WIDTH, dtype=torch.float64)
     intact = gates.loss({}, batch)
     assert torch.equal(gates.loss({"embed": alpha}, batch), intact)

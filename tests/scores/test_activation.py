@@ -9,6 +9,10 @@ import torch
 from torch import Tensor, nn
 
 import deadhead as dh
+from deadhead.data.calibration import read
+from deadhead.data.losses import as_loss
+from deadhead.gates.moments import medians
+from deadhead.scores import Question
 from support.networks import Flat, classes, mlp, unit_gain
 
 
@@ -31,12 +35,12 @@ def relu_net() -> tuple[nn.Module, list[Any]]:
 
 def test_zeros_and_means_are_those_of_what_the_consumer_reads() -> None:
     model, data = relu_net()
-    read = columns_at(model, "2", data)
+    seen = columns_at(model, "2", data)
     found = dh.score(model, data, loss="cross_entropy", criterion="zeros")["0"]
-    torch.testing.assert_close(found, 1 - (read == 0).double().mean(0))
+    torch.testing.assert_close(found, 1 - (seen == 0).double().mean(0))
     assert 0 <= found.min() < found.max() <= 1
     mean = dh.score(model, data, loss="cross_entropy", criterion="activation_mean")["0"]
-    torch.testing.assert_close(mean, read.mean(0))
+    torch.testing.assert_close(mean, seen.mean(0))
 
 
 def test_a_flattened_channel_sums_over_its_columns() -> None:
@@ -45,8 +49,8 @@ def test_a_flattened_channel_sums_over_its_columns() -> None:
     network = dh.trace(model, data[0][0])
     for criterion in ("zeros", "activation_mean"):
         found = dh.score(network, data, loss="cross_entropy", criterion=criterion)
-        read = columns_at(model, "fc1", data).unflatten(1, (len(found["conv2"]), -1))
-        expected = (read != 0).double().mean((0, 2)) if criterion == "zeros" else read.mean(0).sum(1)
+        seen = columns_at(model, "fc1", data).unflatten(1, (len(found["conv2"]), -1))
+        expected = (seen != 0).double().mean((0, 2)) if criterion == "zeros" else read.mean(0).sum(1)
         torch.testing.assert_close(found["conv2"], expected)
 
 
@@ -54,9 +58,9 @@ def test_a_flattened_channel_sums_over_its_columns() -> None:
 @pytest.mark.parametrize("criterion", ["oracle", "taylor1", "taylor2"])
 def test_other_references_are_what_closed_units_become(reference: str, criterion: str) -> None:
     model, data = relu_net()
-    read = columns_at(model, "2", data)
+    seen = columns_at(model, "2", data)
     blank = torch.full((1, 3), 0.3, dtype=torch.float64)
-    at = {"median": read.quantile(0.5, dim=0), "baseline": torch.relu(model[0](blank))[0].detach()}[reference]
+    at = {"median": seen.quantile(0.5, dim=0), "baseline": torch.relu(model[0](blank))[0].detach()}[reference]
     found = dh.score(model, data, loss="cross_entropy", criterion=criterion, reference=reference, baseline=blank)["0"]
     x, targets = (torch.cat(parts) for parts in zip(*data, strict=True))
     hidden = torch.relu(model[0](x)).detach()
@@ -86,10 +90,8 @@ def test_medians_of_much_data_are_near_those_of_all(monkeypatch: pytest.MonkeyPa
     model, _ = relu_net()
     data = [(torch.randn(500, 3, dtype=torch.float64), torch.randint(2, (500,))) for _ in range(4)]
     network = dh.trace(model, data[0][0])
-    question = dh.scores.Question(
-        network, network.groups, dh.calibration.read(data), dh.losses.as_loss("cross_entropy")
-    )
-    found = dh.statistics.medians(question.gates(), network.groups, question.batches)["0"][0]
-    read = columns_at(model, "2", data)
-    rank = (read <= found).double().mean(0)
+    question = Question(network, network.groups, seen(data), as_loss("cross_entropy"))
+    found = medians(question.gates(), network.groups, question.batches)["0"][0]
+    seen = columns_at(model, "2", data)
+    rank = (seen <= found).double().mean(0)
     assert (rank >= 0.4).all()

@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 
 import deadhead as dh
+from deadhead.data.calibration import as_batch
+from deadhead.data.losses import as_loss
+from deadhead.gates.gates import Gates
 from deadhead.select import race as races
 from support.networks import Flat, classes, mlp, unit_gain
 
@@ -157,8 +160,8 @@ def test_a_race_takes_fewer_passes_and_stays_near() -> None:
     assert race.passes < 0.25 * exact.passes
     apart = [abs(a - b) / b for a, b in zip(race.losses, exact.losses, strict=True)]
     assert sum(apart) / len(apart) < 0.05
-    gates = dh.gates.Gates(dh.trace(model, data[0][0]), dh.losses.as_loss("cross_entropy"))
-    after = gates.loss(race.plan(25).alpha(gates.network.groups), dh.calibration.as_batch(data[0])).mean()
+    gates = Gates(dh.trace(model, data[0][0]), as_loss("cross_entropy"))
+    after = gates.loss(race.plan(25).alpha(gates.network.groups), as_batch(data[0])).mean()
     assert race.losses[-1] == pytest.approx(float(after), rel=1e-5), "its losses are measured, not estimated"
 
 
