@@ -19,6 +19,7 @@ from torch.optim import Optimizer
 
 from deadhead.data.calibration import calibrate, count, read
 from deadhead.data.losses import as_loss
+from deadhead.data.opened import as_network
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network, trace
 from deadhead.graph.trace import export_as_is
@@ -35,7 +36,7 @@ from deadhead.remove.pretrained import configuration_of, has_configuration, writ
 from deadhead.remove.surgery import Surgery
 from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.saved import save, write_together
-from deadhead.scores.criterion import OPTIONS, Question, as_network, ask, find
+from deadhead.scores.criterion import OPTIONS, Question, ask, find
 from deadhead.select.budget import Budget, budget_of, budgets_of
 from deadhead.select.forecast import foretells
 from deadhead.select.path import path_of_plan

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
+from deadhead.data.opened import as_network
 from deadhead.gates.gates import Gates
-from deadhead.scores.criterion import as_network
 from support.networks import unit_gain
 
 WIDTH, HIDDEN, INPUTS = 8, 12, 5

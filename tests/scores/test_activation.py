@@ -50,7 +50,7 @@ def test_a_flattened_channel_sums_over_its_columns() -> None:
     for criterion in ("zeros", "activation_mean"):
         found = dh.score(network, data, loss="cross_entropy", criterion=criterion)
         seen = columns_at(model, "fc1", data).unflatten(1, (len(found["conv2"]), -1))
-        expected = (seen != 0).double().mean((0, 2)) if criterion == "zeros" else read.mean(0).sum(1)
+        expected = (seen != 0).double().mean((0, 2)) if criterion == "zeros" else seen.mean(0).sum(1)
         torch.testing.assert_close(found["conv2"], expected)
 
 
@@ -90,7 +90,7 @@ def test_medians_of_much_data_are_near_those_of_all(monkeypatch: pytest.MonkeyPa
     model, _ = relu_net()
     data = [(torch.randn(500, 3, dtype=torch.float64), torch.randint(2, (500,))) for _ in range(4)]
     network = dh.trace(model, data[0][0])
-    question = Question(network, network.groups, seen(data), as_loss("cross_entropy"))
+    question = Question(network, network.groups, read(data), as_loss("cross_entropy"))
     found = medians(question.gates(), network.groups, question.batches)["0"][0]
     seen = columns_at(model, "2", data)
     rank = (seen <= found).double().mean(0)

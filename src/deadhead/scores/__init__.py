@@ -1,10 +1,12 @@
-"""Criteria: what each unit is worth, one family to a file. Imports gates, statistics and below."""
+"""Criteria: what each unit is worth, one family to a file. Imports reconstruction and what comes before it."""
 
-from deadhead.scores import activation, adjustment, baseline, curvature, magnitude, obs, oracle, replacement, taylor  # noqa: F401
-from deadhead.scores.certificate import certify
-from deadhead.scores.criterion import CRITERIA, Criterion, Question, criterion, score
-from deadhead.scores.hessian import full_hessian
-from deadhead.scores.parameters import score_parameters
+from deadhead.scores import activation, exact, obs, random, replacement, taylor, weights  # noqa: F401
+from deadhead.scores.certificate.certificate import certify
+from deadhead.scores.criterion import CRITERIA, Criterion, Question, criterion
+from deadhead.scores.score import score
+from deadhead.scores.second_order import taylor2  # noqa: F401
+from deadhead.scores.single_weights.hessian import full_hessian
+from deadhead.scores.single_weights.parameters import score_parameters
 from deadhead.scores.surface import error_surface
 
 __all__ = [

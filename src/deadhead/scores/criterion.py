@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
-from deadhead.data.calibration import Batch, as_batch, read
-from deadhead.data.losses import Loss, as_loss
+from deadhead.data.calibration import Batch, as_batch
+from deadhead.data.losses import Loss
 from deadhead.errors import DataError, LossError
 from deadhead.gates.gates import Gates, References
 from deadhead.gates.moments import medians, moments
-from deadhead.graph.network import Network, trace
+from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress
 
@@ -184,74 +184,3 @@ def thresholded(saliencies: Mapping[str, Tensor], by: str, at: float, together: 
         whole = everything if together else value
         result[name] = torch.where(value.abs() > at * middle(whole.abs()), middle(whole), value)
     return result
-
-
-def as_network(model: nn.Module | Network, batches: Sequence[Batch], width: bool = False) -> Network:
-    """A network from a module, traced with the first batch, or the network itself; ready to replay that batch."""
-    network = model if isinstance(model, Network) else trace(model, batches[0].inputs, width=width)
-    if width and not network.width:
-        raise DataError("width=True needs a network that was traced so: deadhead.trace(model, inputs, width=True).")
-    network.traced(network.flatten(batches[0].inputs))
-    return network
-
-
-def opened(
-    model_or_network: nn.Module | Network, data: Iterable[Any], loss: Any, samples: int | None
-) -> tuple[Loss, list[Batch], Network]:
-    """What every question about a network starts with: the loss, up to `samples` rows of the data, the network."""
-    asked = as_loss(loss)
-    axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
-    batches = read(data, samples=samples, labels_to_model=asked.labels_to_model, batch_axis=axis)
-    return asked, batches, as_network(model_or_network, batches)
-
-
-@torch.inference_mode(False)
-def score(
-    model_or_network: nn.Module | Network,
-    data: Iterable[Any],
-    *,
-    loss: Any,
-    criterion: str = "mrs",
-    reference: str = "zero",
-    baseline: Any = None,
-    site: str = "consumer",
-    absolute: bool = False,
-    threshold: str | None = None,
-    threshold_at: float = 3.0,
-    adjustments: Mapping[str, Tensor] | None = None,
-    output_weight: str = "loss",
-    samples: int = 4096,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> dict[str, Tensor]:
-    """What each unit is worth by a criterion: `{group name: tensor of K saliencies}`, in forward order.
-
-    `data` is any iterable of batches, of which up to `samples` rows are read; `loss` a name, a torch.nn loss or a
-    callable (outputs, batch) to a loss per sample. `reference` is what a closed unit is replaced by: zero; its mean,
-    median, min or max over data and positions; with `baseline`, its mean over the rows and positions of an input like
-    the model's (a blank image, say); unless the criterion's definition fixes it. It is closed where its consumers read
-    it or, with `site="producer"`, where it is made: the raw output of a linear or convolutional layer, before batch
-    norm, pool and nonlinearity, as in 003. `absolute` takes absolute values of signed criteria. With `threshold`, mean
-    or median, each estimate whose absolute value is over `threshold_at` times the mean (median) of absolute values is
-    replaced by the mean (median). `adjustments` are what `watch` recorded in training, for the criterion `gradient`.
-    `obs` weights the errors of what consumers give by the curvature of the loss, or with `output_weight="none"` all
-    alike, and is then in their unit. The saliencies are float64, in the unit of the loss for criteria that judge by it.
-
-    Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
-
-    Source: the documents' criteria as questions about gates; each criterion's own docstring names its own.
-
-    >>> from torch import nn
-    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
-    >>> data = [(torch.randn(8, 2), torch.randint(2, (8,)))]
-    >>> score(model, data, loss="cross_entropy", criterion="magnitude")["0"].shape
-    torch.Size([3])
-    """
-    find(criterion)
-    asked, batches, network = opened(model_or_network, data, loss, samples)
-    question = Question(
-        network, network.groups, batches, asked, reference, seed, progress, baseline=baseline, site=site,
-        absolute=absolute, threshold=threshold, threshold_at=threshold_at, adjustments=adjustments,
-        output_weight=output_weight,
-    )  # fmt: skip
-    return ask(question, criterion)

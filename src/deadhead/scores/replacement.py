@@ -10,7 +10,7 @@ from deadhead.gates.sites import by_row, by_unit, columns_sum
 from deadhead.graph.units.groups import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
-from deadhead.scores.oracle import changes
+from deadhead.scores.exact import changes
 
 
 @criterion("mrp", comparable=True, needs_sample_losses=True, reference="mean")

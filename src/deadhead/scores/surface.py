@@ -9,12 +9,12 @@ import torch
 from torch import Tensor, nn
 
 from deadhead.data.calibration import count
+from deadhead.data.opened import opened
 from deadhead.errors import DataError
 from deadhead.gates.batched import Parts, Stacked
 from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
-from deadhead.scores.criterion import opened
 
 GAINS = 10_001
 """From 0 to 10 by 0.001, as in the document."""

@@ -17,11 +17,11 @@ from torch import nn
 from deadhead.apart import closing_work
 from deadhead.data.calibration import count
 from deadhead.data.losses import as_loss
+from deadhead.data.opened import opened
 from deadhead.errors import BudgetError, DataError
 from deadhead.gates.batched import Stacked
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
-from deadhead.scores.criterion import opened
 from deadhead.select.plan import Plan, plan_of
 from deadhead.select.race import Race
 from deadhead.select.search import Search, Unit

@@ -17,10 +17,10 @@ from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
-from deadhead.scores.certificate import certify
+from deadhead.scores.certificate.certificate import certify
+from deadhead.scores.certificate.lipschitz import SLOPES, Downstream
+from deadhead.scores.certificate.norms import convolution_norm, fine_enough, largest_norm, spectral_norm
 from deadhead.scores.criterion import Question
-from deadhead.scores.lipschitz import SLOPES, Downstream
-from deadhead.scores.norms import convolution_norm, fine_enough, largest_norm, spectral_norm
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain
 
 DRAWS = 30

@@ -16,7 +16,7 @@ from deadhead.graph.graph import Graph, reaching
 from deadhead.graph.nodes import argument, is_tensor, op_name, where
 from deadhead.graph.units.groups import Site
 from deadhead.graph.units.windows import CONVOLUTIONS, window_of
-from deadhead.scores.norms import convolution_norm, fine_enough, norms_by_unit, spectral_norm, transforms
+from deadhead.scores.certificate.norms import convolution_norm, fine_enough, norms_by_unit, spectral_norm, transforms
 
 Constant = Callable[["Downstream", fx.Node, int], float]
 """The Lipschitz constant of a node in its argument number `place`, the others held."""

@@ -13,8 +13,8 @@ from torch import Tensor, nn
 from deadhead.errors import DataError
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
-from deadhead.scores.derivatives import TwiceDifferentiable, twice
-from deadhead.scores.hessian import Weights, product_with, rows_of_hessian, weights_of, wide
+from deadhead.scores.second_order.derivatives import TwiceDifferentiable, twice
+from deadhead.scores.single_weights.hessian import Weights, product_with, rows_of_hessian, weights_of, wide
 
 CHANGES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "removal": lambda weight, epsilon: -weight,

@@ -19,8 +19,8 @@ from deadhead.graph.pytree import take
 from deadhead.graph.units.groups import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
-from deadhead.scores.derivatives import derivatives, twice
-from deadhead.scores.recursion import curvatures
+from deadhead.scores.second_order.derivatives import derivatives, twice
+from deadhead.scores.second_order.recursion import curvatures
 
 DRAWS = 4
 """How many targets `taylor2_gauss_newton` draws for each sample that has many outputs."""

@@ -18,8 +18,8 @@ from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Traced
 from deadhead.graph.nodes import op_name, where
 from deadhead.graph.units.groups import Group
-from deadhead.scores.derivatives import derivatives, twice
-from deadhead.scores.recursion_rules import (
+from deadhead.scores.second_order.derivatives import derivatives, twice
+from deadhead.scores.second_order.recursion_rules import (
     RULES,
     SOFTMAX,
     Step,

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-import deadhead.scores.curvature as curvature
+import deadhead.scores.second_order.taylor2 as curvature
 from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
 from deadhead.errors import DataError, LossError

@@ -11,12 +11,12 @@ import torch
 from torch import Tensor, nn
 
 from deadhead.data.calibration import Batch, count
+from deadhead.data.opened import opened
 from deadhead.errors import DataError, LossError
 from deadhead.graph.network import Network
 from deadhead.graph.pytree import take
 from deadhead.progress import Progress, track
-from deadhead.scores.criterion import opened
-from deadhead.scores.derivatives import TwiceDifferentiable, filled, refuse_dead_ends, twice
+from deadhead.scores.second_order.derivatives import TwiceDifferentiable, filled, refuse_dead_ends, twice
 
 DENSE_UP_TO = 4_000
 """The most weights whose full Hessian is computed: 4,000 take 128 MB."""

@@ -16,9 +16,9 @@ from torch.func import functional_call
 from torch.nn.attention import SDPBackend, sdpa_kernel
 
 import deadhead as dh
-from deadhead.scores import hessian, parameters
-from deadhead.scores.hessian import full_hessian
-from deadhead.scores.parameters import PARAMETER_CRITERIA, score_parameters
+from deadhead.scores.single_weights import hessian, parameters
+from deadhead.scores.single_weights.hessian import full_hessian
+from deadhead.scores.single_weights.parameters import PARAMETER_CRITERIA, score_parameters
 from support.networks import classes, mlp, unit_gain, values
 from support.snapshot import Unharmed
 

@@ -24,8 +24,9 @@ from deadhead.graph.network import Network, Traced
 from deadhead.graph.nodes import where
 from deadhead.graph.units.groups import Group, Site
 from deadhead.progress import track
-from deadhead.scores.criterion import Question, criterion, score
-from deadhead.scores.lipschitz import Downstream
+from deadhead.scores.certificate.lipschitz import Downstream
+from deadhead.scores.criterion import Question, criterion
+from deadhead.scores.score import score
 
 
 @criterion("certificate", comparable=True, reference="mean", at_consumers=True)

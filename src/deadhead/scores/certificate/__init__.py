@@ -1,0 +1,1 @@
+"""Bounds on what a removal can cost, from operator norms downstream."""

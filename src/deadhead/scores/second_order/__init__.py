@@ -1,0 +1,1 @@
+"""Second-order estimates: the diagonal recursion, the exact second derivative, Gauss-Newton."""

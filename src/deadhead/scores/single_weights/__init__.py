@@ -1,0 +1,1 @@
+"""Scores of single weights, and the Hessian by them."""
