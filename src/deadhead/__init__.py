@@ -15,7 +15,7 @@ from deadhead.prune import Pruned, prune
 from deadhead.relevance import Composite, Relevance, attribute, relevance_loss
 from deadhead.saved import load
 from deadhead.scores import certify, error_surface, full_hessian, score, score_parameters
-from deadhead.select.oracle import Removal, oracle
+from deadhead.select.brute_force.oracle import Removal, oracle
 from deadhead.watch import Watch, watch
 
 __version__ = "0.1.0"

@@ -37,6 +37,7 @@ from deadhead.remove.surgery import Surgery
 from deadhead.remove.verify import Gated, tolerance_of, verify
 from deadhead.saved import save, write_together
 from deadhead.scores.criterion import OPTIONS, Question, ask, find
+from deadhead.select.allocation import Spread
 from deadhead.select.budget import Budget, budget_of, budgets_of
 from deadhead.select.forecast import foretells
 from deadhead.select.path import path_of_plan
@@ -44,7 +45,6 @@ from deadhead.select.plan import Plan
 from deadhead.select.ranking import NORMALISATIONS, Rules
 from deadhead.select.schedule import Schedule, in_rounds
 from deadhead.select.sizes import Sizes
-from deadhead.select.spread import Spread
 from deadhead.select.ties import checked
 from deadhead.tradeoff import trade_off
 from deadhead.trials import Trials

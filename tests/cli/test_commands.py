@@ -14,7 +14,7 @@ import torch
 
 import deadhead as dh
 from deadhead.cli import main
-from deadhead.select import oracle as oracles
+from deadhead.select.brute_force import oracle as oracles
 from support.snapshot import files_of
 
 MINE = """

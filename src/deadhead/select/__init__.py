@@ -1,1 +1,1 @@
-"""Selection: which units go, and in which order. Imports scores and below."""
+"""From saliencies and a budget to a plan: rankings, knapsacks, rounds, ties. Imports scores and what comes before."""

@@ -9,11 +9,11 @@ from torch import Tensor
 
 from deadhead.graph.units.groups import Group
 from deadhead.select.budget import Budget
+from deadhead.select.knapsack import places_of, slopes, spend
 from deadhead.select.path import Path
 from deadhead.select.plan import Plan
 from deadhead.select.ranking import Ranking, Rules, evenly, overall
 from deadhead.select.sizes import Sizes
-from deadhead.select.spending import places_of, slopes, spend
 from deadhead.select.ties import Ranked, Tied, Ties, counted
 
 

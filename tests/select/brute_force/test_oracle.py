@@ -13,7 +13,7 @@ import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
-from deadhead.select import race as races
+from deadhead.select.brute_force import race as races
 from support.networks import Flat, classes, mlp, unit_gain
 
 

@@ -14,7 +14,6 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import nn
 
-from deadhead.apart import closing_work
 from deadhead.data.calibration import count
 from deadhead.data.losses import as_loss
 from deadhead.data.opened import opened
@@ -22,9 +21,10 @@ from deadhead.errors import BudgetError, DataError
 from deadhead.gates.batched import Stacked
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
+from deadhead.select.brute_force.closing import closing_work
+from deadhead.select.brute_force.race import Race
+from deadhead.select.brute_force.search import Search, Unit
 from deadhead.select.plan import Plan, plan_of
-from deadhead.select.race import Race
-from deadhead.select.search import Search, Unit
 
 
 @dataclass

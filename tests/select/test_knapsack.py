@@ -10,9 +10,9 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead.select.budget import Budget
+from deadhead.select.knapsack import slopes, spend
 from deadhead.select.ranking import Rules, overall, reaching
 from deadhead.select.sizes import Sizes
-from deadhead.select.spending import slopes, spend
 from support.networks import Residual, classes, unit_gain
 
 

@@ -16,13 +16,13 @@ from statistics import NormalDist
 import torch
 from torch import Tensor
 
-from deadhead.apart import Apart
 from deadhead.data.calibration import Batch, choose
 from deadhead.data.losses import Loss
 from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.select.search import Search, Unit
+from deadhead.select.brute_force.closing import Apart
+from deadhead.select.brute_force.search import Search, Unit
 
 FEWEST = 16
 """The rows on which every unit is looked at in each round; fewer would not tell how far a unit's change spreads."""
