@@ -33,9 +33,9 @@ from machine import print_machine
 from torch import Tensor, nn
 
 import deadhead as dh
-import deadhead.remove.measure
+import deadhead.pruning.measure
+from deadhead.cut.verify import Gated, tolerance_of, verify
 from deadhead.data.calibration import as_batch
-from deadhead.remove.verify import Gated, tolerance_of, verify
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from zoo import plain
@@ -163,7 +163,7 @@ def patiently(name: str, entry: Any) -> str:
 def main() -> None:
     warnings.simplefilter("ignore")
     torch.set_num_threads(1)
-    deadhead.remove.measure.LATENCY_SECONDS = 1e-3
+    deadhead.pruning.measure.LATENCY_SECONDS = 1e-3
     known = entries()
     unknown = [name for name in sys.argv[1:] if name not in known]
     if unknown:

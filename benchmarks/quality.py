@@ -44,7 +44,7 @@ from torch import Tensor, nn
 from trained import CASES, Case, Data, loss_of, measured, say, train, trained
 
 import deadhead as dh
-import deadhead.remove.measure
+import deadhead.pruning.measure
 from deadhead.lab.models import small_cnn
 
 SHARES = (0.75, 0.5, 0.25)
@@ -272,7 +272,7 @@ def main() -> None:
     warnings.simplefilter("ignore")
     logging.disable(logging.WARNING)
     torch.set_num_threads(1)
-    deadhead.remove.measure.LATENCY_SECONDS = 1e-3  # the report's latency is not used here
+    deadhead.pruning.measure.LATENCY_SECONDS = 1e-3  # the report's latency is not used here
     print_machine()
     if importlib.util.find_spec("torch_pruning") is not None:
         print(f"Torch-Pruning {importlib.metadata.version('torch-pruning')}")

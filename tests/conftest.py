@@ -31,7 +31,7 @@ def one_thread_and_a_known_seed() -> Iterator[None]:
 @pytest.fixture(autouse=True)
 def short_latency(monkeypatch: pytest.MonkeyPatch) -> None:
     """What a forward pass costs is measured for as short as torch's timer allows."""
-    monkeypatch.setattr("deadhead.remove.measure.LATENCY_SECONDS", 1e-3, raising=False)
+    monkeypatch.setattr("deadhead.pruning.measure.LATENCY_SECONDS", 1e-3, raising=False)
 
 
 @pytest.fixture

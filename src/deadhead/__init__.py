@@ -1,5 +1,6 @@
 """deadhead: find out what each unit of a trained PyTorch network is worth, and take off those that carry nothing."""
 
+from deadhead.cut.saved import load
 from deadhead.errors import (
     BudgetError,
     CutError,
@@ -11,12 +12,12 @@ from deadhead.errors import (
     TraceError,
 )
 from deadhead.graph.network import Network, trace
-from deadhead.prune import Pruned, prune
+from deadhead.pruning.prune import prune
+from deadhead.pruning.pruned import Pruned
 from deadhead.relevance import Composite, Relevance, attribute, relevance_loss
-from deadhead.saved import load
 from deadhead.scores import certify, error_surface, full_hessian, score, score_parameters
 from deadhead.select.brute_force.oracle import Removal, oracle
-from deadhead.watch import Watch, watch
+from deadhead.training import Watch, watch
 
 __version__ = "0.1.0"
 

@@ -19,13 +19,14 @@ from architectures import Net, Spec, inputs_of
 from torch import Tensor, nn
 
 import deadhead
+from deadhead.cut.cut import cut
+from deadhead.cut.provable import Cutting, cuttable
+from deadhead.cut.verify import Gated
 from deadhead.data.calibration import Batch
 from deadhead.errors import DeadheadError
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.reconstruction.compensation import Compensation
-from deadhead.remove.cut import Cutting, cut, cuttable
-from deadhead.remove.verify import Gated
 from deadhead.select.plan import Plan, plan_of
 
 TOLERANCE = 1e-10

@@ -3,8 +3,8 @@
 import pytest
 import torch
 
+from deadhead.reconstruction import march as front_to_back
 from deadhead.reconstruction.surgeon import Side, choose, damped
-from deadhead.remove import front_to_back
 
 
 def regression(rows: int, weight: torch.Tensor, seed: int) -> tuple[torch.Tensor, torch.Tensor]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deadhead.record import Forecast, GroupRecord, Measures, Point, Report
+from deadhead.pruning.record import Forecast, GroupRecord, Measures, Point, Report
 
 HOSTILE = "</script><script>document.title='x'</script><img src=\"http://x.invalid/\" onerror='y'> [bold]$x^$ & \u65e5"
 

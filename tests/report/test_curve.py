@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from deadhead.drawing import FAINT, KEPT, PREDICTED, REMOVED
 from deadhead.errors import DataError
-from deadhead.record import Forecast, Point, Report
+from deadhead.pruning.record import Forecast, Point, Report
 from deadhead.report import curve_figure, figure
 
 

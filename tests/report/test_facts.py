@@ -9,7 +9,7 @@ import pytest
 
 import deadhead.report
 from deadhead.drawing import shorten
-from deadhead.record import Forecast, Point, Report
+from deadhead.pruning.record import Forecast, Point, Report
 from deadhead.report.facts import (
     costs,
     divided,
@@ -127,7 +127,7 @@ def test_shortened_names_have_the_width_asked_for() -> None:
 
 
 def test_report_imports_nothing_above_or_beside_it() -> None:
-    allowed = ("deadhead.record", "deadhead.errors", "deadhead.progress", "deadhead.drawing", "deadhead.report")
+    allowed = ("deadhead.pruning.record", "deadhead.errors", "deadhead.progress", "deadhead.drawing", "deadhead.report")
     for path in Path(deadhead.report.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("deadhead"):

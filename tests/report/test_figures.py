@@ -10,7 +10,7 @@ import pytest
 from matplotlib.colors import to_rgba
 from matplotlib.patches import Rectangle
 
-from deadhead.record import Report
+from deadhead.pruning.record import Report
 from deadhead.report import figure
 from deadhead.report.figures import KEPT, REMOVED
 

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from deadhead.record import Forecast, Point, Report
+from deadhead.pruning.record import Forecast, Point, Report
 from deadhead.report.page import render_page
 
 

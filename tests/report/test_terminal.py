@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from deadhead.record import Forecast, Point, Report
+from deadhead.pruning.record import Forecast, Point, Report
 from deadhead.report import print_report, progress_bars
 
 

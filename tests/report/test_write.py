@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deadhead.record import GroupRecord, Report
+from deadhead.pruning.record import GroupRecord, Report
 from deadhead.report import write
 
 # The package re-exports the function under the module's own name.

@@ -12,7 +12,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead.data.calibration import calibrate, read
-from deadhead.remove import measure
+from deadhead.pruning import measure
 from deadhead.select.plan import plan_of
 from deadhead.select.sizes import Sizes
 from support.networks import Flat, Residual, classes, mlp, unit_gain
@@ -154,7 +154,7 @@ def test_latency_is_that_of_trial_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
     def seconds(network: dh.Network, module: nn.Module, batch: Any) -> tuple[float, int]:
         return float(sum(parameter.numel() for parameter in module.parameters())), 1
 
-    import deadhead.trials as trials
+    import deadhead.pruning.candidates as trials
 
     monkeypatch.setattr(trials, "latency", seconds)
     monkeypatch.setattr(measure, "latency", seconds)

@@ -17,9 +17,9 @@ import deadhead as dh
 from deadhead.cli.resolve import data_of, model_of
 from deadhead.data.calibration import as_batch
 from deadhead.errors import DataError, TraceError
+from deadhead.files import write_together
 from deadhead.graph.pytree import take
 from deadhead.graph.trace import rows_of
-from deadhead.saved import write_together
 
 MOST_COLUMNS = 6
 

@@ -17,10 +17,10 @@ import deadhead as dh
 from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_of, model_of
 from deadhead.data.calibration import Batch, as_batch
 from deadhead.errors import DataError
+from deadhead.files import write_together
 from deadhead.graph.network import Network
-from deadhead.record import Point
+from deadhead.pruning.record import Point
 from deadhead.report import curve_figure, print_report, progress_bars, write
-from deadhead.saved import write_together
 from deadhead.select.plan import Plan, plan_of
 
 

@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from rich.console import Console
 from rich.table import Table
 
-from deadhead.relevance.consistency import Comparison, maxima, scalings
+from deadhead.lab.experiments.consistency import Comparison, maxima, scalings
 
 
 def show_consistency() -> None:

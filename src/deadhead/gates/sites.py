@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping, Sequence
+
 import torch
 from torch import Tensor
 
 from deadhead.errors import DataError
-from deadhead.graph.units.groups import Site
+from deadhead.graph.units.groups import Group, Site
 
 
 def along(vector: Tensor, dim: int, axis: int) -> Tensor:
@@ -51,3 +53,9 @@ def by_unit(columns: Tensor, site: Site, size: int) -> Tensor:
 def columns_sum(value: Tensor, site: Site) -> Tensor:
     """The sum of each column along the site's axis over samples and positions, shape (n,), float64."""
     return value.movedim(site.axis, -1).flatten(0, -2).sum(0, dtype=torch.float64)
+
+
+def closing(groups: Sequence[Group], removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Gates that close some units of each group: {group: (K,) of ones and zeros}, for the groups that lose any."""
+    gone = [(group, removed[group.name]) for group in groups if len(removed.get(group.name, ()))]
+    return {group.name: torch.ones(group.size).index_fill_(0, units, 0.0) for group, units in gone}

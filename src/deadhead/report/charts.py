@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from deadhead.drawing import shorten
-from deadhead.record import Forecast, GroupRecord, Point, Report
+from deadhead.pruning.record import Forecast, GroupRecord, Point, Report
 from deadhead.report.facts import costs, predicted_at, purpose, ranked, way
 
 
@@ -21,7 +21,7 @@ def chart_data(report: Report) -> str:
     Labels are escaped, because Plotly takes tags in them for markup; saliencies and losses are rounded to five digits,
     and null where they are not finite.
 
-    >>> from deadhead.record import GroupRecord, Measures, Report
+    >>> from deadhead.pruning.record import GroupRecord, Measures, Report
     >>> measures = Measures(2, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
     >>> group = GroupRecord("</script>", "channel", 2, [0], [0.0, 2.0], [])
     >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, measures, measures,

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 from deadhead.drawing import FAINT, KEPT, PREDICTED, REMOVED, canvas, plain
 from deadhead.errors import DataError
-from deadhead.record import Forecast, Point
+from deadhead.pruning.record import Forecast, Point
 from deadhead.report.facts import divided, is_wide
 
 if TYPE_CHECKING:

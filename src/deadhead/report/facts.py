@@ -7,7 +7,7 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from deadhead.record import Forecast, GroupRecord, Measures, Point, Report
+from deadhead.pruning.record import Forecast, GroupRecord, Measures, Point, Report
 
 
 class Ranked(NamedTuple):

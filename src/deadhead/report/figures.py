@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from deadhead.drawing import FAINT, KEPT, REMOVED, canvas, plain
-from deadhead.record import GroupRecord, Report
+from deadhead.pruning.record import GroupRecord, Report
 from deadhead.report.curve import draw_curve
 from deadhead.report.facts import costs, ranked, way
 
@@ -23,7 +23,7 @@ def figure(report: Report) -> Figure:
     The figure grows with the number of groups (1 to 60 and more), belongs to no window and no global state, and is
     saved with `figure(report).savefig(path)`.
 
-    >>> from deadhead.record import GroupRecord, Measures, Report
+    >>> from deadhead.pruning.record import GroupRecord, Measures, Report
     >>> before = Measures(4, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
     >>> after = Measures(2, 50, 200, 200, 500, 5e-4, 32, 0.11, 0.98)
     >>> group = GroupRecord("conv1", "channel", 4, [0, 2], [0.0, 2.0, 0.1, 3.0], ["conv2"])

@@ -8,7 +8,7 @@ from collections.abc import Collection
 from html import escape
 from typing import Any
 
-from deadhead.record import Forecast, GroupRecord, Point, Report, rows
+from deadhead.pruning.record import Forecast, GroupRecord, Point, Report, rows
 from deadhead.report.charts import SCRIPT, axes_of, chart_data, plotly_script
 from deadhead.report.facts import (
     costs,
@@ -37,7 +37,7 @@ def render_page(report: Report) -> str:
 
     Every text of the report is escaped. The page loads nothing, so that it opens without a network.
 
-    >>> from deadhead.record import GroupRecord, Measures, Report
+    >>> from deadhead.pruning.record import GroupRecord, Measures, Report
     >>> measures = Measures(2, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
     >>> group = GroupRecord("<u>", "channel", 2, [0], [0.0, 2.0], [])
     >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, measures, measures,

@@ -9,7 +9,7 @@ from rich.console import Console
 from rich.table import Table
 from rich.text import Text
 
-from deadhead.record import GroupRecord, Point, Report, rows
+from deadhead.pruning.record import GroupRecord, Point, Report, rows
 from deadhead.report.facts import costs, foretold, predicted_at, prediction, purpose, reasons, tried, verdict, way
 
 LINES = 12
@@ -21,7 +21,7 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
     Names are printed as they are: square brackets in them are not taken for markup.
 
-    >>> from deadhead.record import GroupRecord, Measures, Report
+    >>> from deadhead.pruning.record import GroupRecord, Measures, Report
     >>> before = Measures(4, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
     >>> after = Measures(2, 50, 200, 200, 600, 5e-4, 32, 0.11, 0.98)
     >>> group = GroupRecord("conv1", "channel", 4, [0, 2], [0.0, 2.0, 0.1, 3.0], ["conv2"])

@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from deadhead.record import Report
+from deadhead.pruning.record import Report
 from deadhead.report.page import render_page
 
 
@@ -22,7 +22,7 @@ def write(report: Report, folder: str | os.PathLike[str]) -> tuple[Path, Path]:
     are text. Raises `OSError` where the folder cannot be written.
 
     >>> import tempfile
-    >>> from deadhead.record import GroupRecord, Measures, Report
+    >>> from deadhead.pruning.record import GroupRecord, Measures, Report
     >>> measures = Measures(2, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
     >>> group = GroupRecord("conv1", "channel", 2, [0], [0.0, 2.0], [])
     >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, measures, measures,

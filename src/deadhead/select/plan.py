@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 import torch
 from torch import Tensor
 
+from deadhead.gates.sites import closing
 from deadhead.graph.units.groups import Group
 
 
@@ -26,12 +27,17 @@ class Plan:
 
     def alpha(self, groups: Sequence[Group]) -> dict[str, Tensor]:
         """Gates that close what the plan removes: {group: (K,) of ones and zeros}."""
-        gates = {}
-        for group in groups:
-            gone = self.removed.get(group.name)
-            if gone is not None and len(gone):
-                gates[group.name] = torch.ones(group.size).index_fill_(0, gone, 0.0)
-        return gates
+        return closing(groups, self.removed)
+
+    def with_units(self, removed: Mapping[str, Tensor]) -> Plan:
+        """As many units of each group, but these: new ones in the places that the order has for their groups, those
+        that both remove where they are."""
+        new = {
+            name: [int(unit) for unit in units if int(unit) not in self.removed[name].tolist()]
+            for name, units in removed.items()
+        }
+        order = [(name, unit if unit in removed[name].tolist() else new[name].pop(0)) for name, unit in self.order]
+        return plan_of(order, self.saliencies)
 
 
 def plan_of(order: Sequence[tuple[str, int]], saliencies: Mapping[str, Tensor] | None = None) -> Plan:

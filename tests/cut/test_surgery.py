@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from torch.nn.utils.prune import l1_unstructured
 
 import deadhead as dh
-from deadhead.remove.surgery import Surgery, copy_of, operate, pick
+from deadhead.cut.surgery import Surgery, copy_of, operate, pick
 from support.networks import Flat, Residual, classes, mlp, unit_gain
 from support.references import without
 from support.snapshot import Unharmed, bits

@@ -7,13 +7,13 @@ import torch
 from torch import nn
 
 import deadhead as dh
-import deadhead.remove.gauss_newton as gauss_newton
+import deadhead.compensate.gauss_newton as gauss_newton
+from deadhead.compensate.gauss_newton import refine
+from deadhead.compensate.local import compensate
 from deadhead.data.calibration import as_batch, calibrate, read
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
 from deadhead.reconstruction.compensation import Compensation
-from deadhead.remove.compensate import compensate
-from deadhead.remove.gauss_newton import refine
 from deadhead.select.plan import plan_of
 
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from deadhead.record import Forecast
+from deadhead.pruning.record import Forecast
 from deadhead.scores.criterion import Criterion
 from deadhead.select.path import Path
 from deadhead.select.sizes import Sizes

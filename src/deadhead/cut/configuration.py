@@ -10,9 +10,9 @@ from typing import Any
 import torch
 from torch import nn
 
+from deadhead.cut.surgery import assign
+from deadhead.cut.verify import floats, tolerance_of
 from deadhead.graph.network import Network, relative_difference
-from deadhead.remove.surgery import assign
-from deadhead.remove.verify import floats, tolerance_of
 
 Change = tuple[str, int]
 """An attribute of the configuration (`vision_config.num_attention_heads`) and its new value."""

@@ -14,17 +14,17 @@ import torch
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead import trials
+from deadhead.cut.provable import cuttable
 from deadhead.graph.units.groups import Group
-from deadhead.remove import measure
-from deadhead.remove.cut import cuttable
+from deadhead.pruning import candidates as trials
+from deadhead.pruning import measure
 from deadhead.select.path import Path
 from deadhead.select.plan import Plan
 from deadhead.select.ranking import Rules
 from support.networks import Residual, classes, mlp, unit_gain
 from support.snapshot import bits
 
-pruning = importlib.import_module("deadhead.prune")  # as an attribute of the package it is the function
+pruning = importlib.import_module("deadhead.pruning.prune")  # as an attribute of the package it is the function
 DATA = classes(60, 2, 5, 5)
 ROWS = classes(60, 3, count=3)
 FAST: dict[str, Any] = {"loss": "cross_entropy", "criterion": "taylor1", "compensate": "zero"}
@@ -380,11 +380,11 @@ def test_points_that_cannot_be_had_are_left_out_and_nothing_fails(monkeypatch: p
     expected = dh.prune(residual(), DATA, loss="cross_entropy", units=0.5, curve=0)
     real, calls = trials.choose_and_compensate, []
 
-    def fails_beside(network: dh.Network, groups: list[Group], plan: Plan, *rest: Any) -> Any:
-        calls.append(plan.count)
+    def fails_beside(network: dh.Network, groups: list[Group], planned: dict[str, Tensor], *rest: Any) -> Any:
+        calls.append(planned)
         if len(calls) > 1:
             raise RuntimeError("out of memory")
-        return real(network, groups, plan, *rest)
+        return real(network, groups, planned, *rest)
 
     monkeypatch.setattr(trials, "choose_and_compensate", fails_beside)
     found = dh.prune(residual(), DATA, loss="cross_entropy", units=0.5, curve=2)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deadhead.relevance.consistency import (
+from deadhead.lab.experiments.consistency import (
     MATRIX,
     MAXIMUM,
     NONLINEARITY,

@@ -7,6 +7,10 @@ from dataclasses import dataclass, field, replace
 
 import torch
 
+from deadhead.compensate.gauss_newton import refine
+from deadhead.compensate.local import compensate
+from deadhead.cut.cut import cut
+from deadhead.cut.provable import Cutting
 from deadhead.data.calibration import Calibration
 from deadhead.data.losses import Loss, accuracy
 from deadhead.errors import BudgetError, LossError
@@ -14,14 +18,11 @@ from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress
+from deadhead.pruning.measure import latency
+from deadhead.pruning.record import Point
 from deadhead.reconstruction.compensation import Compensation
+from deadhead.reconstruction.march import choose_and_compensate
 from deadhead.reconstruction.weighing import Weighing
-from deadhead.record import Point
-from deadhead.remove.compensate import compensate
-from deadhead.remove.cut import Cutting, cut
-from deadhead.remove.front_to_back import choose_and_compensate
-from deadhead.remove.gauss_newton import refine
-from deadhead.remove.measure import latency
 from deadhead.select.budget import Budget
 from deadhead.select.plan import Plan, plan_of
 from deadhead.select.sizes import Sizes
@@ -53,12 +54,15 @@ class Trials:
         refined = self.method == "gauss_newton" and plan.count > 0 and not (on_the_way and self.piecemeal)
         key = (list(plan.order), refined)
         if self._last is None or self._last[0] != key:
-            given = (self.network, self.groups, plan, self.calibration)
+            given = (self.network, self.groups)
             if self.weighing is not None and plan.count:
-                plan, found = choose_and_compensate(*given, self.weighing, self.progress)
+                removed, found = choose_and_compensate(
+                    *given, plan.removed, self.calibration, self.weighing, self.progress
+                )
+                plan = plan.with_units(removed)
             else:
                 method = "least_squares" if self.method == "gauss_newton" else self.method
-                found = compensate(*given, method, self.progress)
+                found = compensate(*given, plan, self.calibration, method, self.progress)
             if refined:
                 found = refine(
                     self.network, self.groups, plan, self.calibration, self.loss, found, self.seed, self.progress

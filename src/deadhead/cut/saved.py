@@ -13,9 +13,9 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
+from deadhead.cut.surgery import Surgery, copy_of, operate
 from deadhead.errors import CutError, LoadError
-from deadhead.remove.measure import weights_of
-from deadhead.remove.surgery import Surgery, copy_of, operate
+from deadhead.files import write_together
 
 FORMAT = 1
 WEIGHTS, RECIPE, REPORT = "weights.safetensors", "surgery.json", "report.json"
@@ -36,30 +36,6 @@ def save(folder: str | os.PathLike[str], model: nn.Module, surgery: Surgery, rep
     return path
 
 
-def write_together(contents: Mapping[Path, bytes]) -> None:
-    """Write files beside and rename them; where one fails, all are as they were."""
-    beside = {path: path.with_name(path.name + ".part") for path in contents}
-    before = {path: path.with_name(path.name + ".before") for path in contents}
-    try:
-        for path, content in contents.items():
-            beside[path].write_bytes(content)
-        try:
-            for path in contents:
-                if path.exists():
-                    path.rename(before[path])
-                os.replace(beside[path], path)
-        except BaseException:
-            for path in contents:
-                if before[path].exists():
-                    before[path].rename(path)
-                elif not beside[path].exists():
-                    path.unlink(missing_ok=True)
-            raise
-    finally:
-        for path in (*beside.values(), *before.values()):
-            path.unlink(missing_ok=True)
-
-
 def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     """The pruned model saved in `folder`, made from an intact instance of its class, which is left as it is.
 
@@ -72,7 +48,7 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     >>> def intact(): return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
     >>> data = [(torch.randn(32, 2), torch.randint(2, (32,)))]
     >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = deadhead.prune(intact(), data, loss="cross_entropy", units=0.5).save(folder)
+    ...     _ = deadhead.pruning.prune(intact(), data, loss="cross_entropy", units=0.5).save(folder)
     ...     load(folder, intact())[0]
     Linear(in_features=2, out_features=4, bias=True)
     """
@@ -121,3 +97,14 @@ def _materialise(module: nn.Module, target: Tensor, tensor: Tensor) -> None:
             for leaf, held in table.items():
                 if held is target:
                     table[leaf] = new  # type: ignore[assignment]
+
+
+def weights_of(module: nn.Module) -> dict[str, Tensor]:
+    """The tensors of a module's state, tied ones once, contiguous, on the CPU."""
+    state: dict[str, Tensor] = {}
+    seen: set[int] = set()
+    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
+        if id(tensor) not in seen:
+            seen.add(id(tensor))
+            state[name] = tensor.detach().to("cpu", copy=True).contiguous()
+    return state

@@ -3,82 +3,47 @@
 from __future__ import annotations
 
 import datetime
-import io
-import os
 import platform
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, replace
-from pathlib import Path
+from dataclasses import replace
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from deadhead.compensate.gauss_newton import METHODS
+from deadhead.cut.configuration import configuration_of, has_configuration, write_configuration
+from deadhead.cut.cut import carry_out, cut, surgery_of
+from deadhead.cut.optimizer import adopt, check_optimizer, cut_in_place, exchange, follow
+from deadhead.cut.provable import cuttable
+from deadhead.cut.verify import Gated, tolerance_of, verify
 from deadhead.data.calibration import calibrate, count, read
 from deadhead.data.losses import as_loss
 from deadhead.data.opened import as_network
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network, trace
-from deadhead.graph.trace import export_as_is
-from deadhead.notes import approximate, failed, further, left_alone, notes, nothing, unasked
 from deadhead.progress import Progress
+from deadhead.pruning.candidates import Trials
+from deadhead.pruning.forecast import foretells
+from deadhead.pruning.measure import measure
+from deadhead.pruning.messages import approximate, failed, further, left_alone, notes, nothing, unasked
+from deadhead.pruning.predict import predict
+from deadhead.pruning.pruned import Pruned
+from deadhead.pruning.record import GroupRecord, Report
+from deadhead.pruning.tradeoff import trade_off
 from deadhead.reconstruction.consumers import new_biases
-from deadhead.record import GroupRecord, Report
-from deadhead.remove.cut import carry_out, cut, cuttable, surgery_of
-from deadhead.remove.gauss_newton import METHODS
-from deadhead.remove.measure import measure
-from deadhead.remove.optimizer import adopt, check_optimizer, cut_in_place, exchange, follow
-from deadhead.remove.predict import predict
-from deadhead.remove.pretrained import configuration_of, has_configuration, write_configuration
-from deadhead.remove.surgery import Surgery
-from deadhead.remove.verify import Gated, tolerance_of, verify
-from deadhead.saved import save, write_together
 from deadhead.scores.criterion import OPTIONS, Question, ask, find
 from deadhead.select.allocation import Spread
 from deadhead.select.budget import Budget, budget_of, budgets_of
-from deadhead.select.forecast import foretells
 from deadhead.select.path import path_of_plan
 from deadhead.select.plan import Plan
 from deadhead.select.ranking import NORMALISATIONS, Rules
 from deadhead.select.schedule import Schedule, in_rounds
 from deadhead.select.sizes import Sizes
 from deadhead.select.ties import checked
-from deadhead.tradeoff import trade_off
-from deadhead.trials import Trials
-
-
-@dataclass(frozen=True)
-class Pruned:
-    """What `prune` gives: the smaller `model`, the `plan` that was carried out, the `report` of what it did, the
-    `surgery` that makes an intact model of the same class as small, and the `optimizer` that was cut along."""
-
-    model: nn.Module
-    plan: Plan
-    report: Report
-    surgery: Surgery
-    optimizer: Optimizer | None = None
-    example: Any = None
-    batch_axis: int = 0
-
-    def export(self, path: str | os.PathLike[str]) -> Path:
-        """Write the pruned model as a program of torch.export (`.pt2`), which runs without its class.
-
-        Raises `TraceError` where the model cannot be exported under its own signature.
-        """
-        content = io.BytesIO()
-        torch.export.save(export_as_is(self.model, self.example, self.batch_axis), content)
-        write_together({Path(path): content.getvalue()})
-        return Path(path)
-
-    def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write weights (safetensors), surgery and report (JSON) to a folder, each beside and renamed.
-
-        `deadhead.load(folder, model)` reads them back; loading runs no code.
-        """
-        return save(folder, self.model, self.surgery, self.report.to_dict())
 
 
 @torch.inference_mode(False)

@@ -17,15 +17,15 @@ from typing import Any
 import torch
 from torch import Tensor, fx, nn
 
+from deadhead.cut.program import FILLED, Rewrite, rewrites, settings_of
+from deadhead.cut.surgery import Surgery, copy_of, operate, owner_of, read_number, surgery_for
+from deadhead.cut.verify import PROOF, Gated, floats, tolerance_of
 from deadhead.data.calibration import Batch
 from deadhead.graph.network import Network, relative_difference
 from deadhead.graph.nodes import op_name
 from deadhead.graph.pytree import take
 from deadhead.graph.trace import batch_size, untouched
 from deadhead.graph.units.groups import Group
-from deadhead.remove.program import FILLED, Rewrite, rewrites, settings_of
-from deadhead.remove.surgery import Surgery, copy_of, operate, owner_of, read_number, surgery_for
-from deadhead.remove.verify import PROOF, Gated, floats, tolerance_of
 from deadhead.select.plan import plan_of
 
 TRIES = 400

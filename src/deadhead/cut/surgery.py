@@ -10,10 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from deadhead.cut.program import apply
 from deadhead.errors import CutError
 from deadhead.graph.trace import empty_caches
 from deadhead.graph.units.groups import Group
-from deadhead.remove.program import apply
 
 KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
     nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},

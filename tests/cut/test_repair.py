@@ -11,8 +11,9 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.remove.cut import cut, cuttable
-from deadhead.remove.repair import Repair, settings_for
+from deadhead.cut.cut import cut
+from deadhead.cut.provable import cuttable
+from deadhead.cut.repair import Repair, settings_for
 from deadhead.select.plan import plan_of
 from deadhead.select.ties import Tied
 from support.networks import unit_gain

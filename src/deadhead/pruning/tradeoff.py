@@ -9,11 +9,11 @@ from dataclasses import replace
 from torch import Tensor
 
 from deadhead.progress import Progress, track
-from deadhead.record import Forecast
-from deadhead.select.forecast import forecast
+from deadhead.pruning.candidates import Trials
+from deadhead.pruning.forecast import forecast
+from deadhead.pruning.record import Forecast
 from deadhead.select.path import Path
 from deadhead.select.plan import Plan
-from deadhead.trials import Trials
 
 PLACES = 20
 """At so many places on either side of the result a loss is foretold."""

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from deadhead.compensate.local import LOCAL
 from deadhead.data.calibration import Batch, Calibration, count
 from deadhead.data.losses import Loss, prediction_of
 from deadhead.errors import LossError
@@ -21,7 +22,6 @@ from deadhead.reconstruction.consumers import Consumer, consumers_of
 from deadhead.reconstruction.curvature import output_curvatures
 from deadhead.reconstruction.sums import grams
 from deadhead.reconstruction.surgeon import damped, inverse
-from deadhead.remove.compensate import LOCAL
 from deadhead.select.plan import Plan
 
 METHODS = ("gauss_newton", *LOCAL)

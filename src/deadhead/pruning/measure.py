@@ -7,32 +7,22 @@ from typing import Any
 
 import safetensors.torch
 import torch
-from torch import Tensor, nn
+from torch import nn
 from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
+from deadhead.cut.saved import weights_of
 from deadhead.data.calibration import Batch, choose, count
 from deadhead.data.losses import Loss, accuracy
 from deadhead.errors import LossError
 from deadhead.graph.network import Network
 from deadhead.graph.trace import untouched
 from deadhead.progress import Progress, track
-from deadhead.record import Measures
+from deadhead.pruning.record import Measures
 
 LATENCY_SECONDS = 0.3
 LATENCY_ROWS = 64
-
-
-def weights_of(module: nn.Module) -> dict[str, Tensor]:
-    """The tensors of a module's state, tied ones once, contiguous, on the CPU."""
-    state: dict[str, Tensor] = {}
-    seen: set[int] = set()
-    for name, tensor in [*module.named_parameters(), *module.named_buffers()]:
-        if id(tensor) not in seen:
-            seen.add(id(tensor))
-            state[name] = tensor.detach().to("cpu", copy=True).contiguous()
-    return state
 
 
 def multiply_adds(network: Network, module: nn.Module, batch: Batch) -> int:

@@ -9,8 +9,8 @@ from typing import Any
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
+from deadhead.cut.surgery import Surgery, owner_of, pick
 from deadhead.errors import CutError
-from deadhead.remove.surgery import Surgery, owner_of, pick
 
 
 def check_optimizer(optimizer: Optimizer, module: nn.Module) -> None:

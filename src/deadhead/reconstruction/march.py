@@ -11,6 +11,7 @@ from torch import Tensor
 from deadhead.data.calibration import Calibration
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
+from deadhead.gates.sites import closing
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress, track
@@ -19,7 +20,6 @@ from deadhead.reconstruction.consumers import consumers_of
 from deadhead.reconstruction.sums import Regression, regressions
 from deadhead.reconstruction.surgeon import Side, choose
 from deadhead.reconstruction.weighing import Weighing
-from deadhead.select.plan import Plan, plan_of
 
 DAMPING = (1e-4, 1e-3, 1e-2, 1e-1)
 """Candidates for the damping with which the units of a group are chosen."""
@@ -28,28 +28,28 @@ DAMPING = (1e-4, 1e-3, 1e-2, 1e-1)
 def choose_and_compensate(
     network: Network,
     groups: Sequence[Group],
-    plan: Plan,
+    planned: Mapping[str, Tensor],
     calibration: Calibration,
     weighing: Weighing,
     progress: Progress | None = None,
-) -> tuple[Plan, Compensation]:
-    """As many units of each group as `plan` removes, but which, decided anew: group by group in forward order, by the
-    optimal brain surgeon on the activations of the network as it is pruned and compensated before it, with what the
-    intact network gave as the target, at the damping that does best on the held-out rows. The consumers are then fitted
-    as `least_squares` fits them.
+) -> tuple[dict[str, Tensor], Compensation]:
+    """As many units of each group as were `planned`, {group: units}, but which, decided anew: group by group in forward
+    order, by the optimal brain surgeon on the activations of the network as it is pruned and compensated before it,
+    with what the intact network gave as the target, at the damping that does best on the held-out rows. The consumers
+    are then fitted as `least_squares` fits them.
 
-    Groups that no consumer of a weight reads keep the units that the plan names.
+    Groups that no consumer of a weight reads lose the units that were planned.
     """
     result = Compensation()
-    affected = [group for group in groups if group.name in plan.removed]
+    affected = [group for group in groups if group.name in planned]
     _, result.left = consumers_of(network, affected)
     intact = Gates(network, as_loss("mse"))
     removed: dict[str, Tensor] = {}
     order = {node: rank for rank, node in enumerate(network.static.graph.nodes)}
     affected.sort(key=lambda group: min((order[site.node] for site in group.consumers), default=0))
     for group in track(progress, "choice and compensation", affected):
-        count = len(plan.removed[group.name])
-        state, closed = result.full_state(network), plan_of_units(removed).alpha(groups)
+        count = len(planned[group.name])
+        state, closed = result.full_state(network), closing(groups, removed)
         gates = Gates(network, as_loss("mse"), state=state, added=result.added, closed=closed)
         consumers = weighing.of(group)
         matrices = {each.weight: each.matrix(intact.state[each.weight]) for each in consumers}
@@ -73,10 +73,10 @@ def choose_and_compensate(
             chosen = _choose(partial(sides, known), sides(held_out, 0.0), group.size, count, weighing.extra[group.name])
             removed[group.name] = torch.tensor(sorted(chosen))
         else:
-            removed[group.name] = plan.removed[group.name]
+            removed[group.name] = planned[group.name]
         for consumer in consumers:
             put(network, consumer, removed, known.get(consumer.weight), held_out.get(consumer.weight), result)
-    return _in_order(plan, removed), result
+    return removed, result
 
 
 def _choose(
@@ -90,21 +90,3 @@ def _choose(
         return gone + sum(side.cost(weights) for side, weights in zip(held_out, found.weights, strict=True))
 
     return choose(sides(min(DAMPING, key=cost)), size, count, extra).removed
-
-
-def plan_of_units(removed: Mapping[str, Tensor]) -> Plan:
-    """The plan that removes these units."""
-    return plan_of([(name, int(unit)) for name, units in removed.items() for unit in units])
-
-
-def _in_order(plan: Plan, removed: Mapping[str, Tensor]) -> Plan:
-    """Other units in the places that the plan's order has for their groups, those that both remove where they are."""
-    new = {
-        name: [int(unit) for unit in units if int(unit) not in plan.removed[name].tolist()]
-        for name, units in removed.items()
-    }
-    order = []
-    for name, unit in plan.order:
-        stays = unit in removed[name].tolist()
-        order.append((name, unit if stays else new[name].pop(0)))
-    return plan_of(order, plan.saliencies)
