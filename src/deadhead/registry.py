@@ -28,8 +28,7 @@ class Entry:
     @property
     def summary(self) -> str:
         """The first sentence of the function's docstring, on one line."""
-        text = " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
-        return text
+        return " ".join((inspect.getdoc(self.function) or "").split("\n\n")[0].split())
 
 
 E = TypeVar("E", bound=Entry)
