@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch, count
 from deadhead.data.losses import Loss
-from deadhead.gates.gates import Gates
+from deadhead.gates.state import PrunedState
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.units.groups import Group
@@ -40,8 +40,8 @@ def predict(
     """
     if loss.sampled is None:
         return None
-    closed = Gates(network, loss, closed=plan.alpha(groups))
-    changed = _under_every_name(network, compensation.state)
+    closed = PrunedState.of(network, plan).gates(loss)
+    changed = _under_every_name(network, compensation.tensors)
     generator = torch.Generator().manual_seed(seed)
     state = network.frozen_state()
     total = 0.0
@@ -88,7 +88,7 @@ def _edits(
         reads = any(arg in new for arg in node.all_input_nodes) or node in closed.read or node in closed.around
         if node in live and reads:
             site = sites.get(node)
-            constant = compensation.added.get(site.weight or "") if site else None
+            constant = compensation.constants.get(site.weight or "") if site else None
             place = -1 if isinstance(node.meta.get("val"), Tensor) or site is None else site.position
             owner = traced.rows.owners.get((node, place), "") if site else "outer"
             if owner not in ("outer", "inner", "second"):
