@@ -13,6 +13,7 @@ from deadhead.data.losses import Loss
 from deadhead.gates.gates import Gates
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Network, Traced
+from deadhead.graph.samples import BATCH_FIRST, SampleLayout
 from deadhead.graph.units.groups import Group
 from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.progress import Progress, track
@@ -49,7 +50,7 @@ def predict(
         batch = batch.to(network.device())
         tensors = network.flatten(batch.inputs)
         traced = network.traced(tensors)
-        if traced.rows.mixed:
+        if traced.samples.mixed:
             return None
         step = torch.zeros(batch.rows, device=network.device(), requires_grad=True)
         edits = _edits(traced, state, changed, closed.edits(traced, {}), compensation, step)
@@ -75,7 +76,7 @@ def _edits(
     step: Tensor,
 ) -> Edits | None:
     """What moves every node that reads a changed tensor or a closed unit by `step` towards its changed result; None
-    where the rows of such a result cannot be told apart."""
+    where the samples of such a result cannot be told apart."""
     graph, live = traced.graph, traced.units.labels.live
     new: dict[fx.Node, Any] = {node: changed[name] for node, name in graph.state.items() if name in changed}
     constant_values = graph.constants_of({**state, **changed}) if new else {}
@@ -90,13 +91,13 @@ def _edits(
             site = sites.get(node)
             constant = compensation.added.get(site.weight or "") if site else None
             place = -1 if isinstance(node.meta.get("val"), Tensor) or site is None else site.position
-            owner = traced.rows.owners.get((node, place), "") if site else "outer"
-            if owner not in ("outer", "inner", "second"):
+            samples = traced.samples.at(node, place) if site else BATCH_FIRST
+            if samples is None:
                 return None
             layout = layout_of(site, state[site.weight or ""].shape) if site and constant is not None else None
             if constant is not None and isinstance(layout, Layout):
                 constant = layout.spread(constant)
-            edits.around[node] = _toward(graph, node, new, closed, step, owner, constant)
+            edits.around[node] = _toward(graph, node, new, closed, step, samples, constant)
     return edits
 
 
@@ -112,10 +113,11 @@ def _toward(
     new: Mapping[fx.Node, Any],
     closed: Edits,
     step: Tensor,
-    owner: str,
+    samples: SampleLayout,
     constant: Tensor | None,
 ) -> Callable[[Callable[..., Any], list[Any], dict[str, Any]], Any]:
-    """What the node gives, moved by `step` (rows) towards what it gives with its changed arguments and closed units."""
+    """What the node gives, moved by `step` (samples,) towards what it gives with its changed arguments and closed
+    units."""
 
     def around(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         value = function(*args, **kwargs)
@@ -127,15 +129,9 @@ def _toward(
             if constant is not None:
                 moved = moved + constant
             change = moved - value
-        axis = 1 if owner == "second" else 0
-        rows = step.to(change.dtype)
-        if change.shape[axis] % len(step):
+        if not samples.fits(change, len(step)):
             return value
-        times = change.shape[axis] // len(step)
-        rows = rows.repeat(times) if owner == "inner" else rows.repeat_interleave(times)
-        shape = [1] * change.dim()
-        shape[axis] = len(rows)
-        return value + rows.reshape(shape) * change
+        return value + samples.spread(step.to(change.dtype), change) * change
 
     return around
 

@@ -117,7 +117,7 @@ def test_work_is_counted_in_forward_passes() -> None:
 def test_units_one_by_one_give_the_same_race(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, _ = networks()["convolutions"]
     together = dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, remove=8)
-    monkeypatch.setattr(races.Apart, "_stacks", lambda self, name: False)
+    monkeypatch.setattr(races.ClosingLosses, "_stacks", lambda self, name: False)
     alone = dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, remove=8)
     assert alone.order == together.order
     assert alone.losses == pytest.approx(together.losses, rel=1e-10)
