@@ -22,6 +22,7 @@ from deadhead.gates.sites import along
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.nodes import op_name
+from deadhead.graph.samples import BATCH_FIRST, SampleLayout
 from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Layout, layout_of
 
@@ -32,12 +33,13 @@ Visit = Callable[[Group, int, Tensor, Tensor], None]
 Look = Callable[[Group, int, Tensor], None]
 
 
-def _spread(value: Tensor, alpha: Tensor, site: Site) -> Tensor:
+def _spread(value: Tensor, alpha: Tensor, site: Site, layout: SampleLayout = BATCH_FIRST) -> Tensor:
     """`alpha` of each unit laid along the site's axis of `value`, one where there is none of the group's."""
     units = site.units.to(value.device)
     open_ = torch.ones((*alpha.shape[:-1], 1), dtype=alpha.dtype, device=alpha.device)
     dtype = value.dtype if value.is_floating_point() else alpha.dtype
-    return along(torch.cat([alpha, open_], -1).to(value.device, dtype)[..., units], value.dim(), site.axis)
+    columns = torch.cat([alpha, open_], -1).to(value.device, dtype)[..., units]
+    return along(columns, value.dim(), site.axis) if alpha.dim() == 1 else layout.spread(columns, value, site.axis)
 
 
 def _masked(value: Tensor, spread: Tensor, site: Site) -> Tensor:
@@ -48,13 +50,16 @@ def _masked(value: Tensor, spread: Tensor, site: Site) -> Tensor:
     return value.masked_fill(spread <= 0, -math.inf)
 
 
-def gate(value: Tensor, alpha: Tensor, reference: Tensor | None, site: Site) -> Tensor:
+def gate(
+    value: Tensor, alpha: Tensor, reference: Tensor | None, site: Site, layout: SampleLayout = BATCH_FIRST
+) -> Tensor:
     """`value` behind a gate: entries of unit k along the site's axis are lerp(r, a, alpha[k]), others as they were.
 
-    `alpha` has shape (K,) or (rows, K); `reference` has the length of the axis, or is None for zero. Where a node
-    chooses among units, a closed one is out of the choice, whatever the reference.
+    `alpha` has shape (K,), or (samples, K) for samples that lie as `layout` says; `reference` has the length of the
+    axis, or is None for zero. Where a node chooses among units, a closed one is out of the choice, whatever the
+    reference.
     """
-    spread = _spread(value, alpha, site)
+    spread = _spread(value, alpha, site, layout)
     if site.among:
         return _masked(value, spread, site)
     if not value.is_floating_point():
@@ -197,34 +202,34 @@ class Gates:
             )
         return losses
 
-    def owner(self, batch: Batch, group: str, index: int) -> str | None:
-        """Where the samples lie in what a consumer reads, as `RowLayout` says."""
+    def layout(self, batch: Batch, group: str, index: int) -> SampleLayout | None:
+        """Where the samples lie in what a consumer reads; None where they cannot be told apart there."""
         traced = self.traced(batch)[1]
         site = traced.group(group).consumers[index]
-        return traced.rows.owners.get((site.node, site.position))
+        return traced.samples.at(site.node, site.position)
 
-    def apart(self, batch: Batch, groups: Sequence[Group]) -> list[tuple[Batch, int | None]]:
-        """Passes of `sensitivities` by which the losses of a batch's samples can be told apart: (batch, sample).
+    def passes_per_sample(self, batch: Batch, groups: Sequence[Group]) -> list[tuple[Batch, int | None]]:
+        """The passes of `sensitivities` that give the derivatives of each sample's loss by itself: (batch, sample).
 
-        The batch itself, where it is known which rows of what the consumers of `groups` read belong to which sample;
-        its samples one by one, where an op moves them about (experts, say); the batch for each of its samples, where
-        these see each other, so that a loss depends on all rows.
+        One pass over the batch, where the samples can be told apart in what the consumers of `groups` read; its
+        samples one by one, where an op moves them about (experts, say); the batch once for each of its samples, where
+        they see each other, so that a loss depends on all of them.
         """
-        if self.traced(batch)[1].rows.mixed:
-            return [(batch, row) for row in range(batch.rows)]
+        if self.traced(batch)[1].samples.mixed:
+            return [(batch, sample) for sample in range(batch.rows)]
         places = ((group, index) for group in groups for index in range(len(group.consumers)))
         if all(
-            self.owner(batch, group.name, index) is not None or not _is_differentiable(group.consumers[index].node)
+            self.layout(batch, group.name, index) is not None or not _is_differentiable(group.consumers[index].node)
             for group, index in places
         ):
             return [(batch, None)]
-        return [(choose(batch, torch.tensor([row])), 0) for row in range(batch.rows)]
+        return [(choose(batch, torch.tensor([sample])), 0) for sample in range(batch.rows)]
 
     def sensitivities(self, batch: Batch, visit: Visit, sample: int | None = None) -> Tensor:
         """One forward and one backward pass: `visit(group, consumer index, a, g)` for each consumer of each group.
 
         `a` is the activation that the consumer reads and `g = d(sum_n L_n)/da` through that consumer alone, both in
-        the activation's shape; where a node chooses among units, a is one. Row n's part of g is
+        the activation's shape; where a node chooses among units, a is one. Sample n's part of g is
         `dL_n/da_n`, as samples do not see each other; with `sample`, g is the derivative of that one's loss alone.
         Returns `L_n`.
         """

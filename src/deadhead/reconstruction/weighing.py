@@ -104,7 +104,7 @@ def _extra(
     drawn = loss if sampled is None else Loss(loss.name, lambda outputs, batch: sampled(outputs, batch, generator))
     judged = gates.judged_by(drawn)
     affected = [group for group in groups if any(name == group.name for name, _ in others)]
-    parts = [part for batch in batches for part in gates.apart(batch, affected)]
+    parts = [part for batch in batches for part in gates.passes_per_sample(batch, affected)]
     for batch, sample in track(progress, "curvature", parts):
         for name, slope in slopes_by_sample(judged, affected, batch, sample, others).items():
             extra[name] += slope.square().sum(0)
