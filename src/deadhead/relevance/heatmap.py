@@ -1,4 +1,4 @@
-"""A relevance as a picture: the inputs, their heatmaps, and what inputs and biases contribute."""
+"""The picture of a relevance: inputs, their heatmaps, and bars for what inputs and biases contribute."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Which number of the output is explained."""
+"""The target of an attribution: which number of the output is explained."""
 
 from __future__ import annotations
 

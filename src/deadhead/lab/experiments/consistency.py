@@ -10,25 +10,35 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.relevance.edges import Signal, quotient, times
 from deadhead.relevance.forward import Record
+from deadhead.relevance.operations import Intermediate, Key, Operation
 from deadhead.relevance.rules import (
     Contributions,
-    Fold,
+    Deconvnet,
+    Epsilon,
     Gradient,
-    Ignore,
-    Normalised,
-    Radial,
-    Repeat,
-    Rule,
-    Slope,
+    Pass,
+    RadialMaximum,
+    RelevanceRule,
+    ReluMaximum,
+    Rescale,
     SoftMaximum,
 )
-from deadhead.relevance.steps import Key, Made, Step
+from deadhead.relevance.signals import Signal, quotient, times
 
-MATRIX: dict[str, Rule] = {"gradient": Gradient(), "normalised": Normalised()}
-NONLINEARITY: dict[str, Rule] = {"ignore": Ignore(), "gradient": Gradient(), "slope": Slope(), "repeat": Repeat()}
-MAXIMUM: dict[str, Rule] = {"gradient": Gradient(), "radial": Radial(), "soft": SoftMaximum(), "fold": Fold()}
+MATRIX: dict[str, RelevanceRule] = {"gradient": Gradient(), "normalised": Epsilon()}
+NONLINEARITY: dict[str, RelevanceRule] = {
+    "ignore": Pass(),
+    "gradient": Gradient(),
+    "slope": Rescale(),
+    "repeat": Deconvnet(),
+}
+MAXIMUM: dict[str, RelevanceRule] = {
+    "gradient": Gradient(),
+    "radial": RadialMaximum(),
+    "soft": SoftMaximum(),
+    "fold": ReluMaximum(),
+}
 VALUES = (-2.0, -0.7, -0.3, 0.4, 1.0, 2.5)
 """Where the two ways are compared: on both sides of zero and of the constants."""
 
@@ -51,27 +61,29 @@ class _Alone:
     blame = blame_all = blame_shares = blame_own = absorb = absorb_where = absorb_rest = _ignored
 
 
-def _shared(rule: Rule, kind: str, op: str, function: Callable[..., Tensor], operands: Sequence[Tensor]) -> Tensor:
+def _shared(
+    rule: RelevanceRule, kind: str, op: str, function: Callable[..., Tensor], operands: Sequence[Tensor]
+) -> Tensor:
     """R of the first operand, where every entry of the result has relevance one and the same rule on R."""
     node = fx.Graph().placeholder("alone")
-    keys: list[Key] = [Made(f"operand {i}") for i in range(len(operands))]
-    step = Step(Made("result"), node, op, kind, function, tuple(keys), {}, live=tuple(keys))
+    keys: list[Key] = [Intermediate(f"operand {i}") for i in range(len(operands))]
+    step = Operation(Intermediate("result"), node, op, kind, function, tuple(keys), {}, live=tuple(keys))
     edges = {key: value.detach().requires_grad_() for key, value in zip(keys, operands, strict=True)}
     made = function(*edges.values())
     values: dict[Key, Tensor] = dict(zip(keys, operands, strict=True))
     record = Record(step, edges, values, made, (), made.detach(), False)
-    here = _Alone()
-    found: Contributions = rule.back(here, record, Signal(torch.ones_like(made), "R"))
+    context = _Alone()
+    found: Contributions = rule.back(context, record, Signal(torch.ones_like(made), "R"))
     signal = found[keys[0]]
     return signal.tensor if signal.form == "R" else times(operands[0], signal.tensor)
 
 
-def scaling(matrix: Rule, nonlinearity: Rule, factor: float = 3.0) -> tuple[bool, float]:
+def scaling(matrix: RelevanceRule, nonlinearity: RelevanceRule, factor: float = 3.0) -> tuple[bool, float]:
     """Scaling equivalence: multiplication by a constant as a scaled identity matrix and as an elementwise function.
 
     Whether both rules, on R, do the same, and the factor by which the matrix rule scales R. Source: 000, section 2.
 
-    >>> scaling(Normalised(), Ignore())
+    >>> scaling(Epsilon(), Pass())
     (True, 1.0)
     """
     a = torch.tensor(VALUES, dtype=torch.float64)
@@ -82,7 +94,9 @@ def scaling(matrix: Rule, nonlinearity: Rule, factor: float = 3.0) -> tuple[bool
     return torch.allclose(as_matrix, elementwise, rtol=0, atol=1e-12), float(as_matrix[0])
 
 
-def maximum_with_constants(maximum: Rule, nonlinearity: Rule, constants: Sequence[float] = (0.0,)) -> bool:
+def maximum_with_constants(
+    maximum: RelevanceRule, nonlinearity: RelevanceRule, constants: Sequence[float] = (0.0,)
+) -> bool:
     """Whether `f(a) = max(a, c_1, ...)`, with constants c <= 0, gets the same R as a nonlinearity and as a maximum.
 
     Source: 000, section 2; f(0) = 0 is why no constant may be above zero.

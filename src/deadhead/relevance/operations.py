@@ -1,4 +1,4 @@
-"""The steps of a plan: values by their keys, one op each, with its operands in the roles that they play."""
+"""The operations of a program: one op each, with its operands by the role that they play for relevance."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CONSTANT, DETACHED, INDICES, LIVE = "constant", "detached", "indices", "live"
 """What a value is: independent of the inputs; dependent, but outside of relevance; moved input ids; carrying it."""
 
 
-Key: TypeAlias = "fx.Node | Made"
+Key: TypeAlias = "fx.Node | Intermediate"
 
 
-class Made:
-    """A value inside a node that is taken apart into several steps."""
+class Intermediate:
+    """A value inside a node that is split into several operations."""
 
     def __init__(self, name: str, origin: Key | None = None) -> None:
         self.name = name
@@ -30,7 +30,7 @@ class Made:
 
 def mapped(value: Any, convert: Callable[[Any], Any]) -> Any:
     """`value` with its keys converted, inside lists, tuples and dicts too."""
-    if isinstance(value, (fx.Node, Made)):
+    if isinstance(value, (fx.Node, Intermediate)):
         return convert(value)
     if isinstance(value, (list, tuple)):
         return type(value)([mapped(each, convert) for each in value])
@@ -41,7 +41,7 @@ def mapped(value: Any, convert: Callable[[Any], Any]) -> Any:
 
 def keys_in(value: Any) -> Iterator[Key]:
     """The keys in nested arguments, in order."""
-    if isinstance(value, (fx.Node, Made)):
+    if isinstance(value, (fx.Node, Intermediate)):
         yield value
     elif isinstance(value, (list, tuple)):
         for each in value:
@@ -52,7 +52,7 @@ def keys_in(value: Any) -> Iterator[Key]:
 
 @dataclass(frozen=True, eq=False)
 class Additive:
-    """A constant that a step adds to what its function gives: `place` lays its value out as it is added."""
+    """A constant that an operation adds to what its function gives: `place` lays its value out as it is added."""
 
     source: Any
     name: str
@@ -61,12 +61,12 @@ class Additive:
 
 
 @dataclass(eq=False)
-class Step:
+class Operation:
     """One op: `key = function(*args, **kwargs) + additive`, of a kind that says which rules may stand there.
 
-    `live` are the operands that carry relevance, `loose` those that depend on the inputs and do not, `still` the
-    floating-point constants among its arguments. A step without a kind is only computed. `fused`, where there is one,
-    computes all of it at once, from the constants' sources and the arguments.
+    `live` are the operands that carry relevance, `detached` those that depend on the inputs and do not, `fixed` the
+    floating-point constants among its arguments. An operation without a kind is only computed. `fused`, where
+    there is one, computes all of it at once, from the constants' sources and the arguments.
     """
 
     key: Key
@@ -78,8 +78,8 @@ class Step:
     kwargs: dict[str, Any]
     additive: tuple[Additive, ...] = ()
     live: tuple[Key, ...] = ()
-    loose: tuple[Key, ...] = ()
-    still: tuple[Key, ...] = ()
+    detached: tuple[Key, ...] = ()
+    fixed: tuple[Key, ...] = ()
     degree: int = 1
     fused: Callable[..., Any] | None = None
 
@@ -105,5 +105,5 @@ class Step:
 
 
 def is_key(value: Any) -> bool:
-    """Whether something stands for a value of the plan."""
-    return isinstance(value, (fx.Node, Made))
+    """Whether something stands for a value of the program."""
+    return isinstance(value, (fx.Node, Intermediate))

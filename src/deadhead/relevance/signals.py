@@ -1,4 +1,4 @@
-"""What an edge carries: relevance R, or Q with R = (a - r) Q, and how one becomes the other."""
+"""What runs backward along an edge of the graph: relevance R, or its multiplier Q with R = (a - r) Q."""
 
 from __future__ import annotations
 
