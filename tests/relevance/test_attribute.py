@@ -11,6 +11,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead.relevance import METHODS, named_composite
+from deadhead.relevance import composite as register_composite
 from deadhead.relevance.rules import Epsilon, Gradient, WSquare
 from support.networks import Flat, Residual, mlp, unit_gain
 from support.snapshot import Unharmed
@@ -325,3 +326,69 @@ def test_float32_agrees_with_float64(method: str) -> None:
     gaps = (rough - exact).norm(dim=1) / exact.norm(dim=1)
     assert gaps.median() < 1e-6
     assert gaps.max() < 1e-5
+
+
+def test_a_relevance_prints_as_a_short_table_whose_shares_sum_to_the_output() -> None:
+    model = unit_gain(Flat())
+    found = dh.attribute(model, torch.randn(12, 2, 6, 6, dtype=torch.float64), 1, "lrp_epsilon", epsilon=0.1)
+    lines = str(found).splitlines()
+    assert repr(found) == str(found)
+    assert len(lines) < 14
+    assert max(map(len, lines)) < 160
+    by = "lrp_epsilon(epsilon=0.1)"
+    assert lines[0] == f"Relevance by {by} of inputs (12, 2, 6, 6), 12 samples; shares of the output:"
+    assert lines[1].split() == ["sample", "target", "output", "inputs", "biases", "absorbed", "residual"]
+    assert "and 4 more samples" in lines
+    for sample in range(8):
+        index, target, output, *shares = lines[2 + sample].split()
+        assert (int(index), int(target)) == (sample, 1)
+        assert float(output) == pytest.approx(float(found.output[sample].detach()), rel=1e-3)
+        assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.2)
+    largest = max(found.biases, key=lambda name: float(found.biases[name].detach().flatten(1).sum(1).abs().mean()))
+    assert lines[-1].startswith(f"largest biases (mean size): {largest} ")
+
+
+def test_a_relevance_without_an_index_of_the_target_and_with_an_output_of_zero_prints() -> None:
+    model = nn.Linear(3, 2, bias=False)
+    found = dh.attribute(model, torch.zeros(1, 3), lambda out: out[:, 0], layers=[], unknown="gradient")
+    assert str(found).splitlines()[-1].split() == ["0", "0", "0", "0", "0", "0"]
+    assert "1 sample;" in str(found)
+
+
+def test_a_method_of_ones_own_is_found_by_its_name_with_its_options() -> None:
+    @register_composite("epsilon_everywhere")
+    def epsilon_everywhere(*, epsilon: float = 0.5) -> dh.Composite:
+        """LRP-epsilon."""
+        return named_composite("lrp_epsilon", epsilon=epsilon)
+
+    try:
+        model, x = mlp(4, 6, 3), torch.randn(2, 4, dtype=torch.float64)
+        own = dh.attribute(model, x, 1, "epsilon_everywhere", epsilon=0.2)
+        assert torch.equal(own.inputs, dh.attribute(model, x, 1, "lrp_epsilon", epsilon=0.2).inputs)
+        with pytest.raises(dh.RelevanceError, match="epsilon_everywhere has no option 'gamma'"):
+            dh.attribute(model, x, 1, "epsilon_everywhere", gamma=1)
+        with pytest.raises(ValueError, match="epsilon_everywhere"):
+            register_composite("epsilon_everywhere")(epsilon_everywhere)
+    finally:
+        del METHODS._entries["epsilon_everywhere"]
+
+
+def test_a_method_that_gives_no_composite_is_refused_and_averages_have_no_rules() -> None:
+    register_composite("nothing")(lambda: None)
+    try:
+        with pytest.raises(dh.RelevanceError, match="The method nothing gave a NoneType"):
+            dh.attribute(mlp(4, 6, 3), torch.randn(2, 4, dtype=torch.float64), 1, "nothing")
+    finally:
+        del METHODS._entries["nothing"]
+    with pytest.raises(dh.RelevanceError, match="smoothgrad is an average of gradients"):
+        named_composite("smoothgrad")
+
+
+def test_lrp_gamma_conserves_and_is_lrp_0_at_zero() -> None:
+    model = unit_gain(Flat())
+    x = torch.randn(3, 2, 6, 6, dtype=torch.float64)
+    found = dh.attribute(model, x, 1, "lrp_gamma", gamma=0.5, cuts=True)
+    assert max(float((cut.residual.abs() / cut.size).max()) for cut in found.cuts.values()) < 1e-12
+    zero = dh.attribute(model, x, 1, "lrp_gamma", gamma=0.0).inputs
+    torch.testing.assert_close(zero, dh.attribute(model, x, 1, "blame_bias").inputs, **CLOSE)
+    assert (found.inputs - zero).abs().max() > 1e-3

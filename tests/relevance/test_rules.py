@@ -303,7 +303,7 @@ def test_slope_against_a_baseline_is_the_secant(name: str) -> None:
 
 
 def test_rules_for_nonlinearities_on_r() -> None:
-    """000's table, on R: ignore, gradient, slope, repeat."""
+    """On R: pass, gradient, Rescale, deconvnet."""
     function = nn.Tanh()
     x = torch.tensor([[-1.5, 0.5, 2.0]], dtype=torch.float64)
     model = Read(function, 3).eval()

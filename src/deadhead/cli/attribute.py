@@ -20,6 +20,7 @@ from deadhead.errors import DataError, TraceError
 from deadhead.files import write_together
 from deadhead.graph.pytree import take
 from deadhead.graph.trace import rows_of
+from deadhead.relevance import METHODS
 
 MOST_COLUMNS = 6
 
@@ -70,6 +71,16 @@ def show_relevance(
     write_together({out: drawn.getvalue()})
     _print(found, [path.name for path in images] or [f"row {row}" for row in range(len(found.output))], method)
     Console().print(Text(f"wrote {out}"))
+
+
+def list_methods() -> None:
+    """Print the attribution methods with their options and what each computes."""
+    table = Table("method", "options", "what it computes")
+    for name in sorted(METHODS):
+        entry = METHODS[name]
+        options = ", ".join(f"{option}={default!r}" for option, default in entry.options.items())
+        table.add_row(Text(name), Text(options), Text(entry.summary))
+    Console().print(table)
 
 
 def read_images(files: Sequence[Path], shape: str | None, mean: str | None, std: str | None) -> Tensor:

@@ -69,9 +69,7 @@ class Composite:
 
     def __post_init__(self) -> None:
         if self.constants not in ("each", "all"):
-            raise RelevanceError(
-                f"constants={self.constants!r} is not a choice; it is 'each' (every bias an input of its own) or 'all'."
-            )
+            raise RelevanceError(f"constants={self.constants!r} is not a choice; it is 'each' or 'all'.")
         for rules in (self.rules, self.first, self.last, *self.named.values()):
             for kind, rule in rules.items():
                 self._check(kind, rule)

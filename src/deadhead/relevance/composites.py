@@ -106,7 +106,7 @@ def guided() -> Composite:
 
 @composite("lrp")
 def lrp() -> Composite:
-    """LRP-0 with learned biases left out of the denominators, so that inputs alone share the output.
+    """LRP-0 with learned biases left out of the denominators: they get no relevance.
 
     Source: Bach et al. (2015); "Visualizing Neural networks, how to blame the bias", AI Alignment Forum, "Simplifying
     the LRP".
