@@ -423,7 +423,7 @@ def test_attribute_explains_rows_of_data(run: Run, tmp_path: Path) -> None:
     code, out, err = run("attribute", "mine:model", "--data", "mine:data", "--rows", "9", "--method", "lrp")
     assert code == 0, err
     assert "by lrp (the first 6)" in out
-    assert "row 5" in out
+    assert "sample 5" in out
     assert (tmp_path / "relevance.png").is_file()
 
 

@@ -346,6 +346,8 @@ def test_a_relevance_prints_as_a_short_table_whose_shares_sum_to_the_output() ->
         assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.2)
     largest = max(found.biases, key=lambda name: float(found.biases[name].detach().flatten(1).sum(1).abs().mean()))
     assert lines[-1].startswith(f"largest biases (mean size): {largest} ")
+    together = dh.attribute(model, torch.randn(2, 2, 6, 6, dtype=torch.float64), 1, "blame_bias", constants="all")
+    assert str(together).splitlines()[-1].startswith("largest biases (mean size): one ")
 
 
 def test_a_relevance_without_an_index_of_the_target_and_with_an_output_of_zero_prints() -> None:

@@ -153,10 +153,11 @@ def attribute(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Rows to explain instead: package.module:factory, or the test part of digits or mnist.", metavar="DATA"
+            help="Samples to explain instead: package.module:factory, or the test part of digits or mnist.",
+            metavar="DATA",
         ),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="How many pictures or rows are drawn, the first ones.")] = 8,
+    rows: Annotated[int, typer.Option(min=1, help="How many images or samples are drawn, the first ones.")] = 8,
     target: Annotated[
         int | None, typer.Option(help="Which output to explain; by default the largest of each picture.")
     ] = None,
@@ -178,10 +179,10 @@ def attribute(
     out: Annotated[Path, typer.Option(help="File for the picture: png, pdf or svg.")] = Path("relevance.png"),
     trust: Trust = False,
 ) -> None:
-    """Say where an output comes from: a heatmap over the input, and what each bias contributes.
+    """Attribute an output to inputs and biases, by LRP, gradients or DeepLIFT: a heatmap, and what each bias contributes.
 
-    With blame_bias, inputs and biases add up to the output exactly. What else cannot be told is shown: `absorbed` is
-    what a rule gave to nothing, `residual` what is missing.
+    With blame_bias, inputs and biases add up to the output exactly. For other methods the rest is shown: `absorbed` is
+    what rules gave to nothing, `residual` what is missing.
     """
     from deadhead.cli.attribute import show_relevance
 

@@ -109,6 +109,7 @@ class Attribution:
             return self._result(batch.tensors, back, output, chosen)
 
     def state(self, tensors: Sequence[Tensor]) -> tuple[Mapping[str, Tensor], bool]:
+        """Parameters and buffers by name, and whether autograd shall go through the result to them."""
         state = self.network.state()
         wanted = any(each.requires_grad for each in (*tensors, *state.values()))
         if torch.is_grad_enabled() and wanted:

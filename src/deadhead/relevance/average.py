@@ -126,6 +126,9 @@ def integrated_gradients(*, steps: int = 32) -> GradientAverage:
         steps: number of gradients on the line.
 
     Source: Sundararajan et al. (2017), eq. 1.
+
+    >>> integrated_gradients(steps=8)
+    IntegratedGradients(steps=8)
     """
     return IntegratedGradients(steps)
 
@@ -140,6 +143,9 @@ def smoothgrad(*, samples: int = 25, noise: float = 0.15, seed: int = 0) -> Grad
         seed: seed of the noise.
 
     Source: Smilkov et al. (2017), eq. 1.
+
+    >>> smoothgrad(samples=5)
+    SmoothGrad(samples=5, noise=0.15, seed=0)
     """
     return SmoothGrad(samples, noise, seed)
 

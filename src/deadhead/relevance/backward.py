@@ -98,7 +98,7 @@ class BackwardPass:
         if none is not None:
             self.absorb(record, torch.where(none, relevance, torch.zeros_like(relevance)))
 
-    def absorb_rest(self, record: Record, signal: Tensor, given: Contributions) -> None:
+    def absorb_remainder(self, record: Record, signal: Tensor, given: Contributions) -> None:
         base = self.base(record)
         gap = record.product if base is None else difference(record.product, base.product)
         rest = self.total(times(gap, signal), record.operation.key, record.operation)
@@ -110,7 +110,7 @@ class BackwardPass:
         value: Tensor = self.tape.values[key]
         return value if self.base_tape is None else difference(value, self.base_tape.values[key])
 
-    def blame(self, record: Record, relevance: list[Tensor]) -> None:
+    def _blame_each(self, record: Record, relevance: list[Tensor]) -> None:
         for additive, placed, each in zip(record.operation.additive, record.constants, relevance, strict=True):
             each = each.expand_as(record.value)
             if self.program.status_of(additive.source) == DETACHED:
@@ -119,7 +119,7 @@ class BackwardPass:
                 owner = self._owner(record.operation.key, record.operation)
                 self._blame_additive(record, additive, gathered(each, placed.shape, self.rows, owner))
 
-    def blame_shares(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
+    def blame_constants(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
         sums: dict[torch.Size, Tensor] = {}
         owner = self._owner(record.operation.key, record.operation)
         for additive, own, placed in zip(record.operation.additive, record.constants, constants, strict=True):
@@ -151,15 +151,15 @@ class BackwardPass:
             found = found.reshape(self.rows, *value.shape)
         self._blame(additive.name, found)
 
-    def blame_all(self, record: Record, q: Tensor) -> None:
+    def blame_biases(self, record: Record, q: Tensor) -> None:
         base = self.base(record)
         if base is None:
-            self.blame_shares(record, q, record.constants)
+            self.blame_constants(record, q, record.constants)
         elif any(not torch.equal(a, b) for a, b in zip(record.constants, base.constants, strict=True)):
             pairs = zip(record.constants, base.constants, strict=True)
-            self.blame(record, [times(difference(a, b), q) for a, b in pairs])
+            self._blame_each(record, [times(difference(a, b), q) for a, b in pairs])
 
-    def blame_own(self, record: Record, relevance: Tensor) -> None:
+    def blame_value_at_zero(self, record: Record, relevance: Tensor) -> None:
         value, operation = record.value, record.operation
         found = gathered(relevance, value.shape, self.rows, self._owner(operation.key, operation))
         self._blame(operation.name, found)

@@ -17,10 +17,17 @@ from deadhead.relevance.program import Program
 
 
 def baseline_of(given: Any, network: Network, program: Program, tensors: Sequence[Tensor]) -> list[Tensor]:
-    """The baseline's tensors, as many samples as `tensors` have.
+    """The tensors of the baseline input, with as many samples as the inputs.
 
-    None is zeros, and zero for ids that choose embeddings; other integers and masks stay as they are. A list of batches
-    is their mean. Raises `RelevanceError` where shapes do not fit.
+    Args:
+        given: None for zeros, and 0 for ids that choose embeddings, where other integers and masks stay as they are; an
+            input with as many samples or one; or a list of batches, whose mean it is.
+        network: the traced network.
+        program: its program.
+        tensors: the tensors of the inputs.
+
+    Raises:
+        RelevanceError: if shapes do not fit, or a mean of ids is asked for.
     """
     if given is None:
         return [
@@ -69,7 +76,9 @@ def _mean(data: list[Any], network: Network) -> list[Tensor]:
     for batch in read(data, samples=None, batch_axis=network.batch_axis):
         tensors = network.flatten(batch.inputs)
         if not all(each.is_floating_point() for each in tensors):
-            raise RelevanceError("Ids and masks have no mean; give the baseline as one input.")
+            raise RelevanceError(
+                "The baseline is a list of batches, but ids and masks have no mean; give one input instead."
+            )
         count = batch_size(tensors, network.batch_axis)
         parts = [each.double().sum(network.batch_axis, keepdim=True) for each in tensors]
         sums = parts if not sums else [a + b for a, b in zip(sums, parts, strict=True)]

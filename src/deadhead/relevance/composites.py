@@ -73,6 +73,9 @@ def gradient() -> Composite:
     """Gradient (saliency map): the derivative of the output with respect to the input.
 
     Source: Simonyan et al. (2014), section 3.
+
+    >>> gradient().start
+    'R'
     """
     return Composite(_DERIVATIVE, start="R")
 
@@ -82,6 +85,9 @@ def gradient_x_input() -> Composite:
     """Gradient x input: each input times the derivative of the output with respect to it.
 
     Source: Shrikumar et al. (2017), section 2.
+
+    >>> gradient_x_input().start
+    'Q'
     """
     return Composite(_DERIVATIVE)
 
@@ -91,6 +97,9 @@ def deconvnet() -> Composite:
     """Deconvnet: gradients, but each nonlinearity is applied to what runs backward.
 
     Source: Zeiler and Fergus (2014), section 2.1.
+
+    >>> deconvnet().rules["nonlinearity"]
+    Deconvnet()
     """
     return gradient().but({"nonlinearity": Deconvnet()})
 
@@ -100,6 +109,9 @@ def guided() -> Composite:
     """Guided backpropagation: gradients of which only the positive ones pass a ReLU.
 
     Source: Springenberg et al. (2015), section 3.4.
+
+    >>> guided().rules["nonlinearity"]
+    GuidedBackprop()
     """
     return gradient().but({"nonlinearity": GuidedBackprop()})
 
@@ -110,6 +122,9 @@ def lrp() -> Composite:
 
     Source: Bach et al. (2015); "Visualizing Neural networks, how to blame the bias", AI Alignment Forum, "Simplifying
     the LRP".
+
+    >>> lrp().rules["linear"]
+    Epsilon(epsilon=0.0, bias=False)
     """
     return Composite({**_WITHOUT_WEIGHTS, **_with_weights(Epsilon(bias=False))})
 
@@ -122,6 +137,9 @@ def lrp_epsilon(*, epsilon: float = 1e-6) -> Composite:
         epsilon: stabiliser added to the size of the denominators, in units of the activations.
 
     Source: Bach et al. (2015), eq. 58.
+
+    >>> lrp_epsilon(epsilon=0.1).rules["linear"]
+    Epsilon(epsilon=0.1, bias=True)
     """
     return Composite({**_WITHOUT_WEIGHTS, **_with_weights(Epsilon(epsilon))})
 
@@ -134,6 +152,9 @@ def lrp_gamma(*, gamma: float = 0.25) -> Composite:
         gamma: how much they are favoured; 0 is LRP-0.
 
     Source: Montavon et al. (2019), LRP-gamma; Andéol et al. (2021) for operands of both signs.
+
+    >>> lrp_gamma(gamma=0.1).rules["linear"]
+    Gamma(gamma=0.1)
     """
     rules = _with_weights(Epsilon(), linear=Gamma(gamma), convolution=Gamma(gamma))
     return Composite({**_WITHOUT_WEIGHTS, **rules})
@@ -148,6 +169,9 @@ def epsilon_plus(*, epsilon: float = 1e-6, first: Literal["", "flat"] = "") -> C
         first: "" for the layer's own rule, "flat" for the flat rule.
 
     Source: Montavon et al. (2019), section 10.3; Lapuschkin et al. (2019), supplement, for the flat rule.
+
+    >>> epsilon_plus(first="flat").first["convolution"]
+    Flat()
     """
     if first not in ("", "flat"):
         raise RelevanceError(f"first={first!r} is not a choice; it is '' (the layer's own rule) or 'flat'.")
@@ -164,6 +188,9 @@ def blame_bias(*, constants: Literal["each", "all"] = "each") -> Composite:
         constants: "each" bias has its own relevance; "all" share one, under the name `one`.
 
     Source: "Visualizing Neural networks, how to blame the bias", AI Alignment Forum, "Solution 1: Blame the Bias".
+
+    >>> blame_bias().rules["linear"]
+    Epsilon(epsilon=0.0, bias=True)
     """
     return Composite({**_WITHOUT_WEIGHTS, **_with_weights(Epsilon())}, constants=constants)
 
@@ -177,6 +204,9 @@ def baseline(*, maximum: Literal["soft", "fold"] = "soft") -> Composite:
 
     Source: Shrikumar et al. (2017), the Rescale rule; "Visualizing Neural networks, how to blame the bias", AI
     Alignment Forum, "Solution 2: Compare to baseline".
+
+    >>> baseline(maximum="fold").rules["maximum"]
+    ReluMaximum()
     """
     if maximum not in ("soft", "fold"):
         raise RelevanceError(f"maximum={maximum!r} is not a choice; it is 'soft' or 'fold'.")

@@ -60,13 +60,23 @@ class Record:
 
 
 def edge(value: Tensor, differentiable: bool) -> Tensor:
+    """A value cut off from where it comes from, or where autograd shall go through it a view of it.
+
+    >>> edge(torch.ones(1), False).is_leaf
+    True
+    """
     if differentiable and value.requires_grad:
         return value.view_as(value)
     return value.detach().requires_grad_()
 
 
 def transposed(made: Tensor, signal: Tensor, edges: Sequence[Tensor], differentiable: bool) -> list[Tensor]:
-    """`J^T signal` for each of `edges`, zero for those that `made` does not depend on."""
+    """The transposed Jacobian of `made` times a signal, for each of `edges`; zero for those it does not depend on.
+
+    >>> a = torch.ones(2, requires_grad=True)
+    >>> transposed(3 * a, torch.ones(2), [a], False)
+    [tensor([3., 3.])]
+    """
     if not made.requires_grad or not edges:
         return [torch.zeros_like(each) for each in edges]
     found = torch.autograd.grad(
@@ -105,6 +115,9 @@ def run(
         differentiable: whether autograd shall go through the result.
         unfused: operations that add their biases by themselves, because their rule needs what comes before them.
         moved: values for what operations give, which later ones see in place of their own.
+
+    Returns:
+        A tape: the values, and a record of each operation that relevance can reach.
     """
     graph = program.graph
     values: dict[Any, Any] = {**graph.constants, **{node: state[name] for node, name in graph.state.items()}}

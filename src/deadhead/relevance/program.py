@@ -28,7 +28,15 @@ from deadhead.relevance.operations import (
 
 @dataclass
 class Program:
-    """The operations of a graph in order, and what each value is."""
+    """The operations of a graph in order, and what each value is to relevance.
+
+    Args:
+        graph: the traced graph.
+        detached: kinds of op whose outputs carry no relevance.
+        operations: the operations, from the inputs to the outputs.
+        status: for each value that depends on the inputs, LIVE, DETACHED or INDICES.
+        tuples: for each node that gives a tuple, the node whose op gives it.
+    """
 
     graph: Graph
     detached: frozenset[str]
@@ -37,9 +45,11 @@ class Program:
     tuples: dict[Key, fx.Node] = field(default_factory=dict)
 
     def status_of(self, value: Any) -> str:
+        """What a value is: LIVE, DETACHED, INDICES, or CONSTANT where it does not depend on the inputs."""
         return self.status.get(value, CONSTANT) if is_key(value) else CONSTANT
 
     def is_live(self, value: Any) -> bool:
+        """Whether a value carries relevance."""
         return self.status_of(value) == LIVE
 
     def depends(self, value: Any) -> bool:
@@ -196,10 +206,16 @@ class Lowering:
 
     @property
     def default_name(self) -> str:
+        """The module of the node, or the node's own name."""
         return module_path(self.node) or self.node.name
 
 
 def unique(keys: list[Any]) -> tuple[Any, ...]:
+    """The keys without repetitions, in order.
+
+    >>> unique([2, 1, 2])
+    (2, 1)
+    """
     return tuple(dict.fromkeys(keys))
 
 
@@ -215,7 +231,18 @@ KINDS: dict[str, str] = {}
 
 
 def lowering(*names: str) -> Callable[[LoweringFunction], LoweringFunction]:
-    """Register how ops of these names become operations."""
+    """Register how ops of these names become operations.
+
+    Args:
+        names: names of ops, such as "linear".
+
+    Returns:
+        A decorator for a function of a `Lowering`, the node's arguments and its keyword arguments, which calls
+        `Lowering.call` for values inside the node and `Lowering.finish` for the node's own.
+
+    >>> "linear" in LOWERINGS
+    True
+    """
 
     def register(function: LoweringFunction) -> LoweringFunction:
         for name in names:
@@ -226,7 +253,18 @@ def lowering(*names: str) -> Callable[[LoweringFunction], LoweringFunction]:
 
 
 def build(graph: Graph, detached: frozenset[str]) -> Program:
-    """The program of a graph; the results of operations of the kinds in `detached` carry no relevance."""
+    """Build the program of a graph: its ops as operations of known kinds.
+
+    Args:
+        graph: the traced graph.
+        detached: kinds of op whose outputs carry no relevance.
+
+    >>> import torch, deadhead as dh
+    >>> x = torch.rand(2, 2)
+    >>> graph = dh.trace(torch.nn.Sequential(torch.nn.Linear(2, 3), torch.nn.ReLU()), x).traced([x]).graph
+    >>> [each.kind for each in build(graph, frozenset()).operations if each.kind]
+    ['linear', 'nonlinearity']
+    """
     program = Program(graph, detached)
     for node in graph.inputs:
         val = node.meta.get("val")

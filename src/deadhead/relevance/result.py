@@ -113,7 +113,7 @@ class Relevance:
         return [str(sample), target, f"{output:.4g}", *map(share, amounts)]
 
     def _largest_biases(self) -> list[str]:
-        sums = {name: each.detach().flatten(1).sum(1).abs().mean() for name, each in self.biases.items()}
+        sums = {name: each.detach().reshape(len(each), -1).sum(1).abs().mean() for name, each in self.biases.items()}
         sizes = sorted(((float(size), name) for name, size in sums.items()), reverse=True)
         rest = len(sizes) - MOST_BIASES
         return [

@@ -111,7 +111,7 @@ class _Alone:
     def _ignored(self, *_: Any) -> None:
         pass
 
-    blame = blame_all = blame_shares = blame_own = absorb = absorb_where = absorb_rest = _ignored
+    blame_biases = blame_constants = blame_value_at_zero = absorb = absorb_where = absorb_remainder = _ignored
 
 
 def _shared(

@@ -59,7 +59,7 @@ class Gradient(RelevanceRule):
             other = base.transposed(signal.tensor, keys)
             found = [(a + b) / 2 for a, b in zip(found, other, strict=True)]
         given = {key: signal.like(each) for key, each in zip(keys, found, strict=True)}
-        context.blame_all(record, signal.tensor)
+        context.blame_biases(record, signal.tensor)
         if not exact and self.remainder and signal.form == "Q":
-            context.absorb_rest(record, signal.tensor, given)
+            context.absorb_remainder(record, signal.tensor, given)
         return given

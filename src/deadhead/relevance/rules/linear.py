@@ -68,7 +68,7 @@ class Epsilon(RelevanceRule):
         else:
             ratio, none = quotient_and_zeros(signal.tensor, below)
             context.absorb_where(record, none, signal.tensor)
-        context.blame_shares(record, ratio, used)
+        context.blame_constants(record, ratio, used)
         return _all(record, ratio)
 
     def _denominator(self, record: Record, used: Sequence[Tensor | None]) -> Tensor:
@@ -100,9 +100,9 @@ def _additive(record: Record) -> Iterable[tuple[Additive, Tensor]]:
 
 def _against_baseline(context: RuleContext, record: Record, q: Tensor) -> Contributions:
     given = _all(record, q)
-    context.blame_all(record, q)
+    context.blame_biases(record, q)
     if record.operation.detached:  # indices or weights that differ between the two
-        context.absorb_rest(record, q, given)
+        context.absorb_remainder(record, q, given)
     return given
 
 
@@ -200,7 +200,7 @@ class AlphaBeta(RelevanceRule):
             below, its = signed.total, r if factor == 1 else factor * r
             ratio, none = quotient_and_zeros(its, below)
             context.absorb_where(record, none, its)
-            context.blame_shares(record, ratio, signed.constants)
+            context.blame_constants(record, ratio, signed.constants)
             given.append(signed.shares(ratio))
         return {key: Signal(given[0] if len(given) == 1 else given[0] + given[1], "Q")}
 
@@ -256,11 +256,11 @@ class Gamma(RelevanceRule):
         ratio, none = quotient_and_zeros(r, below)
         context.absorb_where(record, none, r)
         (given,) = record.transposed(ratio, [key])
-        context.blame_shares(record, ratio, record.constants)
+        context.blame_constants(record, ratio, record.constants)
         for side, signed in sides:
             own = self.gamma * torch.where(side, ratio, nothing)
             given = given + signed.shares(own)
-            context.blame_shares(record, own, signed.constants)
+            context.blame_constants(record, own, signed.constants)
         return {key: Signal(given, "Q")}
 
 
@@ -307,6 +307,6 @@ def _by_weights(context: RuleContext, record: Record, signal: Signal, *, squared
     made = record.again({key: ones, weight: w * w if squared else torch.ones_like(w)})
     ratio, none = quotient_and_zeros(r, made)
     context.absorb_where(record, none, r)
-    context.blame_shares(record, r, [None] * len(record.constants))
+    context.blame_constants(record, r, [None] * len(record.constants))
     (found,) = transposed(made, ratio, [ones], record.differentiable)
     return {key: Signal(found, "R")}

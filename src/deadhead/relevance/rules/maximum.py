@@ -25,14 +25,14 @@ NOTHING = -math.inf
 
 
 def candidates(record: Record, edges: Mapping[Key, Tensor]) -> Tensor:
-    """The values that a step chooses among, along a first axis, row-major: (K,) and the shape of what it gives."""
-    step, op = record.operation, record.operation.op
+    """The values that a maximum chooses among, row-major along a first axis: (K, *the shape of the maximum)."""
+    operation, op = record.operation, record.operation.op
     if op in ("maximum", "minimum", "fmax", "fmin"):
-        return torch.stack([edges[key] for key in step.args if key in edges])
-    value = edges[step.live[0]]
+        return torch.stack([edges[key] for key in operation.args if key in edges])
+    value = edges[operation.live[0]]
     if "pool" in op:
         return _windows(value, record)
-    given = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else None)
+    given = operation.kwargs.get("dim", operation.args[1] if len(operation.args) > 1 else None)
     rank = value.dim()
     dims = range(rank) if given is None or given == [] else [given] if isinstance(given, int) else given
     chosen = sorted({dim % rank for dim in dims})
@@ -42,15 +42,15 @@ def candidates(record: Record, edges: Mapping[Key, Tensor]) -> Tensor:
 
 def _windows(value: Tensor, record: Record) -> Tensor:
     """The windows of a max-pool over the last axes, their entries along a first axis."""
-    step = record.operation
-    rank = _rank(step.op)
+    operation = record.operation
+    rank = _rank(operation.op)
     outputs, axes = record.value.shape[-rank:], range(value.dim() - rank, value.dim())
-    if "adaptive" in step.op:
+    if "adaptive" in operation.op:
         for axis, count in zip(axes, outputs, strict=True):
             value = _adaptive(value, axis, count)
     else:
         names = ("kernel_size", "stride", "padding", "dilation")
-        given = dict(zip(("self", *names), step.args, strict=False)) | step.kwargs
+        given = dict(zip(("self", *names), operation.args, strict=False)) | operation.kwargs
         kernel = _each(given["kernel_size"], rank)
         stride = _each(given.get("stride") or kernel, rank)
         padding, dilation = _each(given.get("padding", 0), rank), _each(given.get("dilation", 1), rank)
@@ -209,6 +209,3 @@ class ReluMaximum(_SharedMaximum):
             found.append(left * taken)
             left = left * (1 - taken)
         return torch.stack([left, *reversed(found)])
-
-
-__all__ = ["RadialMaximum", "ReluMaximum", "SoftMaximum", "candidates"]

@@ -87,7 +87,7 @@ def _mean_slope(record: Record, start: Tensor, way: Tensor) -> Tensor:
 
 
 def slope(record: Record, base: Record | None) -> tuple[Tensor, Tensor | None]:
-    """`(f(a) - f(r)) / (a - r)` with r = 0 without a baseline, and then f(0) where it is not zero."""
+    """The slope `(f(a) - f(r)) / (a - r)`, with r = 0 without a baseline, and then f(0) where it is not zero."""
     key, op = _key(record), record.operation.op
     a = record.edges[key]
     kinked = op in KINKED
@@ -123,7 +123,7 @@ def _by_slope(context: RuleContext, record: Record, q: Tensor) -> Contributions:
     if zero is not None:
         a = record.edges[_key(record)]  # what is masked has no slope: exp(-inf) is 0, not 1 and -1
         own = zero if all_finite(a) else torch.where(a.isfinite(), zero, record.value)
-        context.blame_own(record, own * q)
+        context.blame_value_at_zero(record, own * q)
     return {_key(record): Signal(found * q, "Q")}
 
 

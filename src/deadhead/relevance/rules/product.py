@@ -31,18 +31,18 @@ class Uniform(RelevanceRule):
         q = context.to_q(record, signal)
         if base is None:
             found = record.transposed(q / operation.degree, operation.live)
-            context.blame_all(record, q)
+            context.blame_biases(record, q)
             return {key: Signal(each, "Q") for key, each in zip(operation.live, found, strict=True)}
         keys = (*operation.live, *(key for key in operation.detached if key in record.edges))
         both = zip(record.transposed(q, keys), base.transposed(q, keys), strict=True)
         given = {key: Signal((a + b) / 2, "Q") for key, (a, b) in zip(keys, both, strict=True)}
-        context.blame_all(record, q)
+        context.blame_biases(record, q)
         if (
             len(keys) > 2
             or operation.degree > 2
             or len(operation.detached) > sum(key in record.edges for key in operation.detached)
         ):
-            context.absorb_rest(record, q, given)
+            context.absorb_remainder(record, q, given)
         return given
 
 

@@ -23,31 +23,28 @@ class RuleContext(Protocol):
         """The same operation under the baseline, where there is one."""
 
     def to_q(self, record: Record, signal: Signal) -> Tensor:
-        """The signal at what an operation gives, as Q; what cannot be told, R where a = r, is absorbed."""
+        """The signal at an operation's output, as Q; what has no Q, R where a = r, is absorbed."""
 
     def to_r(self, record: Record, signal: Signal) -> Tensor:
-        """The signal at what an operation gives, as R."""
+        """The signal at an operation's output, as R."""
 
-    def blame(self, record: Record, relevance: list[Tensor]) -> None:
-        """Relevance of the constants that an operation adds, each in the layout of what the operation gives."""
+    def blame_biases(self, record: Record, q: Tensor) -> None:
+        """Give `(c - c_baseline) Q` to each constant c that an operation adds."""
 
-    def blame_all(self, record: Record, q: Tensor) -> None:
-        """`(c - c_base) Q` for each constant that an operation adds."""
+    def blame_constants(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
+        """Give `c Q` to each constant that an operation adds: c as the rule sees it, nothing where it is None."""
 
-    def blame_shares(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
-        """`c Q` for each constant that an operation adds: the constants as the rule sees them, nothing where None."""
-
-    def blame_own(self, record: Record, relevance: Tensor) -> None:
-        """Relevance of an operation's own constant, f(0)."""
+    def blame_value_at_zero(self, record: Record, relevance: Tensor) -> None:
+        """Give relevance to a function's own bias, f(0)."""
 
     def absorb(self, record: Record, relevance: Tensor, factor: float = 1.0) -> None:
-        """`factor` times a relevance that a rule gives to nothing, in the layout of what the operation gives."""
+        """Count `factor` times a relevance, in the layout of what the operation gives, as given to nothing."""
 
     def absorb_where(self, record: Record, none: Tensor | None, relevance: Tensor) -> None:
-        """Relevance that is given to nothing where `none` says, in the layout of what the operation gives."""
+        """Count relevance as given to nothing where `none` is true."""
 
-    def absorb_rest(self, record: Record, signal: Tensor, given: Contributions) -> None:
-        """What a derivative leaves of `(b - b_base) Q`: its Taylor remainder."""
+    def absorb_remainder(self, record: Record, signal: Tensor, given: Contributions) -> None:
+        """Count what is left of `(b - b_baseline) Q` after what was given, a Taylor remainder, as given to nothing."""
 
 
 class RelevanceRule(ABC):
