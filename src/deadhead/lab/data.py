@@ -23,6 +23,7 @@ import torch
 from torch import Tensor
 
 from deadhead.errors import DataError, DeadheadError
+from deadhead.files import write_together
 from deadhead.progress import Progress, track
 
 TIMEOUT = 30.0
@@ -272,13 +273,6 @@ def _cache(subfolder: str) -> Path:
 
 
 def _keep(content: bytes, path: Path) -> None:
-    """Write beside `path` and rename, so that a kill leaves no half of a file there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # A home that cannot be written costs the next run some time, and must not cost this run its data.
+    """Write a file of the cache where that can be: a home that is read-only must not cost this run its data."""
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_together({path: content})

@@ -27,10 +27,10 @@ from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.graph.network import Network, trace
 from deadhead.progress import Progress
 from deadhead.pruning.candidates import Trials
-from deadhead.pruning.forecast import foretells
 from deadhead.pruning.measure import measure
 from deadhead.pruning.messages import approximate, failed, further, left_alone, notes, nothing, unasked
 from deadhead.pruning.predict import predict
+from deadhead.pruning.predicted_curve import predicts_loss
 from deadhead.pruning.pruned import Pruned
 from deadhead.pruning.record import GroupRecord, Report
 from deadhead.pruning.tradeoff import trade_off
@@ -247,8 +247,8 @@ def prune(
         after = measure(network, smaller, total - plan.count, sizes.memory(gone), asked, unseen, progress)
     with clock("curve"):
         path = spread.path(first, chosen) if first else path_of_plan(chosen, groups, rules, cutting.ties)
-        told = first if foretells(judge, options) else {}
-        foretold = trade_off(trials, path, chosen, told, curve, progress)
+        usable = first if predicts_loss(judge, options) else {}
+        predicted = trade_off(trials, path, chosen, usable, curve, progress)
     model, trainer = smaller, None
     if inplace:
         model, trainer = network.module, optimizer
@@ -276,7 +276,7 @@ def prune(
         tolerance=tolerance,
         approximation=moved,
         curve=trials.curve(plan),
-        forecast=foretold,
+        predicted_curve=predicted,
         groups=[
             GroupRecord(
                 name=group.name,
