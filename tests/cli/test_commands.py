@@ -301,7 +301,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no attribute": (("inspect", "mine:modell", "--shape", "1,3"), "no modell; it has"),
     "no model": (("inspect", "mine:number", "--shape", "1,3"), "int, not a torch.nn.Module"),
     "weights alone": (("inspect", "net.pth", "--shape", "1,3"), "without a class"),
-    "no program": (("inspect", "net.pt2", "--shape", "1,3"), "is not there"),
+    "no program": (("inspect", "net.pt2", "--shape", "1,3"), "does not exist"),
     "neither data nor shape": (("inspect", "mine:model"), "either --data or --shape"),
     "data and shape": (("inspect", "mine:model", *DATA, "--shape", "1,3"), "either --data or --shape"),
     "a shape of words": (("inspect", "mine:model", "--shape", "a,b"), "list of sizes"),

@@ -1,4 +1,4 @@
-"""What the commands do: resolve, call the library, show."""
+"""What the commands do: read their arguments, call the library, print."""
 
 from __future__ import annotations
 

@@ -67,7 +67,7 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         >>> def intact(): return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
         >>> data = [(torch.randn(32, 2), torch.randint(2, (32,)))]
         >>> with tempfile.TemporaryDirectory() as folder:
-        ...     _ = deadhead.pruning.prune(intact(), data, loss="cross_entropy", units=0.5).save(folder)
+        ...     _ = deadhead.prune(intact(), data, loss="cross_entropy", units=0.5).save(folder)
         ...     load(folder, intact())[0]
         Linear(in_features=2, out_features=4, bias=True)
     """

@@ -71,7 +71,7 @@ class Trials:
         return self._last[1:]
 
     def measure(self, plan: Plan, on_the_way: bool = False) -> Point:
-        """The mean loss and the accuracy on the held-out rows with the plan's gates closed, compensated."""
+        """The mean loss and the accuracy on the held-out samples with the plan's gates closed, compensated."""
         plan, found = self.settled(plan, on_the_way)
         network, total, right, rows = self.network, 0.0, 0.0, 0
         gates = Gates(
@@ -117,7 +117,7 @@ class Trials:
         if not self.points:
             first = self.measure(plan_of([]))
             if not first.loss < float("inf"):
-                raise LossError(f"The loss {self.loss.name} is not finite on the held-out rows.")
+                raise LossError(f"The loss {self.loss.name} is not finite on the held-out samples.")
         return self.points[0]
 
     def curve(self, result: Plan) -> list[Point]:

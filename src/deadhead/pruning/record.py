@@ -141,7 +141,7 @@ class Report:
         predicted_curve: The curve that the criterion predicts, from the intact network through the result to the
             smallest, most units first; empty where its scores are not in the unit of the loss.
         left_alone: Pairs of what was not pruned and the reason.
-        notes: What else is worth knowing, in sentences.
+        notes: Further facts, in sentences.
         seconds: The duration of each step.
         settings: The options of the prune.
         environment: Versions, machine, device and date.

@@ -30,8 +30,8 @@ def trade_off(
     the intact network; nothing is predicted where `saliencies` is empty.
 
     Networks beside are chosen and compensated as the result was, where `Path.beside` says; the points are added to
-    those of the trials. One that cannot be had is left out, and nothing else of the trials changes. `result` is the
-    plan as it was ranked, before its units were chosen anew.
+    those of the trials. One that cannot be made is skipped, and nothing else of the trials changes. `result` is the
+    plan as it was ranked, before its units were chosen again.
     """
     beside = _measure(trials, path, result, wanted, progress) if wanted else []
     if not saliencies:

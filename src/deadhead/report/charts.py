@@ -155,7 +155,8 @@ SCRIPT = """
     const labels = data.groups.map(group => group.label.includes("&") ? group.label : clip(group.label));
     Plotly.react("units", [bar("kept", "kept"), bar("removed", "removed")], layout({
       barmode: "stack", height: 110 + 22 * Math.max(places.length, 2),
-      xaxis: axis({tickformat: ",d", fixedrange: true, rangemode: "tozero", nticks: narrow() ? 4 : 9}),
+      xaxis: axis({title: {text: "units"}, tickformat: ",d", fixedrange: true, rangemode: "tozero",
+                   nticks: narrow() ? 4 : 9}),
       yaxis: axis({tickvals: places, ticktext: labels, range: [places.length - 0.4, -0.6], ticksuffix: "  ",
                    showgrid: false, zeroline: false, fixedrange: true})}), still);
   }

@@ -41,7 +41,7 @@ def curve_figure(points: Sequence[Point], title: str, predicted_curve: Sequence[
         (['loss'], 'Oracle')
     """
     if not points:
-        raise DataError("A curve without a point cannot be drawn; give at least that of the intact network.")
+        raise DataError("A curve without a point cannot be drawn; give at least the intact network's.")
     with canvas(10 if _knows_accuracy(points) else 7, 3.1) as whole:
         draw_curve(whole, points, title, predicted_curve)
     return whole

@@ -42,7 +42,7 @@ def figure(report: Report) -> Figure:
     columns = _columns(len(drawable))
     parts: list[tuple[float, Callable[[SubFigure], None]]] = [
         (0.5 + 0.32 * len(costs(report.before, report.after)), lambda part: _draw_costs(part.subplots(), report)),
-        (0.9 + max(0.2 * len(report.groups), 0.5), lambda part: _draw_units(part.subplots(), report.groups)),
+        (1.05 + max(0.2 * len(report.groups), 0.5), lambda part: _draw_units(part.subplots(), report.groups)),
     ]
     if points := shown_curve(report):
         parts.append((2.6, lambda part: draw_curve(part, points, "Loss against size", report.predicted_curve)))
@@ -96,6 +96,7 @@ def _draw_units(axes: Axes, groups: list[GroupRecord]) -> None:
     axes.set_ylim(len(groups) - 0.4, -0.6)
     axes.set_xlim(0, 1.1 * widest)
     axes.tick_params(length=0)
+    axes.set_xlabel("units")
     axes.set_title("Units kept and removed", loc="left", fontweight="bold")
     if groups:
         axes.legend(loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, borderaxespad=0.1)

@@ -31,11 +31,11 @@ POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""The browser is told to load nothing from anywhere, whatever a name in the report should try."""
+"""The browser loads nothing from anywhere, whatever a name in the report contains."""
 
 
 def render_page(report: Report) -> str:
-    """The whole page as text: headline, tables, interactive figures, what was left alone, and how it was made.
+    """The whole page as text: headline, tables, interactive figures, what was not pruned, and how the result was made.
 
     Every text of the report is escaped. The page loads nothing, so that it opens without a network.
 

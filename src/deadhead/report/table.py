@@ -69,13 +69,13 @@ def print_report(report: Report, console: Console | None = None) -> None:
 
 
 def _measures(report: Report) -> Table:
-    left = dict(costs(report.before, report.after))
+    remaining = dict(costs(report.before, report.after))
     table = Table(box=box.SIMPLE_HEAD, show_edge=False, padding=(0, 1), title_justify="left")
     table.add_column("")
     for heading in ("before", "after", "remaining"):
         table.add_column(heading, justify="right")
     for name, before, after in rows(report.before, report.after):
-        table.add_row(name, before, after, f"{100 * left[name]:.3g} %" if name in left else "")
+        table.add_row(name, before, after, f"{100 * remaining[name]:.3g} %" if name in remaining else "")
     return table
 
 
