@@ -100,7 +100,9 @@ def score(
     """Say what each unit of a model is worth."""
     from deadhead.cli.commands import show_scores
 
-    show_scores(model, data, loss, criterion, absolute, out, samples, seed, trust)
+    show_scores(
+        model, data, out, loss=loss, criterion=criterion, trust=trust, absolute=absolute, samples=samples, seed=seed
+    )
 
 
 @app.command()
