@@ -23,7 +23,7 @@ from deadhead.graph.units.labels import Labels, Value
 from deadhead.graph.units.union_find import Array
 
 Rewrite = tuple[str, int, Any]
-"""(node, argument position, new value): entries of a list that stay are None."""
+"""(node, argument position, new value): entries of a list that do not change are None."""
 
 SIZES = {"view": 1, "reshape": 1, "_unsafe_view": 1, "expand": 1, "new_zeros": 1, "new_ones": 1, "broadcast_to": 1}
 FILLED = {
