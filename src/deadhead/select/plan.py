@@ -1,4 +1,4 @@
-"""A plan: which units go, and in which order."""
+"""A plan: which units are removed, and in which order."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from deadhead.graph.units.groups import Group
 
 @dataclass(frozen=True)
 class Plan:
-    """`removed[group]` holds the units that go, ascending; `order` all of them as (group, unit), first to go first;
-    `saliencies[group]` what the choice was made by."""
+    """The units that are removed; made by `plan_of`.
+
+    Attributes:
+        removed: {group: its units that are removed, ascending}.
+        order: all of them as (group, unit), the first to be removed first.
+        saliencies: {group: (K,)}, what the choice was made by.
+    """
 
     removed: dict[str, Tensor]
     order: list[tuple[str, int]]
@@ -23,6 +28,7 @@ class Plan:
 
     @property
     def count(self) -> int:
+        """The number of units that are removed."""
         return len(self.order)
 
     def alpha(self, groups: Sequence[Group]) -> dict[str, Tensor]:
@@ -30,8 +36,8 @@ class Plan:
         return closing(groups, self.removed)
 
     def with_units(self, removed: Mapping[str, Tensor]) -> Plan:
-        """As many units of each group, but these: new ones in the places that the order has for their groups, those
-        that both remove where they are."""
+        """The plan with other units of the same groups, as many of each: units that both remove keep their place in the
+        order, the others take the places of those that they replace."""
         new = {
             name: [int(unit) for unit in units if int(unit) not in self.removed[name].tolist()]
             for name, units in removed.items()
@@ -41,7 +47,7 @@ class Plan:
 
 
 def plan_of(order: Sequence[tuple[str, int]], saliencies: Mapping[str, Tensor] | None = None) -> Plan:
-    """The plan that removes the units of `order`."""
+    """The plan that removes the units of `order`, given as (group, unit)."""
     removed: dict[str, list[int]] = {}
     for name, unit in order:
         removed.setdefault(name, []).append(unit)
