@@ -53,10 +53,14 @@ def total(value: Tensor, samples: int, layout: SampleLayout | None) -> Tensor:
 
 def gathered(value: Tensor, shape: Sequence[int], samples: int, layout: SampleLayout | None) -> Tensor:
     """`value`, in the layout of what an op gives, summed for each sample over the axes along which a constant of this
-    shape was spread: (samples, *shape); where the constant has an axis for the samples, that one stands first."""
+    shape was spread: (samples, *shape); where the constant has an axis for the samples, that one stands first.
+
+    Raises `TogetherError` where it is not known which entries belong to which sample.
+    """
     rank, own = value.dim(), list(shape)
     where = _within(layout, rank)
-    first = samples_first(value, samples, where if rank else None)
+    known = rank and (samples == 1 or layout is not None)
+    first = samples_first(value, samples, where if known else None)
     padded = [1] * (rank - len(own)) + own
     order = [where.axis, *(axis for axis in range(rank) if axis != where.axis)]  # of the axes behind the samples
     summed = [at + 1 for at, axis in enumerate(order) if padded[axis] == 1]
