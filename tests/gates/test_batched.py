@@ -12,6 +12,7 @@ from deadhead.data.losses import as_loss
 from deadhead.gates.batched import Parts, Stacked
 from deadhead.gates.gates import Gates
 from deadhead.gates.slopes import slopes_by_sample
+from deadhead.gates.state import PrunedState
 from deadhead.graph.samples import SampleLayout
 from deadhead.scores import Question
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain
@@ -133,9 +134,9 @@ def test_stacked_losses_are_those_at_each_alpha(name: str, loss: object, referen
     closed = {first.name: torch.ones(first.size).index_fill(0, torch.tensor([1]), 0)}
     references = None
     if reference == "mean":
-        question = Question(network, network.groups, [batch], as_loss(loss), "mean")
+        question = Question(PrunedState.of(network), network.groups, [batch], as_loss(loss), "mean")
         references = question.references()
-    gates = Gates(network, as_loss(loss), references, closed=closed)
+    gates = PrunedState.of(network).closing(closed).gates(as_loss(loss), references)
     stacked = Stacked(gates, batch, network.groups, Parts(network))
     torch.testing.assert_close(stacked.intact, gates.loss({}, batch), rtol=0, atol=1e-12)
     for group in network.groups:

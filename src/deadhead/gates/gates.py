@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, fx
@@ -69,35 +70,53 @@ def gate(
     return torch.lerp(at.expand_as(value), value, spread.expand_as(value))
 
 
-class Gates:
-    """The loss of a network as a function of its gates.
+class State(Protocol):
+    """The network that gates stand on (`gates/state.py` has the one way to make it)."""
 
-    `references` gives r for each group (zero where it is missing). The network, its parameters and gradients are not
-    touched: replays run on detached state, which `state` may replace (weights of another network of the same shape).
-    `added` gives constants to add to what the consumers of a weight, by its name, make. `closed` gives gates,
-    {group: (K,)}, that stand before all others, with reference zero: units that are gone already. Normalisations over
-    the units of a group count each as far as it is open, as in the network without it, unless `renormalise` is off.
-    With `site="producer"`, the gates at alpha stand on what the producers give, before batch norm, pool and
-    nonlinearity, and "consumer" means producer wherever these gates are asked.
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def closed(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def constants(self) -> Mapping[str, Tensor]: ...
+
+
+class Gates:
+    """The loss of a network, intact or pruned, as a function of its gates.
+
+    The network, its parameters and gradients are not touched: replays run on detached tensors. Normalisations over the
+    units of a group count each as far as it is open, as in the network without it.
+
+    Args:
+        of: a network, or the state of one after a plan and a compensation: its removed units are closed with reference
+            zero before the gates asked for, its constants are added.
+        loss: what the outputs are judged by.
+        references: {group: one vector for each consumer, along its axis, or None for zero}; zero where missing.
+        renormalise: without it normalisations go on over all units, those that are closed too.
+        site: with "producer", the gates at alpha stand on what the producers give, before batch norm, pool and
+            nonlinearity, and "consumer" means producer wherever these gates are asked.
     """
 
     def __init__(
         self,
-        network: Network,
+        of: Network | State,
         loss: Loss,
         references: References | None = None,
-        state: Mapping[str, Tensor] | None = None,
-        added: Mapping[str, Tensor] | None = None,
-        closed: Mapping[str, Tensor] | None = None,
+        *,
         renormalise: bool = True,
         site: str = "consumer",
     ) -> None:
-        self.network = network
+        self.network = of if isinstance(of, Network) else of.network
+        self.state = of.frozen_state() if isinstance(of, Network) else of.tensors
+        self.constants: Mapping[str, Tensor] = {} if isinstance(of, Network) else of.constants
+        self.closed: Mapping[str, Tensor] = {} if isinstance(of, Network) else of.closed
         self.loss_function = loss
         self.references = references or {}
-        self.state = network.frozen_state() if state is None else state
-        self.added = added or {}
-        self.closed = closed or {}
         self.renormalise = renormalise
         self.site = site
 
@@ -110,12 +129,12 @@ class Gates:
     def edits(self, traced: Traced, alpha: Mapping[str, Tensor]) -> Edits:
         """The edits that put gates at alpha[group], shape (K,), on the consumers of each group named."""
         edits, read = Edits(), traced.read or traced
-        if self.added:
+        if self.constants:
             for site in (site for group in read.units.groups for site in group.consumers):
                 weight = site.weight or ""
-                layout = layout_of(site, self.state[weight].shape) if weight in self.added else None
+                layout = layout_of(site, self.state[weight].shape) if weight in self.constants else None
                 if isinstance(layout, Layout):
-                    edits.made[site.node] = _add_edit(self.added[weight], layout)
+                    edits.made[site.node] = _add_edit(self.constants[weight], layout)
         for name, value in self.closed.items():
             for site in read.group(name).consumers:
                 edits.at(site.node, site.position, _gate_edit(value, None, site))

@@ -10,7 +10,7 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch, count
 from deadhead.data.losses import Loss
-from deadhead.gates.gates import Gates
+from deadhead.gates.state import PrunedState
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.samples import SampleLayout, layouts_of
@@ -41,8 +41,8 @@ def predict(
     """
     if loss.sampled is None:
         return None
-    closed = Gates(network, loss, closed=plan.alpha(groups))
-    changed = _under_every_name(network, compensation.state)
+    closed = PrunedState.of(network, plan).gates(loss)
+    changed = _under_every_name(network, compensation.tensors)
     generator = torch.Generator().manual_seed(seed)
     state = network.frozen_state()
     total = 0.0
@@ -116,7 +116,7 @@ def _layouts(
 
 def _added(site: Site | None, state: Mapping[str, Tensor], compensation: Compensation) -> Tensor | None:
     """The constant that the compensation adds to what a node gives, in its layout."""
-    constant = compensation.added.get(site.weight or "") if site else None
+    constant = compensation.constants.get(site.weight or "") if site else None
     if site is None or constant is None:
         return None
     layout = layout_of(site, state[site.weight or ""].shape)
