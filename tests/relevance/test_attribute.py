@@ -328,6 +328,31 @@ def test_float32_agrees_with_float64(method: str) -> None:
     assert gaps.max() < 1e-5
 
 
+class Sorted(nn.Module):
+    """Samples change places inside, as those do that go to experts, and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.middle, self.leave = nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.enter(x))
+        order = hidden[:, 0].argsort()
+        return self.leave(torch.tanh(self.middle(hidden[order]))[order.argsort()])
+
+
+@pytest.mark.parametrize("method", ["blame_bias", "gradient_x_input"])
+def test_biases_are_those_of_the_sample_where_samples_change_places(method: str) -> None:
+    x = torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    network = dh.trace(unit_gain(Sorted()), x)
+    together = dh.attribute(network, x, 1, method)
+    for sample in range(7):
+        alone = dh.attribute(network, x[sample : sample + 1], 1, method)
+        torch.testing.assert_close(together.inputs[sample], alone.inputs[0], **CLOSE)
+        for name, bias in alone.biases.items():
+            torch.testing.assert_close(together.biases[name][sample], bias[0], **CLOSE)
+
+
 def test_a_relevance_prints_as_a_short_table_whose_shares_sum_to_the_output() -> None:
     model = unit_gain(Flat())
     found = dh.attribute(model, torch.randn(12, 2, 6, 6, dtype=torch.float64), 1, "lrp_epsilon", epsilon=0.1)
