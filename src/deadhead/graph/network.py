@@ -21,6 +21,7 @@ from deadhead.graph.trace import PREFIX, batch_size, export_as_is, has_rows, row
 from deadhead.graph.units.groups import Group, Units, find_units
 from deadhead.graph.units.registry import has_rule
 from deadhead.graph.unregistered import unregistered
+from deadhead.text import counted
 
 REFUSED_ABOVE = 1e-4
 """Relative difference between graph and module above which a trace is refused."""
@@ -169,7 +170,8 @@ class Network:
         tensors, structure = take(as_call(inputs))
         if structure.count != self._call.count:
             raise DataError(
-                f"The network was traced with {self._call.count} input tensors, this batch has {structure.count}."
+                f"The network was traced with {counted(self._call.count, 'input tensor')}, "
+                f"this batch has {structure.count}."
             )
         device = self.device()
         return [tensor.to(device) for tensor in tensors]
@@ -239,7 +241,9 @@ class Network:
                     found = traced.graph.run(chosen, state)
             except Exception as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise TraceError(f"{name} fails on {rows} rows: {type(error).__name__}: {reason}.") from error
+                raise TraceError(
+                    f"{name} fails on {counted(rows, 'row')}: {type(error).__name__}: {reason}."
+                ) from error
             for ours, theirs in zip(found, expected, strict=True):
                 self._compare(ours, theirs, rows)
 
@@ -255,8 +259,9 @@ class Network:
         name = type(self.module).__name__
         if found.shape != expected.shape:
             raise TraceError(
-                f"The graph of {name} gives {tuple(found.shape)} at {rows} rows, the module {tuple(expected.shape)}: "
-                "its forward depends on the number of rows in a way that tracing cannot follow."
+                f"The graph of {name} gives {tuple(found.shape)} at {counted(rows, 'row')}, the module "
+                f"{tuple(expected.shape)}: its forward depends on the number of rows in a way that tracing cannot "
+                "follow."
             )
         if not expected.is_floating_point():
             return
@@ -264,8 +269,9 @@ class Network:
         self.difference = max(self.difference, difference)
         if not difference <= REFUSED_ABOVE:
             raise TraceError(
-                f"The graph of {name} differs from the module by {difference:.1e} relative at {rows} rows: its forward "
-                "is random in evaluation mode, or depends on something that tracing cannot see."
+                f"The graph of {name} differs from the module by {difference:.1e} relative at {counted(rows, 'row')}: "
+                "its forward is random in evaluation mode, or depends on the number of rows or on something else that "
+                "tracing cannot see."
             )
 
     def __str__(self) -> str:
