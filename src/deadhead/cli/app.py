@@ -153,7 +153,7 @@ def attribute(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Samples to explain instead: package.module:factory, or the test part of digits or mnist.",
+            help="Samples instead: package.module:factory, or the test part of digits or mnist.",
             metavar="DATA",
         ),
     ] = None,
@@ -179,7 +179,7 @@ def attribute(
     out: Annotated[Path, typer.Option(help="File for the picture: png, pdf or svg.")] = Path("relevance.png"),
     trust: Trust = False,
 ) -> None:
-    """Attribute an output to inputs and biases, by LRP, gradients or DeepLIFT: a heatmap, and what each bias contributes.
+    """Attribute an output to inputs and biases, by LRP, gradients or DeepLIFT: a heatmap, and the share of each bias.
 
     With blame_bias, inputs and biases add up to the output exactly. For other methods the rest is shown: `absorbed` is
     what rules gave to nothing, `residual` what is missing.
