@@ -93,7 +93,7 @@ def attribute(
     network = model if isinstance(model, Network) else trace(model, inputs)
     tensors = network.flatten(inputs)
     traced = network.traced(tensors)
-    if traced.rows.mixed and batch_size(tensors, network.batch_axis) > 1:
+    if traced.samples.mixed and batch_size(tensors, network.batch_axis) > 1:
         raise RelevanceError(
             f"The samples of a batch see each other in {type(network.module).__name__}, so that no output belongs to "
             "one of them; give the samples one by one."
