@@ -23,6 +23,11 @@ def bits(tensor: Tensor) -> tuple[Any, ...]:
     return (tensor.dtype, tuple(tensor.shape), held.numpy().tobytes())
 
 
+def same(left: nn.Module, right: nn.Module) -> bool:
+    a, b = left.state_dict(), right.state_dict()
+    return list(a) == list(b) and all(bits(a[name]) == bits(b[name]) for name in a)
+
+
 def _plain(value: Any) -> Any:
     if isinstance(value, Tensor):
         return (id(value), bits(value))

@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deadhead.errors import DataError, TraceError
+from deadhead.graph.describe import describe
 from deadhead.graph.graph import Edits, Graph, functional
 from deadhead.graph.nodes import where
 from deadhead.graph.pytree import Call, Structure, as_call, take
@@ -268,13 +269,7 @@ class Network:
             )
 
     def __str__(self) -> str:
-        width = max((len(group.name) for group in self.groups), default=0)
-        lines = [f"{type(self.module).__name__}: {len(self.groups)} groups, {sum(g.size for g in self.groups)} units"]
-        for group in self.groups:
-            readers = ", ".join(dict.fromkeys(site.module for site in group.consumers)) or "nothing"
-            lines.append(f"  {group.name:{width}}  {group.size:6,} {group.kind}s, read by {readers}")
-        lines += [f"  fixed: {module}: {why}" for module, why in self.fixed.items()]
-        return "\n".join(lines)
+        return describe(type(self.module).__name__, self.groups, self.fixed)
 
     __repr__ = __str__
 
