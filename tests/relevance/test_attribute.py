@@ -370,9 +370,10 @@ def test_a_relevance_prints_as_a_short_table_whose_shares_sum_to_the_output() ->
         assert float(output) == pytest.approx(float(found.output[sample].detach()), rel=1e-3)
         assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.2)
     largest = max(found.biases, key=lambda name: float(found.biases[name].detach().flatten(1).sum(1).abs().mean()))
-    assert lines[-1].startswith(f"largest biases (mean size): {largest} ")
+    assert lines[-1].startswith(f"largest biases (mean absolute relevance): {largest} ")
+    assert "biases (" not in str(dh.attribute(mlp(4, 6, 3, activation=nn.ReLU), torch.randn(2, 4).double(), 1, "lrp"))
     together = dh.attribute(model, torch.randn(2, 2, 6, 6, dtype=torch.float64), 1, "blame_bias", constants="all")
-    assert str(together).splitlines()[-1].startswith("largest biases (mean size): one ")
+    assert str(together).splitlines()[-1].startswith("largest biases (mean absolute relevance): one ")
 
 
 def test_a_relevance_without_an_index_of_the_target_and_with_an_output_of_zero_prints() -> None:
@@ -419,3 +420,24 @@ def test_lrp_gamma_conserves_and_is_lrp_0_at_zero() -> None:
     zero = dh.attribute(model, x, 1, "lrp_gamma", gamma=0.0).inputs
     torch.testing.assert_close(zero, dh.attribute(model, x, 1, "blame_bias").inputs, **CLOSE)
     assert (found.inputs - zero).abs().max() > 1e-3
+
+
+def test_methods_of_other_packages_come_by_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    class Found:
+        def __init__(self, group: str) -> None:
+            self.group = group
+
+        def load(self) -> None:
+            loaded.append(self.group)
+            register_composite("from_elsewhere")(lambda *, epsilon=0.1: named_composite("lrp_epsilon", epsilon=epsilon))
+
+    monkeypatch.setattr("deadhead.registry.entry_points", lambda group: [Found(group)])
+    monkeypatch.setattr(METHODS, "_loaded", False)
+    try:
+        found = dh.attribute(mlp(4, 6, 3), torch.randn(2, 4, dtype=torch.float64), 1, "from_elsewhere", epsilon=0.3)
+        assert loaded == ["deadhead.composites"]
+        assert found.method == "from_elsewhere(epsilon=0.3)"
+    finally:
+        METHODS._entries.pop("from_elsewhere", None)
