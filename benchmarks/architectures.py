@@ -34,8 +34,9 @@ from torch import Tensor, nn
 
 import deadhead as dh
 import deadhead.pruning.measure
-from deadhead.cut.verify import Gated, tolerance_of, verify
+from deadhead.cut.verify import tolerance_of, verify
 from deadhead.data.calibration import as_batch
+from deadhead.gates.state import PrunedState
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from zoo import plain
@@ -105,7 +106,7 @@ def ours(name: str, entry: Any) -> tuple[str, bool]:
             compensate="zero",
         )  # fmt: skip
         batch = as_batch(fresh if isinstance(fresh, dict) else (fresh,), batch_axis=axis)
-        difference = verify(Gated(network, pruned.plan), pruned.model, [batch])
+        difference = verify(PrunedState.of(network, pruned.plan), pruned.model, [batch])
     except dh.DeadheadError as error:
         return f"{type(error).__name__}: {str(error).replace(str(Path.cwd()) + '/', '')}"[:57].ljust(58), False
     good = difference <= 10 * tolerance_of(model)

@@ -25,6 +25,7 @@ import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
+from deadhead.gates.state import PrunedState
 from deadhead.reconstruction.sums import grams
 from deadhead.scores import Question
 from deadhead.scores.criterion import ask
@@ -70,7 +71,7 @@ def measure_memory(what: str, rows: int) -> None:
     batches = [one] * (rows // BATCH)
     loss = as_loss("cross_entropy")
     if what == "mrs":
-        ask(Question(network, network.groups, batches, loss), "mrs")
+        ask(Question(PrunedState.of(network), network.groups, batches, loss), "mrs")
     else:
         weights = [site.weight for group in network.groups for site in group.consumers if site.weight]
         grams(Gates(network, loss), weights, batches)
@@ -99,7 +100,7 @@ def main() -> None:
             functional.cross_entropy(model(x), y).backward()
 
     def mrs() -> None:
-        ask(Question(network, network.groups, batches, loss), "mrs")
+        ask(Question(PrunedState.of(network), network.groups, batches, loss), "mrs")
 
     def squares() -> None:
         weights = [site.weight for group in network.groups for site in group.consumers if site.weight]

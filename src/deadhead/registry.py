@@ -42,6 +42,7 @@ class Registry(Generic[E]):
         plural: what several are, such as "criteria"; entry points of the group `deadhead.<plural>` are loaded when an
             entry is asked for, so that other packages can add theirs.
         error: the exception that a name or an option that does not exist raises.
+        group: the entry points' group `deadhead.<group>`, where it is not the plural.
 
     >>> registry: Registry[Entry] = Registry("colour", "colours", DeadheadError)
     >>> def red(paper, *, shade=1.0):
@@ -54,8 +55,9 @@ class Registry(Generic[E]):
     deadhead.errors.DeadheadError: There is no colour 'rad'; did you mean 'red'? The colours are red.
     """
 
-    def __init__(self, kind: str, plural: str, error: type[DeadheadError]) -> None:
+    def __init__(self, kind: str, plural: str, error: type[DeadheadError], *, group: str = "") -> None:
         self.kind, self.plural, self.error = kind, plural, error
+        self._group = f"deadhead.{group or plural}"
         self._entries: dict[str, E] = {}
         self._loaded = False
 
@@ -68,7 +70,7 @@ class Registry(Generic[E]):
     def _all(self) -> dict[str, E]:
         if not self._loaded:
             self._loaded = True
-            for found in entry_points(group=f"deadhead.{self.plural}"):
+            for found in entry_points(group=self._group):
                 found.load()
         return self._entries
 

@@ -423,7 +423,7 @@ def test_attribute_explains_rows_of_data(run: Run, tmp_path: Path) -> None:
     code, out, err = run("attribute", "mine:model", "--data", "mine:data", "--rows", "9", "--method", "lrp")
     assert code == 0, err
     assert "by lrp (the first 6)" in out
-    assert "row 5" in out
+    assert "sample 5" in out
     assert (tmp_path / "relevance.png").is_file()
 
 
@@ -458,10 +458,36 @@ def test_attribute_refuses_in_a_sentence_and_writes_nothing(
     assert files_of(tmp_path) == before
 
 
-def test_lab_consistency_prints_both_tables(run: Run) -> None:
-    code, out, _ = run("lab", "consistency")
-    assert code == 0
+@pytest.mark.parametrize("command", [("lab", "consistency"), ("lab", "run", "consistency", "--set", "factor=5")])
+def test_lab_consistency_prints_both_tables(run: Run, command: tuple[str, ...]) -> None:
+    code, out, err = run(*command)
+    assert code == 0, err
     lines = [[part for part in line.replace("│", " ").split() if part] for line in out.splitlines()]
-    assert ["gradient", "repeat", "alpha", "yes", "yes"] in lines
-    assert ["normalised", "ignore", "1", "yes", "yes"] in lines
-    assert ["radial", "slope", "yes", "no", "no", "perhaps"] in lines
+    assert ["gradient", "deconvnet", "alpha", "yes", "yes"] in lines
+    assert ["lrp_0", "pass", "1", "yes", "yes"] in lines
+    assert ["radial", "rescale", "yes", "no", "no", "perhaps"] in lines
+
+
+def test_lab_lists_experiments_and_attribute_its_methods(run: Run) -> None:
+    code, out, _ = run("lab", "list")
+    assert code == 0
+    assert "consistency" in out
+    assert "relevance rules" in out
+    code, out, _ = run("attribute", "--methods")
+    assert code == 0
+    for name in ("lrp_gamma", "blame_bias", "integrated_gradients", "steps=32", "DeepLIFT"):
+        assert name in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "says"),
+    [
+        (("consistancy",), "There is no experiment 'consistancy'; did you mean 'consistency'?"),
+        (("consistency", "--set", "size=3"), "The experiment consistency has no option 'size'; its options are factor"),
+        (("consistency", "--set", "factor"), "--set 'factor' is not of the form name=value"),
+    ],
+)
+def test_lab_run_refuses_in_a_sentence(run: Run, arguments: tuple[str, ...], says: str) -> None:
+    code, _, err = run("lab", "run", *arguments)
+    assert code == 2
+    assert says in " ".join(err.split())

@@ -1,6 +1,7 @@
 """Gauss-Newton compensation against dense least squares, finite differences and what must not change."""
 
 import copy
+from dataclasses import replace
 
 import pytest
 import torch
@@ -8,11 +9,9 @@ from torch import nn
 
 import deadhead as dh
 import deadhead.compensate.gauss_newton as gauss_newton
-from deadhead.compensate.gauss_newton import refine
-from deadhead.compensate.local import compensate
+from deadhead.compensate import Problem, compensate
 from deadhead.data.calibration import as_batch, calibrate, read
 from deadhead.data.losses import as_loss
-from deadhead.gates.gates import Gates
 from deadhead.reconstruction.compensation import Compensation
 from deadhead.select.plan import plan_of
 
@@ -48,18 +47,17 @@ def case(model, inputs, targets, loss, removed):
     calibration = calibrate(read([(inputs, targets)]), seed=0)
     groups = list(network.groups)
     plan = plan_of([(groups[index].name, unit) for index, units in removed.items() for unit in units])
-    return network, groups, plan, calibration, as_loss(loss)
+    return Problem(network, groups, plan, calibration, as_loss(loss))
 
 
-def value(network, groups, plan, compensation, loss, batches):
+def refine(problem, start, **options):
+    return compensate(replace(problem, start=start), "gauss_newton", options)
+
+
+def value(problem, compensation, batches):
     """The mean divergence of the gated network from the intact one, by the module's own forward where it is intact."""
-    gates = Gates(
-        network,
-        loss,
-        state=compensation.full_state(network),
-        added=compensation.added,
-        closed=plan.alpha(groups),
-    )
+    network, loss = problem.network, problem.loss
+    gates = problem.state(compensation).gates(loss)
     total = rows = 0
     with torch.no_grad():
         for batch in batches:
@@ -72,16 +70,14 @@ def value(network, groups, plan, compensation, loss, batches):
 @pytest.mark.parametrize("features", [3, 12])
 def test_a_linear_consumer_and_squared_error_end_at_the_dense_least_squares(monkeypatch, features):
     torch.manual_seed(features)
-    monkeypatch.setattr(gauss_newton, "DAMPING", 1e-9)
-    monkeypatch.setattr(gauss_newton, "STEPS", 40)
+    monkeypatch.setattr(gauss_newton, "INPUT_DAMPING", 1e-9)
     monkeypatch.setattr(gauss_newton, "PATIENCE", 40)
     model = nn.Sequential(nn.Linear(5, features + 3), nn.Tanh(), nn.Linear(features + 3, 4)).double().eval()
     inputs = torch.randn(300, 5).double()
     given = case(model, inputs, torch.randn(300, 4).double(), "squared_error", {0: [0, 2, 5]})
-    network, groups, plan, calibration, loss = given
-    consumer = "2.weight"
-    start = Compensation(state={consumer: model[2].weight.detach() * 0.5})
-    found = refine(*given, start)
+    calibration, consumer = given.calibration, "2.weight"
+    start = Compensation(tensors={consumer: model[2].weight.detach() * 0.5})
+    found = refine(given, start, steps=40)
 
     kept = [unit for unit in range(features + 3) if unit not in (0, 2, 5)]
     x = torch.cat([batch.raw[0] for batch in calibration.fit])
@@ -89,9 +85,9 @@ def test_a_linear_consumer_and_squared_error_end_at_the_dense_least_squares(monk
     wide = torch.cat([hidden[:, kept], torch.ones(len(x), 1)], 1).double()
     solution = torch.linalg.lstsq(wide, wanted).solution
     least = (wide @ solution - wanted).square().mean().item()
-    assert value(network, groups, plan, start, loss, calibration.fit) > 1.1 * least
-    assert value(network, groups, plan, found, loss, calibration.fit) == pytest.approx(least, rel=5e-3)
-    torch.testing.assert_close(found.state[consumer][:, kept], solution[:-1].T, rtol=0.05, atol=0.02)
+    assert value(given, start, calibration.fit) > 1.1 * least
+    assert value(given, found, calibration.fit) == pytest.approx(least, rel=5e-3)
+    torch.testing.assert_close(found.tensors[consumer][:, kept], solution[:-1].T, rtol=0.05, atol=0.02)
 
 
 def test_the_slope_is_that_of_finite_differences():
@@ -99,14 +95,12 @@ def test_the_slope_is_that_of_finite_differences():
     model = Residual().double().eval()
     inputs, targets = torch.randn(40, 3, 8, 8).double(), torch.randint(4, (40,))
     given = case(model, inputs, targets, "cross_entropy", {0: [1, 3], 1: [0], 2: [2]})
-    network, groups, plan, calibration, loss = given
-    start = compensate(network, groups, plan, calibration)
-    path = gauss_newton._Path(network, plan.alpha(groups), calibration, loss, start)
-    affected = [group for group in groups if group.name in plan.removed]
-    path.blocks, _ = gauss_newton._blocks(path, affected, plan.removed, 0, None)
+    calibration = given.calibration
+    path = gauss_newton._Path(given, compensate(given))
+    path.blocks, _ = gauss_newton._blocks(path)
     assert {block.consumer.constant.kind for block in path.blocks} == {"add", "subtract", "new"}
     here = {name: 0.01 * torch.randn_like(delta) for name, delta in path.still().items()}
-    now, slope = path.slope(here, None)
+    now, slope = path.slope(here)
     assert now == pytest.approx(path.mean(here, calibration.fit), rel=1e-12)
     for name in here:
         for place in torch.randperm(here[name].numel())[:6].tolist():
@@ -126,20 +120,19 @@ def test_held_out_rows_come_nearer_and_targets_are_not_read(loss):
     inputs = torch.randn(200, 3, 8, 8)
     targets = torch.randint(4, (200,)) if loss == "cross_entropy" else torch.rand(200, 4)
     given = case(model, inputs, targets, loss, {0: [1, 3, 4, 5], 1: [0]})
-    network, groups, plan, calibration, named = given
-    start = compensate(network, groups, plan, calibration)
+    start = compensate(given)
     before = copy.deepcopy(start)
-    found = refine(*given, start)
-    first, least = (value(network, groups, plan, each, named, calibration.held_out) for each in (start, found))
+    found = refine(given, start)
+    first, least = (value(given, each, given.calibration.held_out) for each in (start, found))
     assert least < 0.95 * first
     assert found.divergence == pytest.approx((first, least), rel=1e-3)
-    for name, tensor in before.state.items():
-        assert torch.equal(tensor, start.state[name])
+    for name, tensor in before.tensors.items():
+        assert torch.equal(tensor, start.tensors[name])
     assert all(torch.equal(tensor, start.biases[name]) for name, tensor in before.biases.items())
 
     others = 3 - targets if loss == "cross_entropy" else 1 - targets
-    again = refine(*case(model, inputs, others, loss, {0: [1, 3, 4, 5], 1: [0]}), start)
-    assert all(torch.equal(tensor, again.state[name]) for name, tensor in found.state.items())
+    again = refine(case(model, inputs, others, loss, {0: [1, 3, 4, 5], 1: [0]}), start)
+    assert all(torch.equal(tensor, again.tensors[name]) for name, tensor in found.tensors.items())
 
 
 def test_what_nothing_can_improve_stays():
@@ -148,10 +141,10 @@ def test_what_nothing_can_improve_stays():
     with torch.no_grad():
         model[2].weight[:, 2] = 0  # a unit that nobody reads
     given = case(model, torch.randn(80, 4), torch.randint(3, (80,)), "cross_entropy", {0: [2]})
-    start = compensate(*given[:4])
-    found = refine(*given, start)
+    start = compensate(given)
+    found = refine(given, start)
     assert found.divergence[1] <= found.divergence[0] < 1e-6
-    assert max((found.state[name] - tensor).abs().max() for name, tensor in start.state.items()) < 1e-3
+    assert max((found.tensors[name] - tensor).abs().max() for name, tensor in start.tensors.items()) < 1e-3
 
 
 def test_consumers_that_are_too_large_stay_and_are_told(monkeypatch):
@@ -176,10 +169,9 @@ def test_a_loss_of_ones_own_is_left_alone_and_outputs_are_compared_by_squares():
         return outputs.square().sum(1)  # least where the network gives nothing
 
     given = case(model, inputs, torch.zeros(300), nothing, {0: [0, 1, 2, 3]})
-    network, groups, plan, calibration, loss = given
-    start = Compensation(state={"2.weight": model[2].weight.detach() * 0.7})
-    found = refine(*given, start)
-    first, least = (value(network, groups, plan, each, loss, calibration.held_out) for each in (start, found))
+    start = Compensation(tensors={"2.weight": model[2].weight.detach() * 0.7})
+    found = refine(given, start)
+    first, least = (value(given, each, given.calibration.held_out) for each in (start, found))
     assert least < 0.3 * first
     assert found.divergence == pytest.approx((first, least), rel=1e-3)
 

@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead.data.calibration import calibrate, read
-from deadhead.reconstruction.solve import DAMPING, solve
+from deadhead.reconstruction.solve import FIT_DAMPINGS, solve
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain, values
 from support.quick import each_of
 from support.references import Data, columns_of, inputs_of, laid_out, least_squares, ridge, without
@@ -43,7 +43,7 @@ def removed(pruned: dh.Pruned, group: str) -> list[int]:
 @given(
     n=st.integers(2, 6),
     outputs=st.integers(1, 3),
-    damping=st.sampled_from([0.0, *DAMPING]),
+    damping=st.sampled_from([0.0, *FIT_DAMPINGS]),
     constant=st.booleans(),
     seed=st.integers(0, 10**6),
     data=st.data(),
@@ -93,7 +93,7 @@ def test_least_squares_on_a_convolution_is_a_dense_regression_on_its_patches(opt
     groups = options.get("groups", 1)
     dead = removed(pruned, "0")
     assert len(dead) == 6 // groups - round(6 // groups / 2)
-    expected = least_squares(model, {"2": dead}, *parts(data), DAMPING)
+    expected = least_squares(model, {"2": dead}, *parts(data), FIT_DAMPINGS)
     new = torch.randn(8, *inputs.shape[1:], dtype=torch.float64)
     found, wanted = pruned.model(new), expected(new)
     assert (wanted - model(new)).abs().max() > 0.01 * wanted.abs().max()
@@ -105,7 +105,7 @@ def test_least_squares_on_a_linear_layer_is_a_dense_regression(batch: int) -> No
     model = mlp(3, 8, 4)
     data = values(60, 3, out=4, batch=batch)
     pruned = prune(model, data)
-    expected = least_squares(model, {"2": removed(pruned, "0")}, *parts(data), DAMPING)
+    expected = least_squares(model, {"2": removed(pruned, "0")}, *parts(data), FIT_DAMPINGS)
     new = torch.randn(20, 3, dtype=torch.float64)
     torch.testing.assert_close(pruned.model(new), expected(new), rtol=1e-6, atol=1e-8)
     kept = [k for k in range(8) if k not in removed(pruned, "0")]
@@ -140,7 +140,7 @@ def residual() -> tuple[nn.Module, Data, Callable[[dh.Pruned], dict[str, list[in
 def test_layers_are_treated_front_to_back_each_reading_the_network_pruned_so_far(case: Any) -> None:
     model, data, dead = case()
     pruned = prune(model, data)
-    expected = least_squares(model, dead(pruned), *parts(data), DAMPING)
+    expected = least_squares(model, dead(pruned), *parts(data), FIT_DAMPINGS)
     # In the reference the removed units of the stream still run through the residual additions: nothing reads them.
     new = data[0][0][:16]
     found, wanted = pruned.model(new), expected(new)
@@ -151,7 +151,7 @@ def test_layers_are_treated_front_to_back_each_reading_the_network_pruned_so_far
 def test_in_one_pass_each_layer_reads_the_intact_network(case: Any) -> None:
     model, data, dead = case()
     pruned = prune(model, data, compensate="least_squares_one_pass")
-    expected = least_squares(model, dead(pruned), *parts(data), DAMPING, front_to_back=False)
+    expected = least_squares(model, dead(pruned), *parts(data), FIT_DAMPINGS, front_to_back=False)
     new = data[0][0][:16]
     found, wanted = pruned.model(new), expected(new)
     torch.testing.assert_close(found, wanted, rtol=0, atol=1e-6 * float(wanted.abs().max()))
@@ -204,7 +204,7 @@ def test_a_constant_under_zero_padding_is_a_bias_inside_and_reported_by_what_rem
         model[0].bias[2] = 0.9
     data = values(40, 2, 6, 5)
     pruned = prune(model, data, criterion="activation_std", units=5, loss=lambda o, b: o.flatten(1).sum(1))
-    fits = least_squares(model, {"2": [2]}, *parts(data), DAMPING)
+    fits = least_squares(model, {"2": [2]}, *parts(data), FIT_DAMPINGS)
     new = torch.randn(9, 2, 6, 5, dtype=torch.float64)
     torch.testing.assert_close(pruned.model(new), fits(new), rtol=0, atol=1e-7)
     closed = (without(model, {"2": [2]}, new) - model(new)).square().mean()
@@ -265,7 +265,7 @@ def test_without_a_bias_the_constant_goes_to_the_norm_behind_or_to_a_new_bias(be
     assert model.second.bias is None
     assert pruned.report.difference <= 1e-10
     if compensate == "least_squares":
-        expected = least_squares(model, {"second": removed(pruned, "first")}, *parts(data), DAMPING)
+        expected = least_squares(model, {"second": removed(pruned, "first")}, *parts(data), FIT_DAMPINGS)
         new = torch.randn(7, 2, 6, 6, dtype=torch.float64)
         torch.testing.assert_close(pruned.model(new), expected(new), rtol=0, atol=1e-7)
 
@@ -424,7 +424,7 @@ def test_a_consumer_of_several_groups_loses_the_columns_of_each() -> None:
     data = values(60, 3)
     pruned = prune(model, data)
     dead = [*removed(pruned, "a"), *(8 + k for k in removed(pruned, "b"))]
-    expected = least_squares(model, {"last": dead}, *parts(data), DAMPING)
+    expected = least_squares(model, {"last": dead}, *parts(data), FIT_DAMPINGS)
     new = torch.randn(7, 3, dtype=torch.float64)
     torch.testing.assert_close(pruned.model(new), expected(new), rtol=1e-6, atol=1e-8)
 
@@ -434,7 +434,7 @@ def test_both_consumers_of_a_group_are_compensated() -> None:
     data = values(60, 3)
     pruned = prune(model, data)
     dead = removed(pruned, "hidden")
-    expected = least_squares(model, {"left": dead, "right": dead}, *parts(data), DAMPING)
+    expected = least_squares(model, {"left": dead, "right": dead}, *parts(data), FIT_DAMPINGS)
     new = torch.randn(7, 3, dtype=torch.float64)
     torch.testing.assert_close(pruned.model(new), expected(new), rtol=1e-6, atol=1e-8)
 

@@ -29,8 +29,8 @@ METHODS = ("obs", "least_squares", "least_squares_one_pass")
 
 @pytest.fixture(autouse=True)
 def undamped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deadhead.reconstruction.solve.DAMPING", (0.0,))
-    monkeypatch.setattr("deadhead.reconstruction.weighing.DAMPING", 1e-5)
+    monkeypatch.setattr("deadhead.reconstruction.solve.FIT_DAMPINGS", (0.0,))
+    monkeypatch.setattr("deadhead.reconstruction.weighing.SCORE_DAMPING", 1e-5)
 
 
 def data_of(model: Read, name: str, rows: int = 60) -> Data:
@@ -166,7 +166,7 @@ def absolute(outputs: Tensor, batch: Any) -> Tensor:
 def test_obs_is_half_of_what_dense_least_squares_loses_by_the_curvature(
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("deadhead.reconstruction.weighing.DAMPING", 1e-13)
+    monkeypatch.setattr("deadhead.reconstruction.weighing.SCORE_DAMPING", 1e-13)
     model = reader(name)
     data = data_of(model, name)
     group = group_of(model, name)

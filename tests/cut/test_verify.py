@@ -57,7 +57,7 @@ DAMAGES = [scale, permute, forget_statistics, forget_a_bias, not_a_number, other
 def test_a_wrong_cut_raises_and_leaves_all_as_it_was(
     damage: Damage, inplace: bool, unharmed: Unharmed, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    path = sys.modules["deadhead.pruning.prune"]
+    path = sys.modules["deadhead.pruning.steps"]
     model = unit_gain(Residual())
     right = path.cut
 

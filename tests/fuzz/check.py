@@ -21,9 +21,9 @@ from torch import Tensor, nn
 import deadhead
 from deadhead.cut.cut import cut
 from deadhead.cut.provable import Cutting, cuttable
-from deadhead.cut.verify import Gated
 from deadhead.data.calibration import Batch
 from deadhead.errors import DeadheadError
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.reconstruction.compensation import Compensation
@@ -101,7 +101,7 @@ def _case(spec: Spec, network: Network, cutting: Cutting, dice: random.Random, u
     intact = tensors_of(network.run_module(inputs))
     for _ in range(TRIES):
         plan = random_plan(cutting, dice)
-        gated = tensors_of(Gated(network, plan).outputs(batch))
+        gated = tensors_of(PrunedState.of(network, plan).outputs(batch))
         if far(gated, intact) > LEAST_MOVE:
             break
     else:
@@ -109,7 +109,7 @@ def _case(spec: Spec, network: Network, cutting: Cutting, dice: random.Random, u
     shown = ", ".join(f"{name}: {gone.tolist()}" for name, gone in plan.removed.items())
     pruned = cut(network, plan, repairs=cutting.repairs)
     agree(tensors_of(network.run_module(inputs, pruned)), gated, f"cut against gated, without {shown}")
-    noisy = Gated(network, plan, Compensation(state=noise(network, plan, dice.randrange(10**6))))
+    noisy = PrunedState.of(network, plan, Compensation(tensors=noise(network, plan, dice.randrange(10**6))))
     agree(tensors_of(noisy.outputs(batch)), gated, f"noise in removed slices moves the gated original, {shown}")
     for fill in (False, True):
         reference = zeroed(network, plan, dice.randrange(10**6) if fill else None)
@@ -126,7 +126,7 @@ def random_plan(cutting: Cutting, dice: random.Random) -> Plan:
     tied = {name for tie in cutting.ties for name in tie}
     items = list(cutting.ties) + [(group.name,) for group in cutting.groups if group.name not in tied]
     sizes = {group.name: group.size for group in cutting.groups}
-    least = {group.name: group.least for group in cutting.groups}
+    least = {group.name: group.minimum for group in cutting.groups}
     order = []
     for item in dice.sample(items, dice.randint(1, len(items))):
         size = sizes[item[0]]

@@ -20,12 +20,12 @@ from deadhead.pruning import candidates as trials
 from deadhead.pruning import measure
 from deadhead.select.path import Path
 from deadhead.select.plan import Plan
-from deadhead.select.ranking import Rules
+from deadhead.select.ranking import Constraints
 from support.networks import Residual, classes, mlp, unit_gain
 from support.quick import each_of
 from support.snapshot import bits
 
-pruning = importlib.import_module("deadhead.pruning.prune")  # as an attribute of the package it is the function
+pruning = importlib.import_module("deadhead.pruning.steps")  # as an attribute of the package it is the function
 DATA = classes(60, 2, 5, 5)
 ROWS = classes(60, 3, count=3)
 FAST: dict[str, Any] = {"loss": "cross_entropy", "criterion": "taylor1", "compensate": "zero"}
@@ -247,7 +247,7 @@ def test_scores_in_another_unit_than_the_loss_foretell_nothing_and_points_are_me
 
 
 def test_shares_are_scaled_in_step() -> None:
-    path = Path(["a", "b", "a", "b", "a", "a"], 4, {"a": 5, "b": 3}, Rules())
+    path = Path(["a", "b", "a", "b", "a", "a"], 4, {"a": 5, "b": 3}, Constraints())
     assert [path.counts(number) for number in (0, 2, 4, 6)] == [
         {},
         {"a": 1, "b": 1},
@@ -273,12 +273,12 @@ def test_even_shares_on_the_way_are_even(monkeypatch: pytest.MonkeyPatch) -> Non
     ("wanted", "expected"), [(0, []), (1, [45]), (2, [15, 45]), (3, [15, 40, 50]), (4, [10, 20, 40, 50])]
 )
 def test_beside_is_half_way_to_the_result_and_half_as_far_again(wanted: int, expected: list[int]) -> None:
-    path = Path(["a"] * 99, 30, {"a": 100}, Rules())
+    path = Path(["a"] * 99, 30, {"a": 100}, Constraints())
     assert path.beside(wanted, [0, 30]) == expected
 
 
 def test_beside_stays_short_of_the_smallest_and_where_nothing_is_beyond_all_is_before() -> None:
-    rules = Rules()
+    rules = Constraints()
     assert Path(["a"] * 40, 30, {"a": 50}, rules).beside(2, [0, 30]) == [15, 35]
     assert Path(["a"] * 30, 30, {"a": 50}, rules).beside(2, [0, 30]) == [10, 20]
     assert Path(["a"] * 2, 1, {"a": 3}, rules).beside(2, [0, 1]) == [2]
@@ -286,7 +286,7 @@ def test_beside_stays_short_of_the_smallest_and_where_nothing_is_beyond_all_is_b
 
 
 def test_where_as_many_are_known_none_are_looked_at() -> None:
-    path = Path(["a"] * 99, 30, {"a": 100}, Rules())
+    path = Path(["a"] * 99, 30, {"a": 100}, Constraints())
     assert path.beside(2, [0, 12, 30]) == [45]
     assert path.beside(2, [0, 30, 31]) == [15]
     assert path.beside(4, [0, 12, 30, 31, 32]) == [10, 20]

@@ -21,8 +21,8 @@ METHODS = ("obs", "least_squares", "least_squares_one_pass")
 
 @pytest.fixture(autouse=True)
 def undamped(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deadhead.reconstruction.solve.DAMPING", (0.0,))
-    monkeypatch.setattr("deadhead.reconstruction.weighing.DAMPING", 1e-5)
+    monkeypatch.setattr("deadhead.reconstruction.solve.FIT_DAMPINGS", (0.0,))
+    monkeypatch.setattr("deadhead.reconstruction.weighing.SCORE_DAMPING", 1e-5)
 
 
 def dealt(*units: Sequence[int]) -> list[list[int]]:

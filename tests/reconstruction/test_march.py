@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from deadhead.reconstruction import march as front_to_back
+from deadhead.reconstruction import march
 from deadhead.reconstruction.surgeon import Side, choose, damped
 
 
@@ -27,9 +27,9 @@ def side(wide: torch.Tensor, wanted: torch.Tensor, damping: float) -> Side:
 def test_the_damping_is_that_of_the_least_error_on_held_out_rows(monkeypatch, rows):
     weight = torch.randn(3, 11, generator=torch.Generator().manual_seed(1)).double()
     known, unseen = regression(rows, weight, 2), regression(200, weight, 3)
-    monkeypatch.setattr(front_to_back, "DAMPING", (1e-6, 1e-3, 1.0))
+    monkeypatch.setattr(march, "CHOICE_DAMPINGS", (1e-6, 1e-3, 1.0))
     errors = {}
-    for damping in front_to_back.DAMPING:
+    for damping in march.CHOICE_DAMPINGS:
         greedy = choose([side(*known, damping)], 10, 4, sweeps=0, tries=0)
         error = (unseen[0] @ greedy.weights[0].T - unseen[1]).square().sum(1).mean().item()
         constant = unseen[1].square().sum(1).mean().item()
@@ -42,7 +42,7 @@ def test_the_damping_is_that_of_the_least_error_on_held_out_rows(monkeypatch, ro
         return [side(*known, damping)]
 
     nothing = torch.zeros(10, dtype=torch.float64)
-    found = front_to_back._choose(sides, [side(*unseen, 0.0)], 10, 4, nothing)
+    found = march._choose(sides, [side(*unseen, 0.0)], 10, 4, nothing)
     best = min(errors, key=errors.__getitem__)
     assert asked[-1] == best
     assert found == choose([side(*known, best)], 10, 4, nothing).removed

@@ -11,6 +11,7 @@ from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
 from deadhead.gates.moments import moments
+from deadhead.gates.state import PrunedState
 from deadhead.reconstruction import sums
 from deadhead.reconstruction.sums import patch_means, regressions
 from support.networks import Flat, classes, conv_pair, unit_gain
@@ -74,7 +75,7 @@ def test_regressions_sum_the_products_of_explicit_patches_and_outputs(options: d
     gates = gates_of(model, data)
     closed = torch.ones(gates.network.groups[0].size)
     closed[1] = 0
-    after = Gates(gates.network, as_loss("mse"), closed={"0": closed})
+    after = PrunedState.of(gates.network).closing({"0": closed}).gates()
     found = regressions(gates, after, {"2.weight": laid_out(model[2])}, read(data))["2.weight"][0]
     assert found is not None
     before = torch.cat([unfolded(model[2], value) for value in inputs_of(model, "2", data)], 1)

@@ -10,16 +10,16 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-from deadhead.relevance.composites import NAMED, composite
-from deadhead.relevance.rules import Gradient, Normalised, WSquare
+from deadhead.relevance import METHODS, named_composite
+from deadhead.relevance import composite as register_composite
+from deadhead.relevance.rules import Epsilon, Gradient, WSquare
 from support.networks import Flat, Residual, mlp, unit_gain
 from support.snapshot import Unharmed
 
 CLOSE: dict[str, Any] = {"rtol": 1e-10, "atol": 1e-10}
-METHODS = [*NAMED, "integrated_gradients", "smoothgrad"]
 
 
-@pytest.mark.parametrize("method", METHODS)
+@pytest.mark.parametrize("method", sorted(METHODS))
 def test_the_model_is_left_alone_and_a_second_call_is_the_same(method: str, unharmed: Unharmed) -> None:
     model = unit_gain(Flat()).train()
     x = torch.randn(3, 2, 6, 6, dtype=torch.float64)
@@ -278,7 +278,7 @@ def test_an_op_without_a_rule_stops_with_its_name_and_module() -> None:
     assert "inner" in found.unknown[0]
     assert found.absorbed.abs().max() > 1e-6
     assert found.residual.abs().max() < 1e-12
-    with pytest.raises(dh.RelevanceError, match="no choice"):
+    with pytest.raises(dh.RelevanceError, match="not a choice"):
         dh.attribute(Unknown(), x, 1, unknown="skip")
 
 
@@ -293,18 +293,18 @@ def test_samples_that_see_each_other_are_refused() -> None:
 
 def test_methods_and_options_that_do_not_exist() -> None:
     model, x = mlp(4, 6, 3), torch.randn(2, 4, dtype=torch.float64)
-    with pytest.raises(dh.RelevanceError, match=r"no method 'lpr'.*lrp_epsilon.*smoothgrad"):
+    with pytest.raises(dh.RelevanceError, match=r"no method 'lpr'; did you mean 'lrp'.*lrp_epsilon.*smoothgrad"):
         dh.attribute(model, x, 1, "lpr")
-    with pytest.raises(dh.RelevanceError, match="lrp_epsilon does not take gamma; its options are epsilon"):
+    with pytest.raises(dh.RelevanceError, match="lrp_epsilon has no option 'gamma'; its options are epsilon"):
         dh.attribute(model, x, 1, "lrp_epsilon", gamma=1)
     with pytest.raises(dh.RelevanceError, match="takes no options"):
-        dh.attribute(model, x, 1, composite("lrp"), epsilon=1)
+        dh.attribute(model, x, 1, named_composite("lrp"), epsilon=1)
 
 
 def test_a_composite_of_ones_own_by_position_and_name() -> None:
     model = mlp(4, 6, 5, 3, activation=nn.ReLU)
     x = torch.randn(3, 4, dtype=torch.float64)
-    own = composite("blame_bias").but(first={"linear": WSquare()}, named={"2": {"linear": Normalised(0.5)}})
+    own = named_composite("blame_bias").but(first={"linear": WSquare()}, named={"2": {"linear": Epsilon(0.5)}})
     found = dh.attribute(model, x, 1, own, layers=["0"])
     squared = model[0].weight.detach() ** 2
     expected = (found.layers["0"].detach() / squared.sum(1)) @ squared
@@ -320,9 +320,77 @@ def test_a_composite_of_ones_own_by_position_and_name() -> None:
 def test_float32_agrees_with_float64(method: str) -> None:
     model = mlp(8, *[16] * 20, 4, activation=nn.ReLU)
     x = torch.randn(16, 8, dtype=torch.float64)
-    chosen = composite("lrp_epsilon", epsilon=10.0) if method.startswith("epsilon") else method
+    chosen = named_composite("lrp_epsilon", epsilon=10.0) if method.startswith("epsilon") else method
     exact = dh.attribute(model, x, 1, chosen).inputs.detach()
     rough = dh.attribute(model.float(), x.float(), 1, chosen).inputs.detach().double()
     gaps = (rough - exact).norm(dim=1) / exact.norm(dim=1)
     assert gaps.median() < 1e-6
     assert gaps.max() < 1e-5
+
+
+def test_a_relevance_prints_as_a_short_table_whose_shares_sum_to_the_output() -> None:
+    model = unit_gain(Flat())
+    found = dh.attribute(model, torch.randn(12, 2, 6, 6, dtype=torch.float64), 1, "lrp_epsilon", epsilon=0.1)
+    lines = str(found).splitlines()
+    assert repr(found) == str(found)
+    assert len(lines) < 14
+    assert max(map(len, lines)) < 160
+    by = "lrp_epsilon(epsilon=0.1)"
+    assert lines[0] == f"Relevance by {by} of inputs (12, 2, 6, 6), 12 samples; shares of the output:"
+    assert lines[1].split() == ["sample", "target", "output", "inputs", "biases", "absorbed", "residual"]
+    assert "and 4 more samples" in lines
+    for sample in range(8):
+        index, target, output, *shares = lines[2 + sample].split()
+        assert (int(index), int(target)) == (sample, 1)
+        assert float(output) == pytest.approx(float(found.output[sample].detach()), rel=1e-3)
+        assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.2)
+    largest = max(found.biases, key=lambda name: float(found.biases[name].detach().flatten(1).sum(1).abs().mean()))
+    assert lines[-1].startswith(f"largest biases (mean size): {largest} ")
+    together = dh.attribute(model, torch.randn(2, 2, 6, 6, dtype=torch.float64), 1, "blame_bias", constants="all")
+    assert str(together).splitlines()[-1].startswith("largest biases (mean size): one ")
+
+
+def test_a_relevance_without_an_index_of_the_target_and_with_an_output_of_zero_prints() -> None:
+    model = nn.Linear(3, 2, bias=False)
+    found = dh.attribute(model, torch.zeros(1, 3), lambda out: out[:, 0], layers=[], unknown="gradient")
+    assert str(found).splitlines()[-1].split() == ["0", "0", "0", "0", "0", "0"]
+    assert "1 sample;" in str(found)
+
+
+def test_a_method_of_ones_own_is_found_by_its_name_with_its_options() -> None:
+    @register_composite("epsilon_everywhere")
+    def epsilon_everywhere(*, epsilon: float = 0.5) -> dh.Composite:
+        """LRP-epsilon."""
+        return named_composite("lrp_epsilon", epsilon=epsilon)
+
+    try:
+        model, x = mlp(4, 6, 3), torch.randn(2, 4, dtype=torch.float64)
+        own = dh.attribute(model, x, 1, "epsilon_everywhere", epsilon=0.2)
+        assert torch.equal(own.inputs, dh.attribute(model, x, 1, "lrp_epsilon", epsilon=0.2).inputs)
+        with pytest.raises(dh.RelevanceError, match="epsilon_everywhere has no option 'gamma'"):
+            dh.attribute(model, x, 1, "epsilon_everywhere", gamma=1)
+        with pytest.raises(ValueError, match="epsilon_everywhere"):
+            register_composite("epsilon_everywhere")(epsilon_everywhere)
+    finally:
+        del METHODS._entries["epsilon_everywhere"]
+
+
+def test_a_method_that_gives_no_composite_is_refused_and_averages_have_no_rules() -> None:
+    register_composite("nothing")(lambda: None)
+    try:
+        with pytest.raises(dh.RelevanceError, match="The method nothing gave a NoneType"):
+            dh.attribute(mlp(4, 6, 3), torch.randn(2, 4, dtype=torch.float64), 1, "nothing")
+    finally:
+        del METHODS._entries["nothing"]
+    with pytest.raises(dh.RelevanceError, match="smoothgrad is an average of gradients"):
+        named_composite("smoothgrad")
+
+
+def test_lrp_gamma_conserves_and_is_lrp_0_at_zero() -> None:
+    model = unit_gain(Flat())
+    x = torch.randn(3, 2, 6, 6, dtype=torch.float64)
+    found = dh.attribute(model, x, 1, "lrp_gamma", gamma=0.5, cuts=True)
+    assert max(float((cut.residual.abs() / cut.size).max()) for cut in found.cuts.values()) < 1e-12
+    zero = dh.attribute(model, x, 1, "lrp_gamma", gamma=0.0).inputs
+    torch.testing.assert_close(zero, dh.attribute(model, x, 1, "blame_bias").inputs, **CLOSE)
+    assert (found.inputs - zero).abs().max() > 1e-3

@@ -11,8 +11,8 @@ from torch import Tensor, nn
 from torch.autograd import gradcheck, gradgradcheck
 
 import deadhead as dh
-from deadhead.relevance.composites import Composite, composite
-from deadhead.relevance.rules import AlphaBeta, Gamma, Gradient, Radial, WSquare, ZPlus
+from deadhead.relevance import Composite, named_composite
+from deadhead.relevance.rules import AlphaBeta, Gamma, Gradient, RadialMaximum, WSquare, ZPlus
 from support.networks import unit_gain
 
 
@@ -47,13 +47,13 @@ def options(name: str) -> dict[str, Any]:
 
 
 METHODS: dict[str, str | Composite] = {
-    "lrp": "lrp", "lrp_epsilon": composite("lrp_epsilon", epsilon=0.1), "epsilon_plus": "epsilon_plus",
+    "lrp": "lrp", "lrp_epsilon": named_composite("lrp_epsilon", epsilon=0.1), "epsilon_plus": "epsilon_plus",
     "blame_bias": "blame_bias", "baseline": "baseline", "gradient_x_input": "gradient_x_input", "gradient": "gradient",
     "fold": "baseline", "integrated_gradients": "integrated_gradients",
-    "radial": composite("blame_bias").but({"maximum": Radial(), "softmax": Gradient()}),
-    "gamma": composite("blame_bias").but({"convolution": Gamma()}),
-    "alpha_beta": composite("blame_bias").but({"convolution": AlphaBeta(), "linear": ZPlus()}),
-    "w_square": composite("blame_bias").but(first={"convolution": WSquare(), "linear": WSquare()}),
+    "radial": named_composite("blame_bias").but({"maximum": RadialMaximum(), "softmax": Gradient()}),
+    "gamma": named_composite("blame_bias").but({"convolution": Gamma()}),
+    "alpha_beta": named_composite("blame_bias").but({"convolution": AlphaBeta(), "linear": ZPlus()}),
+    "w_square": named_composite("blame_bias").but(first={"convolution": WSquare(), "linear": WSquare()}),
 }  # fmt: skip
 CASES = [(name, make, shape) for name in METHODS for make, shape in ((Small, (2, 2, 3, 3)), (Attends, (2, 3, 4)))]
 IDS = [f"{name}-{make.__name__}" for name, make, _ in CASES]

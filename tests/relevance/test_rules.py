@@ -13,20 +13,20 @@ from torch import Tensor, nn
 from torch.func import jacrev
 
 import deadhead as dh
-from deadhead.relevance.composites import Composite, composite
+from deadhead.relevance import Composite, named_composite
 from deadhead.relevance.rules import (
     AlphaBeta,
+    Deconvnet,
+    Epsilon,
     Flat,
-    Fold,
     Gamma,
     Gradient,
-    Guided,
-    Ignore,
-    Normalised,
-    Radial,
-    Repeat,
-    Rule,
-    Slope,
+    GuidedBackprop,
+    Pass,
+    RadialMaximum,
+    RelevanceRule,
+    ReluMaximum,
+    Rescale,
     SoftMaximum,
     WSquare,
     ZPlus,
@@ -65,13 +65,13 @@ def dense(layer: nn.Module, x: Tensor) -> tuple[Tensor, Tensor]:
     return matrix.detach(), layer(zero).flatten().detach()
 
 
-def shares(rule: Rule, a: Tensor, w: Tensor, beta: Tensor, r: Tensor) -> tuple[Tensor, Tensor, float]:
+def shares(rule: RelevanceRule, a: Tensor, w: Tensor, beta: Tensor, r: Tensor) -> tuple[Tensor, Tensor, float]:
     """R of the operands, R of the biases and what is absorbed, for one sample, by loops: r are the outputs' R."""
     found, blamed, lost = torch.zeros_like(a), torch.zeros_like(beta), 0.0
     for j in range(len(r)):
         c = [float(a[i] * w[j, i]) for i in range(len(a))]
         b, beta_j, r_j = sum(c) + float(beta[j]), float(beta[j]), float(r[j])
-        if isinstance(rule, Normalised):
+        if isinstance(rule, Epsilon):
             below = b if rule.bias else b - beta_j
             below += rule.epsilon * (-1 if below < 0 else 1)
             parts, own = c, beta_j if rule.bias else 0.0
@@ -106,7 +106,7 @@ def shares(rule: Rule, a: Tensor, w: Tensor, beta: Tensor, r: Tensor) -> tuple[T
 
 
 RULES = [
-    Normalised(), Normalised(0.3), Normalised(bias=False), Normalised(0.3, bias=False), ZPlus(), ZPlus(bias=False),
+    Epsilon(), Epsilon(0.3), Epsilon(bias=False), Epsilon(0.3, bias=False), ZPlus(), ZPlus(bias=False),
     AlphaBeta(2.0, 1.0), AlphaBeta(1.5, 0.5, bias=False), Gamma(0.25), Flat(), WSquare(),
 ]  # fmt: skip
 
@@ -114,14 +114,14 @@ RULES = [
 @pytest.mark.parametrize("rule", RULES, ids=str)
 @pytest.mark.parametrize("bias", [True, False], ids=["bias", "no bias"])
 @pytest.mark.parametrize("name", LAYERS)
-def test_rules_for_weights_share_as_the_formula_says(name: str, bias: bool, rule: Rule) -> None:
+def test_rules_for_weights_share_as_the_formula_says(name: str, bias: bool, rule: RelevanceRule) -> None:
     make, shape = LAYERS[name]
     layer = unit_gain(make(bias), seed=1)
     x = torch.randn(ROWS, *shape, dtype=torch.float64)
     matrix, beta = dense(layer, x)
     model = Read(layer, len(beta)).eval()
     kind = "linear" if name == "linear" else "convolution"
-    chosen = composite("blame_bias").but(named={"op": {kind: rule}})
+    chosen = named_composite("blame_bias").but(named={"op": {kind: rule}})
     found = dh.attribute(model, x, lambda out: out[:, 0], chosen)
     bias_name = "op.bias"
     for n in range(ROWS):
@@ -138,18 +138,18 @@ def test_rules_for_weights_share_as_the_formula_says(name: str, bias: bool, rule
 def test_what_has_no_operand_to_go_to_is_absorbed() -> None:
     layer = unit_gain(nn.Linear(3, 2))
     x = torch.zeros(2, 3, dtype=torch.float64)
-    for rule in (Normalised(bias=False), Normalised(0.1, bias=False)):
-        found = dh.attribute(layer, x, 1, composite("lrp").but({"linear": rule}))
+    for rule in (Epsilon(bias=False), Epsilon(0.1, bias=False)):
+        found = dh.attribute(layer, x, 1, named_composite("lrp").but({"linear": rule}))
         torch.testing.assert_close(found.absorbed, layer(x)[:, 1].detach(), **CLOSE)
         assert not found.inputs.any()
 
 
-def maximum_shares(rule: Rule, a: Sequence[float], r: Sequence[float] | None) -> list[float]:
+def maximum_shares(rule: RelevanceRule, a: Sequence[float], r: Sequence[float] | None) -> list[float]:
     """R_i / R_b for R_b = b - b_base, by the cases of the rules."""
     b = max(a)
     if isinstance(rule, Gradient):
         return [float(i == a.index(b)) for i in range(len(a))]
-    if isinstance(rule, Radial):
+    if isinstance(rule, RadialMaximum):
         if b > 0:
             total = sum(each for each in a if each > 0)
             return [each / total if each > 0 else 0.0 for each in a]
@@ -184,7 +184,7 @@ POOLS = {
     "dilated": nn.MaxPool2d(2, 1, dilation=2),
     "adaptive": nn.AdaptiveMaxPool2d((2, 3)),
 }
-OTHER_RULES = [Gradient(), Radial(), SoftMaximum(), Fold()]
+OTHER_RULES = [Gradient(), RadialMaximum(), SoftMaximum(), ReluMaximum()]
 
 
 def window(name: str, i: int, j: int, size: tuple[int, int]) -> list[tuple[int, int]]:
@@ -207,12 +207,12 @@ def window(name: str, i: int, j: int, size: tuple[int, int]) -> list[tuple[int, 
 @pytest.mark.parametrize("rule", OTHER_RULES, ids=str)
 @pytest.mark.parametrize("sign", ["mixed", "negative"])
 @pytest.mark.parametrize("name", POOLS)
-def test_maxima_share_as_their_cases_say(name: str, sign: str, rule: Rule) -> None:
+def test_maxima_share_as_their_cases_say(name: str, sign: str, rule: RelevanceRule) -> None:
     x = torch.randn(2, 2, 5, 4, dtype=torch.float64)
     x = x if sign == "mixed" else -x.abs() - 0.1
     made = POOLS[name](x)
     model = Read(POOLS[name], made[0].numel()).eval()
-    found = dh.attribute(model, x, lambda out: out[:, 0], composite("blame_bias").but({"maximum": rule}))
+    found = dh.attribute(model, x, lambda out: out[:, 0], named_composite("blame_bias").but({"maximum": rule}))
     expected = torch.zeros_like(x)
     weights = model.v.reshape(made.shape[1:])
     for n, c, i, j in torch.cartesian_prod(*(torch.arange(size) for size in made.shape)).tolist():
@@ -226,7 +226,7 @@ def test_maxima_share_as_their_cases_say(name: str, sign: str, rule: Rule) -> No
 @pytest.mark.parametrize("kind", ["soft", "fold"])
 def test_maxima_against_a_baseline_share_as_their_cases_say(kind: str) -> None:
     x, base = torch.randn(2, 1, 4, 4, dtype=torch.float64), torch.randn(2, 1, 4, 4, dtype=torch.float64)
-    pool, rule = nn.MaxPool2d(2, 1), SoftMaximum() if kind == "soft" else Fold()
+    pool, rule = nn.MaxPool2d(2, 1), SoftMaximum() if kind == "soft" else ReluMaximum()
     made, reference = pool(x), pool(base)
     model = Read(pool, 9).eval()
     found = dh.attribute(model, x, lambda out: out[:, 0], "baseline", baseline=base, maximum=kind)
@@ -303,20 +303,20 @@ def test_slope_against_a_baseline_is_the_secant(name: str) -> None:
 
 
 def test_rules_for_nonlinearities_on_r() -> None:
-    """000's table, on R: ignore, gradient, slope, repeat."""
+    """On R: pass, gradient, Rescale, deconvnet."""
     function = nn.Tanh()
     x = torch.tensor([[-1.5, 0.5, 2.0]], dtype=torch.float64)
     model = Read(function, 3).eval()
     derivative = 1 - x.tanh() ** 2
     expected = {
-        Ignore(): model.v * torch.ones_like(x),
+        Pass(): model.v * torch.ones_like(x),
         Gradient(): model.v * derivative,
-        Slope(): model.v * x.tanh() / x,
-        Repeat(): model.v.tanh() * torch.ones_like(x),
-        Guided(): derivative * model.v.tanh(),
+        Rescale(): model.v * x.tanh() / x,
+        Deconvnet(): model.v.tanh() * torch.ones_like(x),
+        GuidedBackprop(): derivative * model.v.tanh(),
     }
     for rule, wanted in expected.items():
-        found = dh.attribute(model, x, lambda out: out[:, 0], composite("gradient").but({"nonlinearity": rule}))
+        found = dh.attribute(model, x, lambda out: out[:, 0], named_composite("gradient").but({"nonlinearity": rule}))
         torch.testing.assert_close(found.inputs, wanted, **CLOSE)
 
 
@@ -330,7 +330,7 @@ class Attention(nn.Module):
 def test_attention_by_the_rules_of_attnlrp() -> None:
     """Both products give half, the softmax its derivative: plain loops over one head."""
     q, k, v = (torch.randn(2, 1, 4, 3, dtype=torch.float64) for _ in range(3))
-    chosen = composite("blame_bias").but({"softmax": Gradient()})
+    chosen = named_composite("blame_bias").but({"softmax": Gradient()})
     found = dh.attribute(Attention(), (q, k, v), lambda out: out[:, 0], chosen)
     detached = dh.attribute(Attention(), (q, k, v), lambda out: out[:, 0], "blame_bias")
     for n in range(2):
@@ -404,11 +404,11 @@ def test_batch_norm_is_affine_with_its_shift_in_the_biases() -> None:
 
 
 def test_an_unfit_rule_is_refused() -> None:
-    with pytest.raises(dh.RelevanceError, match=r"Radial has no meaning for the kind 'linear'.*maximum"):
-        composite("lrp").but({"linear": Radial()})
+    with pytest.raises(dh.RelevanceError, match=r"RadialMaximum has no meaning for the kind 'linear'.*maximum"):
+        named_composite("lrp").but({"linear": RadialMaximum()})
     with pytest.raises(dh.RelevanceError, match="no kind of op 'liner'"):
-        composite("lrp").but({"liner": Normalised()})
+        named_composite("lrp").but({"liner": Epsilon()})
     with pytest.raises(dh.RelevanceError, match="ZPlus cannot compare with a baseline"):
-        composite("baseline").but({"convolution": ZPlus()})
+        named_composite("baseline").but({"convolution": ZPlus()})
     with pytest.raises(dh.RelevanceError, match=r"no rule for .*linear"):
-        Composite({"sum": Normalised()})
+        Composite({"sum": Epsilon()})

@@ -132,5 +132,5 @@ def test_without_relevance_there_is_none_outside() -> None:
 def test_a_region_of_another_shape_is_refused(region: Any, says: str) -> None:
     with pytest.raises(dh.RelevanceError, match=says):
         dh.relevance_loss(unit_gain(Small()), torch.randn(2, 1, 6, 6, dtype=torch.float64), 0, region)
-    with pytest.raises(dh.RelevanceError, match="no choice"):
+    with pytest.raises(dh.RelevanceError, match="not a choice"):
         dh.relevance_loss(nn.Linear(2, 1), torch.ones(1, 2), 0, torch.ones(1, 2), reduction="sum")  # type: ignore[arg-type]

@@ -12,6 +12,7 @@ import deadhead as dh
 from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
 from deadhead.gates.moments import medians
+from deadhead.gates.state import PrunedState
 from deadhead.scores import Question
 from support.networks import Flat, classes, mlp, unit_gain
 
@@ -90,7 +91,7 @@ def test_medians_of_much_data_are_near_those_of_all(monkeypatch: pytest.MonkeyPa
     model, _ = relu_net()
     data = [(torch.randn(500, 3, dtype=torch.float64), torch.randint(2, (500,))) for _ in range(4)]
     network = dh.trace(model, data[0][0])
-    question = Question(network, network.groups, read(data), as_loss("cross_entropy"))
+    question = Question(PrunedState.of(network), network.groups, read(data), as_loss("cross_entropy"))
     found = medians(question.gates(), network.groups, question.batches)["0"][0]
     seen = columns_at(model, "2", data)
     rank = (seen <= found).double().mean(0)

@@ -15,7 +15,7 @@ from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
 from deadhead.reconstruction import curvature as output_curvature
 from deadhead.reconstruction.curvature import output_curvatures, root_of
-from deadhead.reconstruction.weighing import DAMPING
+from deadhead.reconstruction.weighing import SCORE_DAMPING
 from deadhead.scores import obs
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain, values
 from support.references import inputs_of
@@ -60,7 +60,7 @@ def cost(model: nn.Module, module: str, data: list[tuple[Tensor, Tensor]], gone:
     outputs = weight.shape[0] // len(read)
     for place, a in enumerate(read):
         wide = torch.cat([a, torch.ones(len(a), 1, dtype=a.dtype)], 1)
-        extra = DAMPING * (a.square().mean(0)).mean() * torch.ones(wide.shape[1], dtype=a.dtype)
+        extra = SCORE_DAMPING * (a.square().mean(0)).mean() * torch.ones(wide.shape[1], dtype=a.dtype)
         extra[-1] = 1e-12
         part = torch.cat([weight[place * outputs : (place + 1) * outputs], weight.new_zeros(outputs, 1)], 1)
         mine = g[:, place * outputs : (place + 1) * outputs]
@@ -213,7 +213,7 @@ def test_without_an_output_weight_all_errors_of_outputs_count_alike() -> None:
     reader = model[4]
     a = torch.cat([patches(reader, each)[0] for each in inputs_of(model, "4", data)])
     wide = torch.cat([a, torch.ones(len(a), 1, dtype=a.dtype)], 1)
-    extra = DAMPING * a.square().mean(0).mean() * torch.ones(wide.shape[1], dtype=a.dtype)
+    extra = SCORE_DAMPING * a.square().mean(0).mean() * torch.ones(wide.shape[1], dtype=a.dtype)
     extra[-1] = 1e-12
     stacked = torch.cat([wide / len(wide) ** 0.5, torch.diag(extra.sqrt())])
     weight = torch.cat([reader.weight.detach(), torch.zeros(2, 1, dtype=a.dtype)], 1)

@@ -12,6 +12,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
+from deadhead.gates.state import PrunedState
 from deadhead.scores.criterion import Question, ask
 from support.networks import Flat, Residual, classes, mlp, unit_gain
 
@@ -126,7 +127,8 @@ def test_what_is_gone_already_is_gone_at_the_consumers() -> None:
     model, data, _ = case("residual")
     network = dh.trace(model, data[0][0])
     closed = {"a1": torch.tensor([1.0, 0, 1, 1])}
-    question = Question(network, network.groups, read(data), as_loss("cross_entropy"), closed=closed, site="producer")
+    state = PrunedState.of(network).closing(closed)
+    question = Question(state, network.groups, read(data), as_loss("cross_entropy"), site="producer")
     found = ask(question, "oracle")
     with torch.no_grad():
         model.a2.weight.mul_(closed["a1"].double()[None, :, None, None])

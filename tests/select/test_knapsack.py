@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.select.budget import Budget
 from deadhead.select.knapsack import slopes, spend
-from deadhead.select.ranking import Rules, overall, reaching
+from deadhead.select.ranking import Constraints, overall, reaching
 from deadhead.select.sizes import Sizes
 from support.networks import Residual, classes, unit_gain
 
@@ -46,14 +46,14 @@ def test_no_way_to_spend_loses_much_less(seed: int, kind: str, share: float) -> 
     size = {"params": sizes.parameters, "macs": sizes.macs}[kind]
     budget = Budget(kind, share)
 
-    counts = spend(network.groups, saliencies, Rules(), budget, size).counts(10**6)
+    counts = spend(network.groups, saliencies, Constraints(), budget, size).counts(10**6)
     target = budget.of(size({}))
     assert size(counts) <= target
     names = [group.name for group in network.groups]
     ways = itertools.product(*(range(group.size) for group in network.groups))
     allowed = (dict(zip(names, way, strict=True)) for way in ways)
     best = min(lost(saliencies, way) for way in allowed if size(way) <= target)
-    plain = overall(network.groups, saliencies, Rules())
+    plain = overall(network.groups, saliencies, Constraints())
     by_threshold = lost(saliencies, plain.counts(reaching(plain, budget, size)))
     found = lost(saliencies, counts)
     assert best * (1 - 1e-9) <= found <= 1.1 * best
@@ -66,9 +66,9 @@ def test_it_is_better_than_one_threshold_by_far_somewhere() -> None:
         network, sizes, given = setting(seed)
         saliencies = {name: value / value.mean() for name, value in given.items()}
         budget = Budget("params", 0.5)
-        plain = overall(network.groups, saliencies, Rules())
+        plain = overall(network.groups, saliencies, Constraints())
         threshold = lost(saliencies, plain.counts(reaching(plain, budget, sizes.parameters)))
-        counts = spend(network.groups, saliencies, Rules(), budget, sizes.parameters).counts(10**6)
+        counts = spend(network.groups, saliencies, Constraints(), budget, sizes.parameters).counts(10**6)
         gains.append(threshold / lost(saliencies, counts))
     assert min(gains) >= 1 - 1e-9
     assert max(gains) > 1.3
@@ -77,7 +77,7 @@ def test_it_is_better_than_one_threshold_by_far_somewhere() -> None:
 def test_a_limit_of_the_loss_ranks_by_what_a_unit_saves() -> None:
     network, sizes, _ = setting(0)
     even = {group.name: torch.arange(1.0, group.size + 1).double() for group in network.groups}
-    ranking = overall(network.groups, even, Rules(), slopes(network.groups, sizes.parameters, {}))
+    ranking = overall(network.groups, even, Constraints(), slopes(network.groups, sizes.parameters, {}))
     saved = {group.name: sizes.parameters({}) - sizes.parameters({group.name: 1}) for group in network.groups}
     assert ranking.order[0][0] == max(saved, key=saved.__getitem__)
 
@@ -86,7 +86,7 @@ def test_what_is_gone_stays_gone() -> None:
     network, sizes, saliencies = setting(1)
     name = network.groups[0].name
     saliencies[name][[2, 4]] = float("-inf")
-    ranking = spend(network.groups, saliencies, Rules(), Budget("params", 0.9), sizes.parameters)
+    ranking = spend(network.groups, saliencies, Constraints(), Budget("params", 0.9), sizes.parameters)
     assert {(name, 2), (name, 4)} <= set(ranking.order)
 
 

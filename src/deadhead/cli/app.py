@@ -44,7 +44,9 @@ Trust = Annotated[bool, typer.Option("--trust", help="Read a .pt2 file although 
 Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn.")]
 
 
-lab = typer.Typer(help="The documents' experiments and claims, by machine.", no_args_is_help=True, add_completion=False)
+lab = typer.Typer(
+    help="Experiments of the papers that deadhead implements, run again.", no_args_is_help=True, add_completion=False
+)
 app.add_typer(lab, name="lab")
 
 
@@ -136,6 +138,14 @@ def oracle(
     )  # fmt: skip
 
 
+def _methods(wanted: bool) -> None:
+    if wanted:
+        from deadhead.cli.attribute import list_methods
+
+        list_methods()
+        raise typer.Exit
+
+
 @app.command()
 def attribute(
     model: Model,
@@ -143,20 +153,18 @@ def attribute(
     data: Annotated[
         str | None,
         typer.Option(
-            help="Rows to explain instead: package.module:factory, or the test part of digits or mnist.", metavar="DATA"
+            help="Samples to explain instead: package.module:factory, or the test part of digits or mnist.",
+            metavar="DATA",
         ),
     ] = None,
-    rows: Annotated[int, typer.Option(min=1, help="How many pictures or rows are drawn, the first ones.")] = 8,
+    rows: Annotated[int, typer.Option(min=1, help="How many images or samples are drawn, the first ones.")] = 8,
     target: Annotated[
         int | None, typer.Option(help="Which output to explain; by default the largest of each picture.")
     ] = None,
-    method: Annotated[
-        str,
-        typer.Option(
-            help="gradient, gradient_x_input, deconvnet, guided, lrp, lrp_epsilon, epsilon_plus, blame_bias, baseline, "
-            "integrated_gradients, smoothgrad."
-        ),
-    ] = "blame_bias",
+    method: Annotated[str, typer.Option(help="The attribution method, a name that --methods lists.")] = "blame_bias",
+    methods: Annotated[
+        bool, typer.Option("--methods", help="List the attribution methods and exit.", is_eager=True, callback=_methods)
+    ] = False,
     baseline: Annotated[
         Path | None, typer.Option(help="A picture to compare with, instead of a blank one (baseline and others).")
     ] = None,
@@ -171,10 +179,10 @@ def attribute(
     out: Annotated[Path, typer.Option(help="File for the picture: png, pdf or svg.")] = Path("relevance.png"),
     trust: Trust = False,
 ) -> None:
-    """Say where an output comes from: a heatmap over the input, and what each bias contributes.
+    """Attribute an output to inputs and biases, by LRP, gradients or DeepLIFT: a heatmap, and what each bias contributes.
 
-    With blame_bias, inputs and biases add up to the output exactly. What else cannot be told is shown: `absorbed` is
-    what a rule gave to nothing, `residual` what is missing.
+    With blame_bias, inputs and biases add up to the output exactly. For other methods the rest is shown: `absorbed` is
+    what rules gave to nothing, `residual` what is missing.
     """
     from deadhead.cli.attribute import show_relevance
 
@@ -275,12 +283,34 @@ def prune(
 
 @lab.callback()
 def _lab() -> None:
-    """The documents' experiments and claims, by machine."""
+    """Experiments of the papers that deadhead implements, run again."""
+
+
+@lab.command("list")
+def lab_list() -> None:
+    """List the experiments, their settings and what each measures."""
+    from deadhead.cli.lab import list_experiments
+
+    list_experiments()
+
+
+@lab.command("run")
+def lab_run(
+    name: Annotated[str, typer.Argument(help="An experiment that `deadhead lab list` names.", metavar="EXPERIMENT")],
+    settings: Annotated[
+        list[str] | None, typer.Option("--set", help="A setting, as in factor=5 (repeatable).", metavar="NAME=VALUE")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Random seed; by default the experiment's own.")] = None,
+) -> None:
+    """Run an experiment and print its results."""
+    from deadhead.cli.lab import run_and_show
+
+    run_and_show(name, settings or [], seed)
 
 
 @lab.command()
 def consistency() -> None:
-    """Check 000's consistency rules for every pair of rules of relevance, beside what the document says."""
-    from deadhead.cli.lab import show_consistency
+    """Check which relevance rules agree where they see the same op: `lab run consistency`."""
+    from deadhead.cli.lab import run_and_show
 
-    show_consistency()
+    run_and_show("consistency", [], None)

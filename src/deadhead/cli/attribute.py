@@ -1,4 +1,4 @@
-"""`attribute`: pictures or rows of data in, heatmaps and the biases' contributions out."""
+"""`attribute`: images or samples of data in, heatmaps and what inputs and biases contribute out."""
 
 from __future__ import annotations
 
@@ -20,6 +20,7 @@ from deadhead.errors import DataError, TraceError
 from deadhead.files import write_together
 from deadhead.graph.pytree import take
 from deadhead.graph.trace import rows_of
+from deadhead.relevance import METHODS
 
 MOST_COLUMNS = 6
 
@@ -39,7 +40,7 @@ def show_relevance(
     std: str | None,
     trust: bool,
 ) -> None:
-    """Explain what a model gives for pictures, or for the first rows of data."""
+    """Attribute the outputs for images, or for the first samples of data, and write the heatmaps."""
     if bool(images) == (data is not None):
         raise DataError("Give either --image, once for each picture, or --data.")
     if data is not None and (shape or mean or std):
@@ -68,8 +69,18 @@ def show_relevance(
         raise DataError(f"--out {out} ends in no format that can be drawn; the formats are {', '.join(sorted(known))}.")
     figure.savefig(drawn, format=out.suffix[1:].lower(), dpi=150)
     write_together({out: drawn.getvalue()})
-    _print(found, [path.name for path in images] or [f"row {row}" for row in range(len(found.output))], method)
+    _print(found, [path.name for path in images] or [f"sample {sample}" for sample in range(len(found.output))], method)
     Console().print(Text(f"wrote {out}"))
+
+
+def list_methods() -> None:
+    """Print the attribution methods with their options and what each computes."""
+    table = Table("method", "options", "what it computes")
+    for name in sorted(METHODS):
+        entry = METHODS[name]
+        options = ", ".join(f"{option}={default!r}" for option, default in entry.options.items())
+        table.add_row(Text(name), Text(options), Text(entry.summary))
+    Console().print(table)
 
 
 def read_images(files: Sequence[Path], shape: str | None, mean: str | None, std: str | None) -> Tensor:
@@ -121,17 +132,17 @@ def _first_rows(data: str, rows: int) -> Any:
 
 
 def _print(found: dh.Relevance, names: Sequence[str], method: str) -> None:
-    """A column for each of the first pictures, a row for all that makes up the output."""
+    """A column for each of the first samples, a row for each thing that the output is the sum of."""
     parts = [found.contributions(sample) for sample in range(min(len(found.output), MOST_COLUMNS))]
     more = len(found.output) - len(parts)
-    title = f"what makes up the output, by {method}" + (f" (the first {len(parts)})" if more else "")
+    title = f"what the output is the sum of, by {method}" + (f" (the first {len(parts)})" if more else "")
     table = Table(title=title, title_justify="left")
     table.add_column("")
     for name in names[: len(parts)]:
         table.add_column(Text(name), justify="right", overflow="fold")
     if found.target is not None:
         table.add_row("output", *(str(int(index)) for index in found.target[: len(parts)]))
-    table.add_row("its value", *(f"{float(value):.4g}" for value in found.output[: len(parts)]), end_section=True)
+    table.add_row("value", *(f"{float(value):.4g}" for value in found.output[: len(parts)]), end_section=True)
     biases = sorted(found.biases, key=lambda name: -sum(abs(part[name]) for part in parts))
     for name in ("inputs", *biases, "absorbed"):
         table.add_row(Text(name), *(f"{part[name]:+.4g}" for part in parts))

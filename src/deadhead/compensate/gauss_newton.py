@@ -9,28 +9,22 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
-from deadhead.compensate.local import LOCAL
-from deadhead.data.calibration import Batch, Calibration, count
-from deadhead.data.losses import Loss, prediction_of
+from deadhead.compensate.method import Problem, compensation
+from deadhead.data.calibration import Batch, count
+from deadhead.data.losses import prediction_of
 from deadhead.errors import LossError
 from deadhead.gates.gates import Gates
-from deadhead.graph.network import Network
-from deadhead.graph.units.groups import Group
-from deadhead.progress import Progress, track
+from deadhead.gates.state import PrunedState
+from deadhead.progress import track
 from deadhead.reconstruction.compensation import Compensation, put_constant
 from deadhead.reconstruction.consumers import Consumer, consumers_of
 from deadhead.reconstruction.curvature import output_curvatures
 from deadhead.reconstruction.sums import grams
 from deadhead.reconstruction.surgeon import damped, inverse
-from deadhead.select.plan import Plan
 
-METHODS = ("gauss_newton", *LOCAL)
-"""How the units that stay can take over."""
-STEPS = 10
-"""Steps at most."""
 PATIENCE = 2
 """So many steps in a row without gain on the held-out rows end it."""
-DAMPING = 0.1
+INPUT_DAMPING = 0.1
 """Of the second moments of what is read, in parts of their mean diagonal."""
 OUTPUT_DAMPING = 1.0
 """Of the curvature at what is given, in parts of its mean diagonal."""
@@ -46,48 +40,41 @@ Deltas = dict[str, Tensor]
 float64."""
 
 
-def refine(
-    network: Network,
-    groups: Sequence[Group],
-    plan: Plan,
-    calibration: Calibration,
-    loss: Loss,
-    start: Compensation,
-    seed: int = 0,
-    progress: Progress | None = None,
-) -> Compensation:
-    """Move all weights and constants that were compensated at once, so that the outputs come closer to those of the
-    intact network: at most `STEPS` steps that lower `mean_n D(o_n, o_n*)` over the calibration rows, o* the intact
-    network's outputs and D the loss's `divergence`. The place with the least D on the held-out rows is taken, the start
-    if there is none better. Targets do not count.
+@compensation("gauss_newton", after="least_squares")
+def gauss_newton(problem: Problem, *, steps: int = 10) -> Compensation:
+    """Move all refitted weights and constants at once towards the intact network's outputs, after least squares.
+
+    At most `steps` steps that lower `mean_n D(o_n, o_n*)` over the calibration samples, o* the intact network's outputs
+    and D the loss's `divergence`. The place with the minimum of D on the held-out samples is taken, the start if there
+    is none better. Targets are not read.
 
     The direction at each consumer is `(S + D_S)^-1 dD/dW (G + D_G)^-1`, G = E[a~ a~^T] the second moments of the
     columns that are left, S the Gauss-Newton curvature of the loss at what it gives (`output_curvatures`), both of the
     network as it is at the start, damped; directions are conjugated after Polak and Ribiere, and lengths found along
     them. Consumers whose statistics do not fit `MEMORY` stay as they are, and all do where outputs cannot be
-    compared row by row; `unrefined` says so.
+    compared sample by sample; `unrefined` says so.
 
     Source: Martens and Grosse 2015 (the product of S and G as curvature), Hinton et al. 2015 (divergence).
     """
-    path = _Path(network, plan.alpha(groups), calibration, loss, start)
-    affected = [group for group in groups if group.name in plan.removed]
-    blocks, unrefined = _blocks(path, affected, plan.removed, seed, progress)
-    result = replace(start, state=dict(start.state), biases=dict(start.biases), added=dict(start.added))
+    assert problem.start is not None
+    path, start = _Path(problem, problem.start), problem.start
+    blocks, unrefined = _blocks(path)
+    result = replace(start, tensors=dict(start.tensors), biases=dict(start.biases), constants=dict(start.constants))
     result.unrefined = unrefined
     if not blocks:
         return result
     path.blocks = blocks
     try:
-        deltas, result.divergence = _descend(path, progress)
+        deltas, result.divergence = _descend(path, steps)
     except LossError as error:
         result.unrefined |= {block.consumer.weight: str(error) for block in blocks}
         return result
     moved, offsets = path.tensors(deltas)
-    result.state.update(moved)
-    state = network.frozen_state()
+    result.tensors.update(moved)
+    tensors = problem.network.frozen_state()
     for block in blocks:
         if block.consumer.weight in offsets:
-            put_constant(result, block.consumer, offsets[block.consumer.weight].double(), state)
+            put_constant(result, block.consumer, offsets[block.consumer.weight].double(), tensors)
     return result
 
 
@@ -108,12 +95,8 @@ class _Block:
         return result
 
 
-def _blocks(
-    path: _Path, groups: Sequence[Group], removed: Mapping[str, Tensor], seed: int, progress: Progress | None
-) -> tuple[list[_Block], dict[str, str]]:
-    """The consumers that can be moved, and why others cannot, by weight."""
-    start, gates, batches = path.start, path.gates({}, {}), path.calibration.fit
-    consumers = [each for each in consumers_of(path.network, groups)[0] if each.weight in start.state]
+def _parts(consumers: Sequence[Consumer]) -> tuple[list[list[Consumer]], dict[str, str]]:
+    """Consumers whose statistics are read in one pass, as many as fit the memory, and why others cannot be moved."""
     parts: list[list[Consumer]] = []
     unrefined: dict[str, str] = {}
     taken, stays = MEMORY, 0
@@ -128,19 +111,32 @@ def _blocks(
         parts[-1].append(consumer)
         taken += takes
         stays += takes // 2
+    return parts, unrefined
+
+
+def _blocks(path: _Path) -> tuple[list[_Block], dict[str, str]]:
+    """The consumers that can be moved, and why others cannot, by weight."""
+    problem, gates = path.problem, path.gates({}, {})
+    batches, progress, removed = problem.calibration.fit, problem.progress, problem.plan.removed
+    consumers = [
+        each for each in consumers_of(problem.network, problem.affected)[0] if each.weight in path.start.tensors
+    ]
+    parts, unrefined = _parts(consumers)
     wanted = [consumer.weight for part in parts for consumer in part]
-    curvatures = output_curvatures(gates, wanted, batches, seed, progress) if wanted else {}
+    curvatures = output_curvatures(gates, wanted, batches, problem.seed, progress) if wanted else {}
     blocks = []
     for part in parts:
         known = grams(gates, [consumer.weight for consumer in part], batches, progress)
         for consumer in part:
             if consumer.weight not in known or consumer.weight not in curvatures:
                 continue
-            dead = consumer.dead_columns(gates.state[consumer.weight], removed)[0]
-            constant = torch.tensor([consumer.constant is not None], device=dead.device)
-            kept = torch.cat([~dead, constant]).nonzero()[:, 0]
+            gone = consumer.removed_columns(gates.state[consumer.weight], removed)[0]
+            constant = torch.tensor([consumer.constant is not None], device=gone.device)
+            kept = torch.cat([~gone, constant]).nonzero()[:, 0]
             (gram,) = known[consumer.weight]
-            inverses = [inverse(damped(each.double() / gram.count, DAMPING)[kept][:, kept]) for each in gram.total]
+            inverses = [
+                inverse(damped(each.double() / gram.count, INPUT_DAMPING)[kept][:, kept]) for each in gram.total
+            ]
             curvature = curvatures[consumer.weight]
             diagonal = curvature if curvature.dim() == 2 else curvature.diagonal(dim1=1, dim2=2)
             extra = (OUTPUT_DAMPING * diagonal.mean(1, keepdim=True)).clamp(min=1e-300).expand_as(diagonal)
@@ -156,15 +152,12 @@ def _blocks(
 class _Path:
     """The pruned network with its consumers moved from where they were compensated to."""
 
-    network: Network
-    closed: Mapping[str, Tensor]
-    calibration: Calibration
-    loss: Loss
+    problem: Problem
     start: Compensation
     blocks: list[_Block] = field(default_factory=list)
 
     def __post_init__(self) -> None:
-        self.intact = Gates(self.network, self.loss)
+        self.intact = PrunedState.of(self.problem.network).gates(self.problem.loss)
         self._wanted: dict[int, Tensor] = {}
         self._held = 0
 
@@ -172,7 +165,7 @@ class _Path:
         """Where it starts."""
         found = {}
         for block in self.blocks:
-            matrix = block.consumer.matrix(self.start.state[block.consumer.weight])
+            matrix = block.consumer.matrix(self.start.tensors[block.consumer.weight])
             shape = (*matrix.shape[:-1], matrix.shape[-1] + 1)
             found[block.consumer.weight] = torch.zeros(shape, dtype=torch.float64, device=matrix.device)
         return found
@@ -182,23 +175,23 @@ class _Path:
         moved, offsets = {}, {}
         for block in self.blocks:
             name, delta = block.consumer.weight, deltas[block.consumer.weight]
-            have = self.start.state[name]
+            have = self.start.tensors[name]
             moved[name] = (have.double() + block.consumer.weight_of(delta[..., :-1], have)).to(have.dtype)
             if block.consumer.constant is not None:
                 offsets[name] = delta[..., -1].flatten().to(have.dtype)
         return moved, offsets
 
     def gates(self, moved: Mapping[str, Tensor], offsets: Mapping[str, Tensor]) -> Gates:
-        state = replace(self.start, state={**self.start.state, **moved}).full_state(self.network)
-        added = dict(self.start.added)
+        constants = dict(self.start.constants)
         for weight, offset in offsets.items():
-            added[weight] = added[weight] + offset if weight in added else offset
-        return Gates(self.network, self.loss, state=state, added=added, closed=self.closed)
+            constants[weight] = constants[weight] + offset if weight in constants else offset
+        here = replace(self.start, tensors={**self.start.tensors, **moved}, constants=constants)
+        return self.problem.state(here).gates(self.problem.loss)
 
     def _apart(self, gates: Gates, batch: Batch) -> Tensor:
         """How far each row's outputs are from the intact network's, shape (rows,)."""
-        key, batch = id(batch), batch.to(self.network.device())
-        return self.loss.divergence(gates.outputs({}, batch), self._of_intact(key, batch), batch)
+        key, batch = id(batch), batch.to(self.problem.network.device())
+        return self.problem.loss.divergence(gates.outputs({}, batch), self._of_intact(key, batch), batch)
 
     def _of_intact(self, key: int, batch: Batch) -> Tensor:
         """What the intact network gives for a batch."""
@@ -219,12 +212,12 @@ class _Path:
                 total += self._apart(gates, batch).double().sum().item()
         return total / count(batches) if math.isfinite(total) else math.inf
 
-    def slope(self, deltas: Deltas, progress: Progress | None) -> tuple[float, Deltas]:
+    def slope(self, deltas: Deltas) -> tuple[float, Deltas]:
         """The mean divergence over the calibration rows, and its derivative by the deltas."""
         moved, offsets = self.tensors(deltas)
         leaves = [tensor.requires_grad_() for tensor in (*moved.values(), *offsets.values())]
-        gates, batches, total = self.gates(moved, offsets), self.calibration.fit, 0.0
-        for batch in track(progress, "Gauss-Newton step", batches):
+        gates, batches, total = self.gates(moved, offsets), self.problem.calibration.fit, 0.0
+        for batch in track(self.problem.progress, "Gauss-Newton step", batches):
             with torch.enable_grad():
                 apart = self._apart(gates, batch)
                 torch.autograd.backward(apart.sum(), inputs=leaves)
@@ -242,14 +235,15 @@ def _gradient(leaf: Tensor) -> Tensor:
     return torch.zeros_like(leaf, dtype=torch.float64) if leaf.grad is None else leaf.grad.double()
 
 
-def _descend(path: _Path, progress: Progress | None) -> tuple[Deltas, tuple[float, float]]:
+def _descend(path: _Path, steps: int) -> tuple[Deltas, tuple[float, float]]:
     """Where the held-out rows' divergence was least along the way, and what it was at the start and there."""
     here = best = path.still()
-    first = least = path.mean(here, path.calibration.held_out)
+    held_out = path.problem.calibration.held_out
+    first = least = path.mean(here, held_out)
     length, waited = FIRST, 0
     before: tuple[Deltas, Deltas, Deltas] | None = None
-    for _ in range(STEPS):
-        now, slope = path.slope(here, progress)
+    for _ in range(steps):
+        now, slope = path.slope(here)
         if not all(gradient.isfinite().all() for gradient in slope.values()):
             break
         natural = {block.consumer.weight: block.direction(slope[block.consumer.weight]) for block in path.blocks}
@@ -265,7 +259,7 @@ def _descend(path: _Path, progress: Progress | None) -> tuple[Deltas, tuple[floa
             break
         length = found
         here = _moved(here, direction, -length)
-        apart = path.mean(here, path.calibration.held_out)
+        apart = path.mean(here, held_out)
         waited = 0 if apart < least else waited + 1
         if apart < least:
             best, least = here, apart
@@ -279,7 +273,7 @@ def _length(path: _Path, here: Deltas, direction: Deltas, now: float, fall: floa
     each where the parabola through the last is least; None where none lowers it."""
     tried: dict[float, float] = {}
     for _ in range(4):
-        tried[length] = path.mean(_moved(here, direction, -length), path.calibration.fit)
+        tried[length] = path.mean(_moved(here, direction, -length), path.problem.calibration.fit)
         bend = (tried[length] - now + length * fall) / length**2
         least = length / 10 if not math.isfinite(bend) else 4 * length if bend <= 0 else fall / (2 * bend)
         least = min(max(least, length / 10), 4 * length)

@@ -44,14 +44,14 @@ def surgery_of(
 def carry_out(module: nn.Module, surgery: Surgery, compensation: Compensation | None = None) -> dict[int, nn.Parameter]:
     """Cut `module` itself and give it the compensation's weights. Returns the parameters that had to be exchanged."""
     compensation = compensation or Compensation()
-    for name in compensation.state:
+    for name in compensation.tensors:
         owner, leaf = owner_of(module, name)
         if leaf not in owner._parameters and leaf not in owner._buffers:
             raise CutError(f"{name} is no parameter or buffer of {type(module).__name__}.")
     replaced = operate(module, surgery)
     keep = _shared_keep(module, surgery)
     with torch.no_grad():
-        for name, value in compensation.state.items():
+        for name, value in compensation.tensors.items():
             owner, leaf = owner_of(module, name)
             getattr(owner, leaf).copy_(pick(value, keep.get(name, {})))
         for name, value in compensation.biases.items():

@@ -12,9 +12,10 @@ import torch
 from deadhead.cut.cut import carry_out, surgery_of
 from deadhead.cut.repair import Repair, Repairer
 from deadhead.cut.surgery import copy_of
-from deadhead.cut.verify import PROOF, Gated, tolerance_of, verify
+from deadhead.cut.verify import PROOF, tolerance_of, verify
 from deadhead.data.calibration import Batch
 from deadhead.errors import TraceError
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.graph.trace import batch_size, rows_of
 from deadhead.graph.units.groups import Group
@@ -26,13 +27,13 @@ from deadhead.select.plan import Plan, plan_of
 class Cutting:
     """What can be cut from the user's class: the groups, for each other one why it is `left` whole, the numbers of the
     class that follow (`repairs`), groups that can only lose the same number of units (`ties`), and those of which only
-    multiples of a number can stay (`steps`)."""
+    multiples of a number can remain (`multiples`)."""
 
     groups: tuple[Group, ...]
     left: dict[str, str] = field(default_factory=dict)
     repairs: tuple[Repair, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
-    steps: Mapping[str, int] = field(default_factory=dict)
+    multiples: Mapping[str, int] = field(default_factory=dict)
 
 
 Item = tuple[Group, ...]
@@ -61,7 +62,7 @@ def cuttable(network: Network, groups: Sequence[Group], progress: Progress | Non
     for item in _together([group for group in groups if group.name in left]):
         if all(group.name in left for group in item):
             found, _ = repairer.find(item)
-            if found is not None and _trials(network, [item], example, {item: found}, repairer.steps) is None:
+            if found is not None and _trials(network, [item], example, {item: found}, repairer.multiples) is None:
                 repairs[item] = found
                 for group in item:
                     del left[group.name]
@@ -72,7 +73,7 @@ def cuttable(network: Network, groups: Sequence[Group], progress: Progress | Non
         left,
         tuple(repair for found in repairs.values() for repair in found),
         tuple(tuple(group.name for group in item) for item in repairs if len(item) > 1),
-        {name: step for name, step in repairer.steps.items() if name in good},
+        {name: multiple for name, multiple in repairer.multiples.items() if name in good},
     )
 
 
@@ -104,16 +105,16 @@ def _drop_wrong(
 ) -> None:
     """Show that what was repaired home by home is right in the whole network, or repair it further out; drop what is
     not."""
-    steps = repairer.steps
-    if not repairs or _trials(network, list(repairs), example, repairs, steps) is None:
+    multiples = repairer.multiples
+    if not repairs or _trials(network, list(repairs), example, repairs, multiples) is None:
         return
     for item in list(repairs):
-        reason = _trials(network, [item], example, repairs, steps)
+        reason = _trials(network, [item], example, repairs, multiples)
         if reason is not None:
             found, _ = repairer.find(item, above=1)
             if found is not None:
                 repairs[item] = found
-                reason = _trials(network, [item], example, repairs, steps)
+                reason = _trials(network, [item], example, repairs, multiples)
         if reason is not None:
             del repairs[item]
             left.update((group.name, reason) for group in item)
@@ -124,7 +125,8 @@ def _drop_clashing(
 ) -> None:
     """Drop items from the end until all that stay can be cut together."""
     while (
-        len(repairs) > 1 and (reason := _trials(network, list(repairs), example, repairs, repairer.steps)) is not None
+        len(repairs) > 1
+        and (reason := _trials(network, list(repairs), example, repairs, repairer.multiples)) is not None
     ):
         item = list(repairs)[-1]
         del repairs[item]
@@ -136,7 +138,7 @@ def _trials(
     items: Sequence[Item],
     example: Batch,
     repairs: Mapping[Item, Sequence[Repair]],
-    steps: Mapping[str, int],
+    multiples: Mapping[str, int],
 ) -> str | None:
     """Why one of several cuts of these groups is not right, or None where all are.
 
@@ -153,8 +155,8 @@ def _trials(
     def draw(part: Sequence[Item], most: bool) -> Plan:
         order = []
         for item in part:
-            size, step = item[0].size, steps.get(item[0].name, 1)
-            least = max(group.least for group in item)
+            size, step = item[0].size, multiples.get(item[0].name, 1)
+            least = max(group.minimum for group in item)
             kept = range(-(-least // step) * step, size, step)
             count = size - (kept[0] if most else kept[int(torch.randint(len(kept), (), generator=generator))])
             order += [
@@ -162,10 +164,10 @@ def _trials(
             ]
         return plan_of(order)
 
-    free = [group for group in groups if group.name not in steps]
+    free = [group for group in groups if group.name not in multiples]
     plans = [
-        plan_of([(g.name, unit) for g in free for unit in range(0, g.size - 1, 2)[: g.size - g.least]]),
-        plan_of([(g.name, unit) for g in free for unit in range(min((g.size + 2) // 3, g.size - g.least))]),
+        plan_of([(g.name, unit) for g in free for unit in range(0, g.size - 1, 2)[: g.size - g.minimum]]),
+        plan_of([(g.name, unit) for g in free for unit in range(min((g.size + 2) // 3, g.size - g.minimum))]),
         draw(items, most=False),
         draw(items, most=True),
     ]
@@ -201,7 +203,7 @@ def _trial(network: Network, plan: Plan, example: Batch, repairs: Sequence[Repai
     try:
         module = copy_of(network.module, share=True)
         carry_out(module, surgery_of(network, plan, repairs=repairs))
-        difference = verify(Gated(network, plan), module, [example])
+        difference = verify(PrunedState.of(network, plan), module, [example])
     except TraceError:
         raise
     except Exception as error:  # the user's forward may raise anything on tensors that it did not expect

@@ -19,8 +19,9 @@ from torch import Tensor, fx, nn
 
 from deadhead.cut.program import FILLED, Rewrite, rewrites, settings_of
 from deadhead.cut.surgery import Surgery, copy_of, operate, owner_of, read_number, surgery_for
-from deadhead.cut.verify import PROOF, Gated, floats, tolerance_of
+from deadhead.cut.verify import PROOF, floats, tolerance_of
 from deadhead.data.calibration import Batch
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network, relative_difference
 from deadhead.graph.nodes import op_name
 from deadhead.graph.pytree import take
@@ -98,7 +99,7 @@ class Repairer:
         self._network = network
         self._parents = _callable_modules(network.module)
         self._calls = _captured(network, self._parents)
-        self.steps: dict[str, int] = {}
+        self.multiples: dict[str, int] = {}
         self._worked: dict[tuple[type, int], list[tuple[tuple[str, str, int | None], ...]]] = {}
 
     def homes(self, groups: Sequence[Group]) -> list[str]:
@@ -121,7 +122,7 @@ class Repairer:
                 found, why = self._find_in(home)
                 if found is not None:
                     if step > 1:
-                        self.steps.update((group.name, step) for group in groups)
+                        self.multiples.update((group.name, step) for group in groups)
                     return found, ""
                 reason = reason or why
         return None, reason or "no module that holds it was called on its own"
@@ -267,7 +268,9 @@ class _Home:
             return self._run(self._zeroed(removed))
         rows = batch_size(self._network.example, self._network.batch_axis)
         plan = plan_of([(name, int(unit)) for name, units in removed.items() for unit in units])
-        return floats(Gated(self._network, plan).outputs(Batch(self._network.example_call(), None, None, rows)))
+        return floats(
+            PrunedState.of(self._network, plan).outputs(Batch(self._network.example_call(), None, None, rows))
+        )
 
     def _zeroed(self, removed: Mapping[str, Tensor]) -> nn.Module:
         """The home with the units' contributions at zero: what their consumers read of them, or, where that is no
@@ -290,7 +293,7 @@ class _Home:
 def _plans(groups: Sequence[Group], step: int) -> list[dict[str, Tensor]]:
     """Units to remove: every other one, the first ones, all but one; the same number from each of the groups, such that
     a multiple of `step` is left."""
-    size, most = groups[0].size, groups[0].size - max(group.least for group in groups)
+    size, most = groups[0].size, groups[0].size - max(group.minimum for group in groups)
     generator = torch.Generator().manual_seed(0)
 
     def draw(count: int) -> dict[str, Tensor]:

@@ -9,6 +9,7 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable, Collection, Mapping, Sequence
+from typing import Protocol
 
 import torch
 from torch import Tensor, fx
@@ -21,6 +22,7 @@ from deadhead.gates.sites import along
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.nodes import op_name
+from deadhead.graph.samples import BATCH_FIRST, SampleLayout
 from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Layout, layout_of
 
@@ -31,12 +33,13 @@ Visit = Callable[[Group, int, Tensor, Tensor], None]
 Look = Callable[[Group, int, Tensor], None]
 
 
-def _spread(value: Tensor, alpha: Tensor, site: Site) -> Tensor:
+def _spread(value: Tensor, alpha: Tensor, site: Site, layout: SampleLayout = BATCH_FIRST) -> Tensor:
     """`alpha` of each unit laid along the site's axis of `value`, one where there is none of the group's."""
     units = site.units.to(value.device)
     open_ = torch.ones((*alpha.shape[:-1], 1), dtype=alpha.dtype, device=alpha.device)
     dtype = value.dtype if value.is_floating_point() else alpha.dtype
-    return along(torch.cat([alpha, open_], -1).to(value.device, dtype)[..., units], value.dim(), site.axis)
+    columns = torch.cat([alpha, open_], -1).to(value.device, dtype)[..., units]
+    return along(columns, value.dim(), site.axis) if alpha.dim() == 1 else layout.spread(columns, value, site.axis)
 
 
 def _masked(value: Tensor, spread: Tensor, site: Site) -> Tensor:
@@ -47,13 +50,16 @@ def _masked(value: Tensor, spread: Tensor, site: Site) -> Tensor:
     return value.masked_fill(spread <= 0, -math.inf)
 
 
-def gate(value: Tensor, alpha: Tensor, reference: Tensor | None, site: Site) -> Tensor:
+def gate(
+    value: Tensor, alpha: Tensor, reference: Tensor | None, site: Site, layout: SampleLayout = BATCH_FIRST
+) -> Tensor:
     """`value` behind a gate: entries of unit k along the site's axis are lerp(r, a, alpha[k]), others as they were.
 
-    `alpha` has shape (K,) or (rows, K); `reference` has the length of the axis, or is None for zero. Where a node
-    chooses among units, a closed one is out of the choice, whatever the reference.
+    `alpha` has shape (K,), or (samples, K) for samples that lie as `layout` says; `reference` has the length of the
+    axis, or is None for zero. Where a node chooses among units, a closed one is out of the choice, whatever the
+    reference.
     """
-    spread = _spread(value, alpha, site)
+    spread = _spread(value, alpha, site, layout)
     if site.among:
         return _masked(value, spread, site)
     if not value.is_floating_point():
@@ -64,35 +70,53 @@ def gate(value: Tensor, alpha: Tensor, reference: Tensor | None, site: Site) -> 
     return torch.lerp(at.expand_as(value), value, spread.expand_as(value))
 
 
-class Gates:
-    """The loss of a network as a function of its gates.
+class State(Protocol):
+    """The network that gates stand on (`gates/state.py` has the one way to make it)."""
 
-    `references` gives r for each group (zero where it is missing). The network, its parameters and gradients are not
-    touched: replays run on detached state, which `state` may replace (weights of another network of the same shape).
-    `added` gives constants to add to what the consumers of a weight, by its name, make. `closed` gives gates,
-    {group: (K,)}, that stand before all others, with reference zero: units that are gone already. Normalisations over
-    the units of a group count each as far as it is open, as in the network without it, unless `renormalise` is off.
-    With `site="producer"`, the gates at alpha stand on what the producers give, before batch norm, pool and
-    nonlinearity, and "consumer" means producer wherever these gates are asked.
+    @property
+    def network(self) -> Network: ...
+
+    @property
+    def closed(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def tensors(self) -> Mapping[str, Tensor]: ...
+
+    @property
+    def constants(self) -> Mapping[str, Tensor]: ...
+
+
+class Gates:
+    """The loss of a network, intact or pruned, as a function of its gates.
+
+    The network, its parameters and gradients are not touched: replays run on detached tensors. Normalisations over the
+    units of a group count each as far as it is open, as in the network without it.
+
+    Args:
+        of: a network, or the state of one after a plan and a compensation: its removed units are closed with reference
+            zero before the gates asked for, its constants are added.
+        loss: what the outputs are judged by.
+        references: {group: one vector for each consumer, along its axis, or None for zero}; zero where missing.
+        renormalise: without it normalisations go on over all units, those that are closed too.
+        site: with "producer", the gates at alpha stand on what the producers give, before batch norm, pool and
+            nonlinearity, and "consumer" means producer wherever these gates are asked.
     """
 
     def __init__(
         self,
-        network: Network,
+        of: Network | State,
         loss: Loss,
         references: References | None = None,
-        state: Mapping[str, Tensor] | None = None,
-        added: Mapping[str, Tensor] | None = None,
-        closed: Mapping[str, Tensor] | None = None,
+        *,
         renormalise: bool = True,
         site: str = "consumer",
     ) -> None:
-        self.network = network
+        self.network = of if isinstance(of, Network) else of.network
+        self.state = of.frozen_state() if isinstance(of, Network) else of.tensors
+        self.constants: Mapping[str, Tensor] = {} if isinstance(of, Network) else of.constants
+        self.closed: Mapping[str, Tensor] = {} if isinstance(of, Network) else of.closed
         self.loss_function = loss
         self.references = references or {}
-        self.state = network.frozen_state() if state is None else state
-        self.added = added or {}
-        self.closed = closed or {}
         self.renormalise = renormalise
         self.site = site
 
@@ -105,12 +129,12 @@ class Gates:
     def edits(self, traced: Traced, alpha: Mapping[str, Tensor]) -> Edits:
         """The edits that put gates at alpha[group], shape (K,), on the consumers of each group named."""
         edits, read = Edits(), traced.read or traced
-        if self.added:
+        if self.constants:
             for site in (site for group in read.units.groups for site in group.consumers):
                 weight = site.weight or ""
-                layout = layout_of(site, self.state[weight].shape) if weight in self.added else None
+                layout = layout_of(site, self.state[weight].shape) if weight in self.constants else None
                 if isinstance(layout, Layout):
-                    edits.made[site.node] = _add_edit(self.added[weight], layout)
+                    edits.made[site.node] = _add_edit(self.constants[weight], layout)
         for name, value in self.closed.items():
             for site in read.group(name).consumers:
                 edits.at(site.node, site.position, _gate_edit(value, None, site))
@@ -178,34 +202,34 @@ class Gates:
             )
         return losses
 
-    def owner(self, batch: Batch, group: str, index: int) -> str | None:
-        """Where the samples lie in what a consumer reads, as `RowLayout` says."""
+    def layout(self, batch: Batch, group: str, index: int) -> SampleLayout | None:
+        """Where the samples lie in what a consumer reads; None where they cannot be told apart there."""
         traced = self.traced(batch)[1]
         site = traced.group(group).consumers[index]
-        return traced.rows.owners.get((site.node, site.position))
+        return traced.samples.at(site.node, site.position)
 
-    def apart(self, batch: Batch, groups: Sequence[Group]) -> list[tuple[Batch, int | None]]:
-        """Passes of `sensitivities` by which the losses of a batch's samples can be told apart: (batch, sample).
+    def passes_per_sample(self, batch: Batch, groups: Sequence[Group]) -> list[tuple[Batch, int | None]]:
+        """The passes of `sensitivities` that give the derivatives of each sample's loss by itself: (batch, sample).
 
-        The batch itself, where it is known which rows of what the consumers of `groups` read belong to which sample;
-        its samples one by one, where an op moves them about (experts, say); the batch for each of its samples, where
-        these see each other, so that a loss depends on all rows.
+        One pass over the batch, where the samples can be told apart in what the consumers of `groups` read; its
+        samples one by one, where an op moves them about (experts, say); the batch once for each of its samples, where
+        they see each other, so that a loss depends on all of them.
         """
-        if self.traced(batch)[1].rows.mixed:
-            return [(batch, row) for row in range(batch.rows)]
+        if self.traced(batch)[1].samples.mixed:
+            return [(batch, sample) for sample in range(batch.rows)]
         places = ((group, index) for group in groups for index in range(len(group.consumers)))
         if all(
-            self.owner(batch, group.name, index) is not None or not _is_differentiable(group.consumers[index].node)
+            self.layout(batch, group.name, index) is not None or not _is_differentiable(group.consumers[index].node)
             for group, index in places
         ):
             return [(batch, None)]
-        return [(choose(batch, torch.tensor([row])), 0) for row in range(batch.rows)]
+        return [(choose(batch, torch.tensor([sample])), 0) for sample in range(batch.rows)]
 
     def sensitivities(self, batch: Batch, visit: Visit, sample: int | None = None) -> Tensor:
         """One forward and one backward pass: `visit(group, consumer index, a, g)` for each consumer of each group.
 
         `a` is the activation that the consumer reads and `g = d(sum_n L_n)/da` through that consumer alone, both in
-        the activation's shape; where a node chooses among units, a is one. Row n's part of g is
+        the activation's shape; where a node chooses among units, a is one. Sample n's part of g is
         `dL_n/da_n`, as samples do not see each other; with `sample`, g is the derivative of that one's loss alone.
         Returns `L_n`.
         """

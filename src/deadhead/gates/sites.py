@@ -8,38 +8,31 @@ import torch
 from torch import Tensor
 
 from deadhead.errors import DataError
+from deadhead.graph.samples import SampleLayout
 from deadhead.graph.units.groups import Group, Site
 
 
 def along(vector: Tensor, dim: int, axis: int) -> Tensor:
-    """`vector` of shape (n,) or (rows, n) laid along `axis` of a tensor with `dim` axes, rows along axis 0."""
+    """`vector` of shape (n,) laid along `axis` of a tensor with `dim` axes."""
     shape = [1] * dim
-    shape[axis] = vector.shape[-1]
-    if vector.dim() == 2:
-        shape[0] = vector.shape[0]
+    shape[axis] = len(vector)
     return vector.reshape(shape)
 
 
-def by_row(value: Tensor, site: Site, rows: int, owner: str | None) -> Tensor:
-    """`value` summed over everything but the sample and the site's axis: shape (rows, n). `owner` says where the
-    samples lie, as `RowLayout` does; a single sample owns everything.
+def by_sample(value: Tensor, site: Site, samples: int, layout: SampleLayout | None) -> Tensor:
+    """`value` summed over everything but the sample and the site's axis: shape (samples, n). `layout` says where the
+    samples lie; to a single sample everything belongs.
 
-    Raises `DataError` where the samples see each other.
+    Raises `DataError` where the samples cannot be told apart.
     """
-    if rows == 1:
+    if samples == 1:
         return value.movedim(site.axis, -1).flatten(0, -2).sum(0, keepdim=True)
-    samples = 1 if owner == "second" else 0
-    if owner is None or site.axis == samples:
+    if layout is None or site.axis % value.dim() == layout.axis:
         raise DataError(
             f"The samples of a batch see each other at {site.module}, so that there is no loss per sample to judge by; "
             "choose a criterion that does without, such as magnitude, activation_std or taylor1."
         )
-    value = value.movedim(site.axis, -1)
-    if owner == "second":
-        value = value.movedim(1, 0)
-    if owner == "inner":
-        return value.reshape(-1, rows, *value.shape[1:]).movedim(0, 1).reshape(rows, -1, value.shape[-1]).sum(1)
-    return value.reshape(rows, -1, value.shape[-1]).sum(1)
+    return layout.sum(value, samples, keep=site.axis)
 
 
 def by_unit(columns: Tensor, site: Site, size: int) -> Tensor:

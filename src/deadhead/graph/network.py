@@ -15,7 +15,7 @@ from deadhead.errors import DataError, TraceError
 from deadhead.graph.graph import Edits, Graph, functional
 from deadhead.graph.nodes import where
 from deadhead.graph.pytree import Call, Structure, as_call, take
-from deadhead.graph.samples import RowLayout, measure_rows
+from deadhead.graph.samples import SampleLayouts, measure_samples
 from deadhead.graph.trace import PREFIX, batch_size, export_as_is, has_rows, rows_of, trace_program, untouched
 from deadhead.graph.units.groups import Group, Units, find_units
 from deadhead.graph.units.registry import has_rule
@@ -34,7 +34,7 @@ class Traced:
     graph: Graph
     units: Units
     output: Structure
-    rows: RowLayout = field(default_factory=lambda: RowLayout({}, False))
+    samples: SampleLayouts = field(default_factory=lambda: SampleLayouts({}, False))
     read: Traced | None = None
     kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
@@ -153,8 +153,8 @@ class Network:
         traced = self._traced(program, output)
         self._check(traced, used, free)
         self._compare_units(traced)
-        rows = measure_rows(traced.graph, traced.units, used, self.batch_axis, self.frozen_state())
-        return replace(traced, rows=rows)
+        samples = measure_samples(traced.graph, traced.units, used, self.batch_axis, self.frozen_state())
+        return replace(traced, samples=samples)
 
     def _key(self, tensors: Sequence[Tensor]) -> tuple[Any, ...]:
         rows = batch_size(list(tensors), self.batch_axis)

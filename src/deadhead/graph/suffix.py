@@ -10,23 +10,23 @@ from torch import Tensor, fx
 
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.nodes import op_name
-from deadhead.graph.samples import owners_of
+from deadhead.graph.samples import SampleLayout, layouts_of
 
 
 @dataclass(frozen=True)
 class Suffix:
     """The part of a graph from the nodes `start` on: its `calls` in order, and what they read of what lies before.
 
-    `crossing` are activations, whose rows have to be repeated for several copies of the batch; `sizes` are nodes that
-    depend on sizes alone, in order, which are computed anew. `owners` says where the samples lie in each of what is
-    repeated, and in the outputs; `stacks` whether all of them are known.
+    `crossing` are activations, whose samples have to be repeated for several copies of the batch; `sizes` are nodes
+    that depend on sizes alone, in order, which are computed anew. `layouts` says where the samples lie in each of what
+    is repeated, and in the outputs; `stacks` whether all of them are known.
     """
 
     graph: Graph
     calls: tuple[fx.Node, ...]
     crossing: tuple[fx.Node, ...]
     sizes: tuple[fx.Node, ...]
-    owners: Mapping[fx.Node, str | None]
+    layouts: Mapping[fx.Node, SampleLayout | None]
     stacks: bool
 
     def run(
@@ -36,16 +36,19 @@ class Suffix:
         state: Mapping[str, Tensor],
         edits: Edits,
         copies: int,
-        rows: int,
+        samples: int,
         given: Mapping[fx.Node, Any] | None = None,
     ) -> list[Any]:
-        """The outputs for `copies` of the batch, one behind the other, from what `held` has of the crossing nodes for
-        the batch, and `given` for all copies."""
+        """The outputs for `copies` of a batch of so many samples, one behind the other, from what `held` has of the
+        crossing nodes for the batch, and `given` for all copies."""
         graph = self.graph
         values: dict[fx.Node, Any] = {**graph.constants, **{node: state[name] for node, name in graph.state.items()}}
         for node in self.crossing:
-            known = given is not None and node in given
-            values[node] = given[node] if known else repeated(held[node], self.owners[node], copies, rows)  # type: ignore[index]
+            if given is not None and node in given:
+                values[node] = given[node]
+            else:
+                layout = self.layouts[node]
+                values[node] = held[node] if layout is None else layout.repeat(held[node], copies, samples)
         for node in self.sizes:
             if op_name(node).startswith("sym_size"):
                 values[node] = self._size(node, held, inputs, copies)
@@ -61,8 +64,9 @@ class Suffix:
         assert isinstance(axis, int)
         known = dict(zip(self.graph.inputs, inputs, strict=True))
         value = known[source] if source in known else held[source]
-        owner = self.owners[source]
-        return int(value.shape[axis]) * (copies if axis == (1 if owner == "second" else 0) else 1)
+        layout = self.layouts[source]
+        counts_samples = layout is not None and axis % value.dim() == layout.axis
+        return int(value.shape[axis]) * (copies if counts_samples else 1)
 
     @property
     def needed(self) -> set[fx.Node]:
@@ -89,8 +93,8 @@ def suffix_of(
     sizes = tuple(node for node in graph.calls if node in plain)
     sources = [node.args[0] for node in sizes if op_name(node).startswith("sym_size")]
     asked = list(dict.fromkeys([*crossing, *(s for s in sources if isinstance(s, fx.Node)), *outputs]))
-    owners = owners_of(graph, asked, tensors, batch_axis, state)
-    return Suffix(graph, calls, crossing, sizes, owners, all(owner is not None for owner in owners.values()))
+    layouts = layouts_of(graph, asked, tensors, batch_axis, state)
+    return Suffix(graph, calls, crossing, sizes, layouts, all(layout is not None for layout in layouts.values()))
 
 
 def reaching_without(nodes: Collection[fx.Node], stop: Collection[fx.Node]) -> set[fx.Node]:
@@ -113,26 +117,3 @@ def _data(graph: Graph) -> set[fx.Node]:
         if not op_name(node).startswith("sym_size") and any(arg in data for arg in node.all_input_nodes):
             data.add(node)
     return data
-
-
-def repeated(value: Any, owner: str | None, copies: int, rows: int) -> Any:
-    """`copies` of a value of `rows` samples behind one another, wherever the samples lie."""
-    if copies == 1:
-        return value
-    if isinstance(value, (tuple, list)):
-        return type(value)(repeated(each, owner, copies, rows) for each in value)
-    if not isinstance(value, Tensor) or not value.dim():
-        return value
-    if owner == "second":
-        return value.repeat(1, copies, *[1] * (value.dim() - 2))
-    if owner == "inner":
-        inside = value.reshape(-1, rows, *value.shape[1:])
-        return inside.repeat(1, copies, *[1] * (value.dim() - 1)).reshape(-1, *value.shape[1:])
-    return value.repeat(copies, *[1] * (value.dim() - 1))
-
-
-def laid(alpha: Tensor, value: Tensor, owner: str | None) -> Tensor:
-    """`alpha` of shape (samples, n) repeated so that its rows go with those of `value`, where samples are outer or
-    inner: (rows of the value, n)."""
-    times = value.shape[0] // len(alpha)
-    return alpha.repeat(times, 1) if owner == "inner" else alpha.repeat_interleave(times, 0)

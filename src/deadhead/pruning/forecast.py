@@ -17,10 +17,10 @@ def foretells(criterion: Criterion, options: Mapping[str, Any]) -> bool:
     """Whether scores of a criterion, under these options, estimate by how much the mean loss rises: absolute values do
     not, nor errors of outputs that are not weighted by the loss.
 
-    >>> from deadhead.scores.criterion import find
-    >>> [foretells(find(name), {}) for name in ("obs", "taylor1", "mrs", "magnitude")]
+    >>> from deadhead.scores import CRITERIA
+    >>> [foretells(CRITERIA[name], {}) for name in ("obs", "taylor1", "mrs", "magnitude")]
     [True, True, False, False]
-    >>> foretells(find("obs"), {"output_weight": "none"})
+    >>> foretells(CRITERIA["obs"], {"output_weight": "none"})
     False
     """
     return criterion.increase and not options.get("absolute") and options.get("output_weight", "loss") == "loss"

@@ -71,7 +71,7 @@ def further(network: Network, left: Mapping[str, str]) -> list[str]:
 
 def notes(network: Network, compensation: Compensation, expressed: bool) -> list[str]:
     """What was not compensated, or from too little, what is new, what a configuration cannot say."""
-    notes = [f"{weight} was not compensated: {why}" for weight, why in compensation.left.items()]
+    notes = [f"{weight} was not compensated: {why}" for weight, why in compensation.refused.items()]
     notes += [
         f"{weight} was fitted from {rows:,} rows and positions for {columns:,} columns, so its statistics are "
         "rank-deficient: only damping decides between some weights; more samples would help"

@@ -10,10 +10,11 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch, count
 from deadhead.data.losses import Loss
-from deadhead.gates.gates import Gates
+from deadhead.gates.state import PrunedState
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.network import Network, Traced
-from deadhead.graph.units.groups import Group
+from deadhead.graph.samples import SampleLayout, layouts_of
+from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.progress import Progress, track
 from deadhead.reconstruction.compensation import Compensation
@@ -40,8 +41,8 @@ def predict(
     """
     if loss.sampled is None:
         return None
-    closed = Gates(network, loss, closed=plan.alpha(groups))
-    changed = _under_every_name(network, compensation.state)
+    closed = PrunedState.of(network, plan).gates(loss)
+    changed = _under_every_name(network, compensation.tensors)
     generator = torch.Generator().manual_seed(seed)
     state = network.frozen_state()
     total = 0.0
@@ -49,12 +50,18 @@ def predict(
         batch = batch.to(network.device())
         tensors = network.flatten(batch.inputs)
         traced = network.traced(tensors)
-        if traced.rows.mixed:
+        if traced.samples.mixed:
             return None
         step = torch.zeros(batch.rows, device=network.device(), requires_grad=True)
-        edits = _edits(traced, state, changed, closed.edits(traced, {}), compensation, step)
-        if edits is None:
+        gates, new = closed.edits(traced, {}), _made_of(traced, {**state, **changed}, changed)
+        sites = {site.node: site for group in traced.units.groups for site in (*group.norms, *group.consumers)}
+        layouts = _layouts(network, traced, sites, _readers(traced, new, gates), tensors)
+        if layouts is None:
             return None
+        edits = Edits()
+        for node, layout in layouts.items():
+            constant = _added(sites.get(node), state, compensation)
+            edits.around[node] = _toward(traced.graph, node, new, gates, step, layout, constant)
         with torch.enable_grad():
             outputs = traced.output.fill(traced.graph.run(tensors, state, edits))
             losses = loss.per_sample(outputs, batch)
@@ -66,38 +73,54 @@ def predict(
     return total / count(batches)
 
 
-def _edits(
-    traced: Traced,
-    state: Mapping[str, Tensor],
-    changed: Mapping[str, Tensor],
-    closed: Edits,
-    compensation: Compensation,
-    step: Tensor,
-) -> Edits | None:
-    """What moves every node that reads a changed tensor or a closed unit by `step` towards its changed result; None
-    where the rows of such a result cannot be told apart."""
-    graph, live = traced.graph, traced.units.labels.live
+def _made_of(traced: Traced, state: Mapping[str, Tensor], changed: Mapping[str, Tensor]) -> dict[fx.Node, Any]:
+    """The changed tensors, and what the graph makes of them without the inputs."""
+    graph = traced.graph
     new: dict[fx.Node, Any] = {node: changed[name] for node, name in graph.state.items() if name in changed}
-    constant_values = graph.constants_of({**state, **changed}) if new else {}
+    constant_values = graph.constants_of(state) if new else {}
     for node in graph.calls:
-        if node in constant_values and node not in live and any(arg in new for arg in node.all_input_nodes):
+        made = node in constant_values and node not in traced.units.labels.live
+        if made and any(arg in new for arg in node.all_input_nodes):
             new[node] = constant_values[node]
-    sites = {site.node: site for group in traced.units.groups for site in (*group.norms, *group.consumers)}
-    edits = Edits()
-    for node in graph.calls:
-        reads = any(arg in new for arg in node.all_input_nodes) or node in closed.read or node in closed.around
-        if node in live and reads:
-            site = sites.get(node)
-            constant = compensation.added.get(site.weight or "") if site else None
-            place = -1 if isinstance(node.meta.get("val"), Tensor) or site is None else site.position
-            owner = traced.rows.owners.get((node, place), "") if site else "outer"
-            if owner not in ("outer", "inner", "second"):
-                return None
-            layout = layout_of(site, state[site.weight or ""].shape) if site and constant is not None else None
-            if constant is not None and isinstance(layout, Layout):
-                constant = layout.spread(constant)
-            edits.around[node] = _toward(graph, node, new, closed, step, owner, constant)
-    return edits
+    return new
+
+
+def _readers(traced: Traced, new: Mapping[fx.Node, Any], closed: Edits) -> list[fx.Node]:
+    """The nodes that depend on the inputs and read something changed or a closed unit."""
+    return [
+        node
+        for node in traced.graph.calls
+        if node in traced.units.labels.live
+        and (any(arg in new for arg in node.all_input_nodes) or node in closed.read or node in closed.around)
+    ]
+
+
+def _layouts(
+    network: Network,
+    traced: Traced,
+    sites: Mapping[fx.Node, Site],
+    nodes: Sequence[fx.Node],
+    tensors: list[Tensor],
+) -> dict[fx.Node, SampleLayout] | None:
+    """Where the samples lie in what each node gives; None where they cannot be told apart in one of them."""
+    others = [node for node in nodes if node not in sites]
+    known = layouts_of(traced.graph, others, tensors, network.batch_axis, network.frozen_state()) if others else {}
+    for node in nodes:
+        if node in sites:
+            gives_one = isinstance(node.meta.get("val"), Tensor)
+            known[node] = traced.samples.at(node, -1 if gives_one else sites[node].position)
+    found = {node: known[node] for node in nodes}
+    whole = {node: layout for node, layout in found.items() if layout is not None}
+    return whole if len(whole) == len(found) else None
+
+
+def _added(site: Site | None, state: Mapping[str, Tensor], compensation: Compensation) -> Tensor | None:
+    """The constant that the compensation adds to what a node gives, in its layout."""
+    constant = compensation.constants.get(site.weight or "") if site else None
+    if site is None or constant is None:
+        return None
+    layout = layout_of(site, state[site.weight or ""].shape)
+    return layout.spread(constant) if isinstance(layout, Layout) else constant
 
 
 def _under_every_name(network: Network, state: Mapping[str, Tensor]) -> dict[str, Tensor]:
@@ -112,10 +135,11 @@ def _toward(
     new: Mapping[fx.Node, Any],
     closed: Edits,
     step: Tensor,
-    owner: str,
+    samples: SampleLayout,
     constant: Tensor | None,
 ) -> Callable[[Callable[..., Any], list[Any], dict[str, Any]], Any]:
-    """What the node gives, moved by `step` (rows) towards what it gives with its changed arguments and closed units."""
+    """What the node gives, moved by `step` (samples,) towards what it gives with its changed arguments and closed
+    units."""
 
     def around(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
         value = function(*args, **kwargs)
@@ -127,15 +151,9 @@ def _toward(
             if constant is not None:
                 moved = moved + constant
             change = moved - value
-        axis = 1 if owner == "second" else 0
-        rows = step.to(change.dtype)
-        if change.shape[axis] % len(step):
+        if not samples.fits(change, len(step)):
             return value
-        times = change.shape[axis] // len(step)
-        rows = rows.repeat(times) if owner == "inner" else rows.repeat_interleave(times)
-        shape = [1] * change.dim()
-        shape[axis] = len(rows)
-        return value + rows.reshape(shape) * change
+        return value + samples.spread(step.to(change.dtype), change) * change
 
     return around
 

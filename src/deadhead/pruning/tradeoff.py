@@ -9,7 +9,7 @@ from dataclasses import replace
 from torch import Tensor
 
 from deadhead.progress import Progress, track
-from deadhead.pruning.candidates import Trials
+from deadhead.pruning.candidates import Candidates
 from deadhead.pruning.forecast import forecast
 from deadhead.pruning.record import Forecast
 from deadhead.select.path import Path
@@ -20,7 +20,7 @@ PLACES = 20
 
 
 def trade_off(
-    trials: Trials,
+    candidates: Candidates,
     path: Path,
     result: Plan,
     saliencies: Mapping[str, Tensor],
@@ -31,30 +31,30 @@ def trade_off(
     the intact network; none are foretold where `saliencies` is empty.
 
     Networks beside are chosen and compensated as the result was, where `Path.beside` says; the points are added to
-    those of the trials. One that cannot be had is left out, and nothing else of the trials changes. `result` is the
-    plan as it was ranked, before its units were chosen anew.
+    those of the candidates. One that cannot be had is left out, and nothing else of the candidates changes. `result` is
+    the plan as it was ranked, before its units were chosen anew.
     """
-    beside = _measure(trials, path, result, wanted, progress) if wanted else []
+    beside = _measure(candidates, path, result, wanted, progress) if wanted else []
     if not saliencies:
         return []
-    return forecast(path, saliencies, trials.sizes, trials.intact.loss, sorted({*path.places(PLACES), *beside}))
+    return forecast(path, saliencies, candidates.sizes, candidates.intact.loss, sorted({*path.places(PLACES), *beside}))
 
 
-def _measure(trials: Trials, path: Path, result: Plan, wanted: int, progress: Progress | None) -> list[int]:
+def _measure(candidates: Candidates, path: Path, result: Plan, wanted: int, progress: Progress | None) -> list[int]:
     """After how many steps the networks stand that were to be measured."""
-    quiet = replace(trials, progress=None, points=list(trials.points))
-    total = trials.sizes.units({})
+    quiet = replace(candidates, problem=replace(candidates.problem, progress=None), points=list(candidates.points))
+    total = candidates.sizes.units({})
     try:
         _ = quiet.intact
         if all(point.units != total - result.count for point in quiet.points):
             quiet.measure(result)
     except Exception:  # nobody asked for these points, so that no failure of one may cost the result
         return []
-    trials.points[:] = quiet.points
-    numbers = path.beside(wanted, {total - point.units for point in trials.points})
+    candidates.points[:] = quiet.points
+    numbers = path.beside(wanted, {total - point.units for point in candidates.points})
     for number in track(progress, "curve", numbers):
         try:
-            trials.points.append(replace(quiet.measure(path.plan(number, result)), purpose="aside"))
+            candidates.points.append(replace(quiet.measure(path.plan(number, result)), purpose="aside"))
         except Exception:
             continue
     return numbers

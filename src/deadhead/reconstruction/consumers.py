@@ -58,7 +58,7 @@ class Consumer:
         """The unit of a group that each column of the matrix belongs to, or -1, shape (columns,)."""
         return self.reads[name].to(weight.device)
 
-    def dead_columns(self, weight: Tensor, removed: Mapping[str, Tensor]) -> Tensor:
+    def removed_columns(self, weight: Tensor, removed: Mapping[str, Tensor]) -> Tensor:
         """Which columns of the matrix go with `removed[group]`, shape (groups, columns)."""
         dead = torch.zeros(self.arrangement.columns, dtype=torch.bool, device=weight.device)
         for name in self.reads:

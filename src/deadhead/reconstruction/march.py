@@ -9,9 +9,7 @@ import torch
 from torch import Tensor
 
 from deadhead.data.calibration import Calibration
-from deadhead.data.losses import as_loss
-from deadhead.gates.gates import Gates
-from deadhead.gates.sites import closing
+from deadhead.gates.state import PrunedState, Removed
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress, track
@@ -21,7 +19,7 @@ from deadhead.reconstruction.sums import Regression, regressions
 from deadhead.reconstruction.surgeon import Side, choose
 from deadhead.reconstruction.weighing import Weighing
 
-DAMPING = (1e-4, 1e-3, 1e-2, 1e-1)
+CHOICE_DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1)
 """Candidates for the damping with which the units of a group are chosen."""
 
 
@@ -42,16 +40,15 @@ def choose_and_compensate(
     """
     result = Compensation()
     affected = [group for group in groups if group.name in planned]
-    _, result.left = consumers_of(network, affected)
-    intact = Gates(network, as_loss("mse"))
+    _, result.refused = consumers_of(network, affected)
+    intact = PrunedState.of(network).gates()
     removed: dict[str, Tensor] = {}
     order = {node: rank for rank, node in enumerate(network.static.graph.nodes)}
     affected.sort(key=lambda group: min((order[site.node] for site in group.consumers), default=0))
     for group in track(progress, "choice and compensation", affected):
         count = len(planned[group.name])
-        state, closed = result.full_state(network), closing(groups, removed)
-        gates = Gates(network, as_loss("mse"), state=state, added=result.added, closed=closed)
-        consumers = weighing.of(group)
+        gates = PrunedState.of(network, Removed(removed), result).gates()
+        consumers = weighing.consumers_of(group)
         matrices = {each.weight: each.matrix(intact.state[each.weight]) for each in consumers}
         blocks = {each.weight: each.blocks for each in consumers}
         known, held_out = (
@@ -63,7 +60,7 @@ def choose_and_compensate(
             def sides(found: Mapping[str, Sequence[Regression]], damping: float, group: Group = group) -> list[Side]:
                 return [
                     side
-                    for consumer in weighing.of(group)
+                    for consumer in weighing.consumers_of(group)
                     if consumer.weight in found
                     for side in weighing.sides(
                         group, consumer, intact.state[consumer.weight], found[consumer.weight], removed, damping
@@ -89,4 +86,4 @@ def _choose(
         gone = sum(extra[unit].item() for unit in found.removed)
         return gone + sum(side.cost(weights) for side, weights in zip(held_out, found.weights, strict=True))
 
-    return choose(sides(min(DAMPING, key=cost)), size, count, extra).removed
+    return choose(sides(min(CHOICE_DAMPINGS, key=cost)), size, count, extra).removed

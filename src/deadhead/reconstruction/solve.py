@@ -10,7 +10,7 @@ from torch import Tensor
 
 from deadhead.reconstruction.sums import Regression
 
-DAMPING = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
+FIT_DAMPINGS = (1e-6, 1e-4, 1e-3, 1e-2, 1e-1)
 """Candidates for lambda; each consumer takes the one with the least error on the held-out rows."""
 
 
@@ -90,7 +90,7 @@ def fit(matrix: Tensor, dead: Tensor, known: Regression, held_out: Regression, h
     gram, cross = (known.gram / known.count).to(matrix), (known.cross / known.count).to(matrix)
     constant = torch.tensor([has_constant], device=dead.device)
     best: Fit | None = None
-    for damping in DAMPING:
+    for damping in FIT_DAMPINGS:
         weights = torch.zeros_like(reference)
         for index in range(len(matrix)):
             kept = torch.cat([~dead[index], constant]).nonzero()[:, 0]

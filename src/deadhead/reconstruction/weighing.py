@@ -19,7 +19,7 @@ from deadhead.reconstruction.curvature import output_curvatures, root_of
 from deadhead.reconstruction.sums import Regression
 from deadhead.reconstruction.surgeon import Side, damped
 
-DAMPING = 1e-3
+SCORE_DAMPING = 1e-3
 """By how much the columns' second moments are damped where units are judged, in parts of their mean."""
 
 
@@ -45,7 +45,7 @@ class Weighing:
             self.roots = {weight: torch.stack([root_of(s) for s in found]) for weight, found in curvatures.items()}
         self.extra = _extra(gates, groups, self.consumers, batches, seed, progress)
 
-    def of(self, group: Group) -> list[Consumer]:
+    def consumers_of(self, group: Group) -> list[Consumer]:
         """The consumers of a group that can be compensated."""
         return [consumer for consumer in self.consumers.values() if group.name in consumer.reads]
 
@@ -59,11 +59,11 @@ class Weighing:
         damping: float | None = None,
     ) -> list[Side]:
         """What one consumer says about a group, `removed` being gone already: a side for each group of outputs and each
-        block of columns. The second moments are damped by `DAMPING` where no other is given."""
-        damping = DAMPING if damping is None else damping
+        block of columns. The second moments are damped by `SCORE_DAMPING` where no other is given."""
+        damping = SCORE_DAMPING if damping is None else damping
         matrix = consumer.matrix(weight).double()
         reference = torch.cat([matrix, matrix.new_zeros((*matrix.shape[:-1], 1))], -1)
-        dead = consumer.dead_columns(weight, removed)[0]
+        dead = consumer.removed_columns(weight, removed)[0]
         constant = torch.tensor([consumer.constant is not None], device=weight.device)
         units = torch.cat([consumer.units(group.name, weight), torch.tensor([-1], device=weight.device)])
         free = torch.cat([~dead, constant])
@@ -104,7 +104,7 @@ def _extra(
     drawn = loss if sampled is None else Loss(loss.name, lambda outputs, batch: sampled(outputs, batch, generator))
     judged = gates.judged_by(drawn)
     affected = [group for group in groups if any(name == group.name for name, _ in others)]
-    parts = [part for batch in batches for part in gates.apart(batch, affected)]
+    parts = [part for batch in batches for part in gates.passes_per_sample(batch, affected)]
     for batch, sample in track(progress, "curvature", parts):
         for name, slope in slopes_by_sample(judged, affected, batch, sample, others).items():
             extra[name] += slope.square().sum(0)

@@ -1,4 +1,4 @@
-"""The pass backward: each step's rule in turn, sums for each sample, and the account of what goes where."""
+"""The backward pass: each operation's rule in turn, and the account of what goes to inputs, biases and nothing."""
 
 from __future__ import annotations
 
@@ -8,32 +8,32 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.errors import RelevanceError
-from deadhead.relevance.edges import Signal, difference, quotient_and_zeros, times
 from deadhead.relevance.forward import Record, Tape
+from deadhead.relevance.operations import DETACHED, INDICES, LIVE, Additive, Key, Operation, is_key
 from deadhead.relevance.result import Cut
-from deadhead.relevance.rules import Contributions, Gradient, Rule
+from deadhead.relevance.rules import Contributions, Gradient, RelevanceRule
 from deadhead.relevance.samples import Owners, Place, TogetherError, by_row, gathered, gathered_shape, total
-from deadhead.relevance.steps import DETACHED, INDICES, LIVE, Additive, Key, Step, is_key
+from deadhead.relevance.signals import Signal, difference, quotient_and_zeros, times
 
 _ALIGNED = {"cat", "concat", "concatenate", "where", "maximum", "minimum", "fmax", "fmin", "slice_scatter"}
 """Ops whose constant operands are laid out as what they give."""
 
 
-class Pass:
-    """One pass backward over a tape, perhaps against the tape of a baseline."""
+class BackwardPass:
+    """One backward pass over a tape, compared with the tape of a baseline where there is one."""
 
     def __init__(
         self,
         tape: Tape,
         base: Tape | None,
-        rules: Mapping[Step, Rule],
+        rules: Mapping[Operation, RelevanceRule],
         owners: Owners,
         rows: int,
         unknown: str | None,
         factors: Mapping[Key, Tensor],
     ) -> None:
         self.tape, self.base_tape, self.rules = tape, base, rules
-        self.plan, self.owners, self.rows = tape.plan, owners, rows
+        self.program, self.owners, self.rows = tape.program, owners, rows
         self.unknown_policy, self.factors = unknown, factors
         self.unknown: dict[str, None] = {}
         self.signals: dict[Key, Signal] = {}
@@ -54,14 +54,14 @@ class Pass:
         else:
             self._behind = sums if self._behind is None else self._behind + sums
 
-    def total(self, value: Tensor, key: Key, step: Step | None = None) -> Tensor:
+    def total(self, value: Tensor, key: Key, operation: Operation | None = None) -> Tensor:
         """The sum of each sample's entries of something laid out as the value `key`."""
-        return total(value, self.rows, self._owner(key, step))
+        return total(value, self.rows, self._owner(key, operation))
 
-    def _owner(self, key: Key, step: Step | None) -> Place | None:
+    def _owner(self, key: Key, operation: Operation | None) -> Place | None:
         if isinstance(key, fx.Node):
             return self.owners.get(key)
-        return self.owners.get(step.node if step is not None else self.plan.made_by[key].node)
+        return self.owners.get(operation.node if operation is not None else self.program.made_by[key].node)
 
     def _blame(self, name: str, relevance: Tensor) -> None:
         self._add(by_row(relevance), name)
@@ -74,7 +74,7 @@ class Pass:
     # -- what rules ask -----------------------------------------------------------------------------------------------
 
     def base(self, record: Record) -> Record | None:
-        return None if self.base_tape is None else self.base_tape.records[record.step.key]
+        return None if self.base_tape is None else self.base_tape.records[record.operation.key]
 
     def to_q(self, record: Record, signal: Signal) -> Tensor:
         if signal.form == "Q":
@@ -92,42 +92,42 @@ class Pass:
         return record.value if base is None else difference(record.value, base.value)
 
     def absorb(self, record: Record, relevance: Tensor, factor: float = 1.0) -> None:
-        self._add(factor * self.total(relevance, record.step.key, record.step), None)
+        self._add(factor * self.total(relevance, record.operation.key, record.operation), None)
 
     def absorb_where(self, record: Record, none: Tensor | None, relevance: Tensor) -> None:
         if none is not None:
             self.absorb(record, torch.where(none, relevance, torch.zeros_like(relevance)))
 
-    def absorb_rest(self, record: Record, signal: Tensor, given: Contributions) -> None:
+    def absorb_remainder(self, record: Record, signal: Tensor, given: Contributions) -> None:
         base = self.base(record)
         gap = record.product if base is None else difference(record.product, base.product)
-        rest = self.total(times(gap, signal), record.step.key, record.step)
+        rest = self.total(times(gap, signal), record.operation.key, record.operation)
         for key, each in given.items():
-            rest = rest - self.total(times(self._moved(key), each.tensor), key, self.plan.made_by.get(key))
+            rest = rest - self.total(times(self._moved(key), each.tensor), key, self.program.made_by.get(key))
         self._add(rest, None)
 
     def _moved(self, key: Key) -> Tensor:
         value: Tensor = self.tape.values[key]
         return value if self.base_tape is None else difference(value, self.base_tape.values[key])
 
-    def blame(self, record: Record, relevance: list[Tensor]) -> None:
-        for additive, placed, each in zip(record.step.additive, record.constants, relevance, strict=True):
+    def _blame_each(self, record: Record, relevance: list[Tensor]) -> None:
+        for additive, placed, each in zip(record.operation.additive, record.constants, relevance, strict=True):
             each = each.expand_as(record.value)
-            if self.plan.status_of(additive.source) == DETACHED:
+            if self.program.status_of(additive.source) == DETACHED:
                 self.absorb(record, each)
             else:
-                owner = self._owner(record.step.key, record.step)
+                owner = self._owner(record.operation.key, record.operation)
                 self._blame_additive(record, additive, gathered(each, placed.shape, self.rows, owner))
 
-    def blame_shares(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
+    def blame_constants(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
         sums: dict[torch.Size, Tensor] = {}
-        owner = self._owner(record.step.key, record.step)
-        for additive, own, placed in zip(record.step.additive, record.constants, constants, strict=True):
+        owner = self._owner(record.operation.key, record.operation)
+        for additive, own, placed in zip(record.operation.additive, record.constants, constants, strict=True):
             if placed is None:  # zeros, in the shape that its relevance would have had
                 shape = gathered_shape(q.shape, own.shape, self.rows, owner)
                 self._blame_additive(record, additive, q.new_zeros(shape))
                 continue
-            if self.plan.status_of(additive.source) == DETACHED:
+            if self.program.status_of(additive.source) == DETACHED:
                 self.absorb(record, times(placed.expand_as(q), q))
                 continue
             if self._has_samples(placed, q, owner):
@@ -151,18 +151,18 @@ class Pass:
             found = found.reshape(self.rows, *value.shape)
         self._blame(additive.name, found)
 
-    def blame_all(self, record: Record, q: Tensor) -> None:
+    def blame_biases(self, record: Record, q: Tensor) -> None:
         base = self.base(record)
         if base is None:
-            self.blame_shares(record, q, record.constants)
+            self.blame_constants(record, q, record.constants)
         elif any(not torch.equal(a, b) for a, b in zip(record.constants, base.constants, strict=True)):
             pairs = zip(record.constants, base.constants, strict=True)
-            self.blame(record, [times(difference(a, b), q) for a, b in pairs])
+            self._blame_each(record, [times(difference(a, b), q) for a, b in pairs])
 
-    def blame_own(self, record: Record, relevance: Tensor) -> None:
-        value, step = record.value, record.step
-        found = gathered(relevance, value.shape, self.rows, self._owner(step.key, step))
-        self._blame(step.name, found)
+    def blame_value_at_zero(self, record: Record, relevance: Tensor) -> None:
+        value, operation = record.value, record.operation
+        found = gathered(relevance, value.shape, self.rows, self._owner(operation.key, operation))
+        self._blame(operation.name, found)
 
     # -- the pass -----------------------------------------------------------------------------------------------------
 
@@ -172,41 +172,41 @@ class Pass:
             self._send(key, signal)
         if cuts:
             self._cut("outputs", output)
-        for step in reversed(self.plan.steps):
-            if step.key not in self.signals or not step.kind:
+        for operation in reversed(self.program.operations):
+            if operation.key not in self.signals or not operation.kind:
                 continue
-            signal = self.signals[step.key]
-            if step.key in kept:
-                self.layers[step.key] = self.relevance(step.key)
-            del self.signals[step.key]
-            record = self.tape.records[step.key]
+            signal = self.signals[operation.key]
+            if operation.key in kept:
+                self.layers[operation.key] = self.relevance(operation.key)
+            del self.signals[operation.key]
+            record = self.tape.records[operation.key]
             for key, each in self._back(record, signal).items():
                 self._deliver(record, key, each)
             if cuts:
-                self._cut(str(step.key), output)
+                self._cut(str(operation.key), output)
             for tape in (self.tape, self.base_tape):
                 if tape is not None:
-                    tape.forget(step.key)
+                    tape.forget(operation.key)
 
     def _back(self, record: Record, signal: Signal) -> Contributions:
-        step = record.step
-        if step.kind == "embedding":
+        operation = record.operation
+        if operation.kind == "embedding":
             relevance = self.to_r(record, signal)
-            factor = self.factors.get(step.key)
+            factor = self.factors.get(operation.key)
             relevance = relevance if factor is None else times(factor, relevance)
-            return dict.fromkeys(step.live, Signal(relevance.sum(-1), "R"))
-        if step.kind == "unknown":
+            return dict.fromkeys(operation.live, Signal(relevance.sum(-1), "R"))
+        if operation.kind == "unknown":
             if self.unknown_policy != "gradient":
                 raise RelevanceError(
-                    f"{step.where} has no rule for relevance; pass unknown='gradient' to use its derivative there, "
-                    "which leaves what it does not explain in `absorbed`."
+                    f"{operation.where} has no rule for relevance; pass unknown='gradient' to use its derivative "
+                    "there, which leaves what it does not explain in `absorbed`."
                 )
-            self.unknown[step.where] = None
+            self.unknown[operation.where] = None
             return Gradient().back(self, record, signal)
-        return self.rules[step].back(self, record, signal)
+        return self.rules[operation].back(self, record, signal)
 
     def _deliver(self, record: Record, key: Key, signal: Signal) -> None:
-        status = self.plan.status_of(key)
+        status = self.program.status_of(key)
         if status in (LIVE, INDICES):
             self._send(key, signal)
             return
@@ -214,10 +214,10 @@ class Pass:
         if status == DETACHED:
             self._add(self.total(relevance, key), None)
         else:
-            if self.rows > 1 and record.step.op not in _ALIGNED:
+            if self.rows > 1 and record.operation.op not in _ALIGNED:
                 raise TogetherError
-            name, _ = self.plan.name_of(key, record.step.name)
-            owner = self._owner(record.step.key, record.step)
+            name, _ = self.program.name_of(key, record.operation.name)
+            owner = self._owner(record.operation.key, record.operation)
             self._blame(name, gathered(relevance, relevance.shape, self.rows, owner))
 
     def _send(self, key: Key, signal: Signal) -> None:

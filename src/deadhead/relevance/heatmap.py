@@ -1,4 +1,4 @@
-"""A relevance as a picture: the inputs, their heatmaps, and what inputs and biases contribute."""
+"""The picture of a relevance: inputs, their heatmaps, and bars for what inputs and biases contribute."""
 
 from __future__ import annotations
 
@@ -51,7 +51,7 @@ CLIPPED = 0.998
 def heatmap(
     relevance: Drawable, path: str | os.PathLike[str] | None, samples: Sequence[int] | None, tokens: Any
 ) -> Figure:
-    """Draw a row for each sample; see `Relevance.heatmap`."""
+    """Draw a row for each sample: inputs, heatmaps, and bars; see `Relevance.heatmap` for arguments and errors."""
     rows = len(relevance.output)
     chosen = list(range(min(rows, MOST_SAMPLES))) if samples is None else list(samples)
     if not chosen or any(not 0 <= sample < rows for sample in chosen):

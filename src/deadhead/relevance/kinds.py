@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from deadhead.relevance.plan import KINDS
+from deadhead.relevance.program import KINDS
 
 DESCRIBED = {
     "linear": "products with weights: linear, matmul, einsum",

@@ -1,4 +1,4 @@
-"""Which number of the output is explained."""
+"""The target of an attribution: which number of the output is explained."""
 
 from __future__ import annotations
 
@@ -15,10 +15,23 @@ Target = int | Tensor | Callable[[Any], Tensor] | None
 
 
 def explained(target: Target, outputs: Any, rows: int) -> tuple[Callable[[Any], Tensor], Tensor | None]:
-    """A function from outputs, in the model's container, to the explained value of each sample, shape (rows,); and the
-    indices that it takes, where it takes some.
+    """The explained value of each sample as a function of the model's outputs.
 
-    Raises `RelevanceError` where the target does not name one number for each sample.
+    Args:
+        target: an index, a tensor of one for each sample, a function from the outputs to shape (samples,), or None.
+        outputs: the model's outputs, in its own container.
+        rows: number of samples.
+
+    Returns:
+        A function from outputs to the explained values, shape (samples,); and the indices that it takes, shape
+        (samples,), or None.
+
+    Raises:
+        RelevanceError: if the target does not name one number for each sample.
+
+    >>> choose, index = explained(None, torch.tensor([[1.0, 3.0], [5.0, 2.0]]), 2)
+    >>> index, choose(torch.tensor([[1.0, 3.0], [5.0, 2.0]]))
+    (tensor([1, 0]), tensor([3., 5.]))
     """
     if callable(target):
         given = target

@@ -1,4 +1,4 @@
-"""Relevance as a part of a training loss: how much of it lies where it should not."""
+"""Relevance in a training loss: how much of it lies outside of the region that should decide."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ from deadhead.errors import RelevanceError
 from deadhead.graph.network import Network
 from deadhead.graph.pytree import take
 from deadhead.relevance.attribute import attribute
-from deadhead.relevance.composites import Composite
-from deadhead.relevance.edges import quotient
+from deadhead.relevance.composite import Composite
 from deadhead.relevance.samples import by_row
+from deadhead.relevance.signals import quotient
 from deadhead.relevance.target import Target
 
 
@@ -28,22 +28,33 @@ def relevance_loss(
     reduction: Literal["mean", "none"] = "mean",
     **options: Any,
 ) -> Tensor:
-    """The share of relevance outside of a marked region: `L = sum_{i outside} |R_i| / sum_i |R_i|`, between 0 and 1.
+    """The share of relevance outside of a marked region, as a training loss: `sum_{i outside} |R_i| / sum_i |R_i|`.
 
     Differentiable by every parameter, so that `loss + weight * relevance_loss(...)` trains a network to decide by what
-    lies inside. `region` is a mask over the inputs, true or 1 inside, in their shape or without channels; fractions
-    count in part. `inputs`, `target`, `method` and `options` are those of `attribute`. With `biases`, the relevance of
-    biases counts as outside: a network may else hide there what it decides by. A sample without any relevance has
-    L = 0. `reduction` is the mean over samples, or "none" for one number each.
+    lies inside the region. A low loss is no proof: a network can learn to please the measure, so judge it by data whose
+    background was swapped. Explaining one logit leaves it to the others to look outside: a `target` that is the margin
+    between classes closes that way.
 
-    Trace once and give the network, `dh.trace(model, inputs)`: it follows the parameters as they change. Networks are
-    explained in evaluation mode, where batch norm uses its running statistics. A low loss is no proof: a network can
-    learn to please the measure, so judge it by data whose background was swapped. Explaining one logit leaves it to the
-    others to look outside: a `target` that is the margin between classes closes that way.
+    Args:
+        model: a module, or `dh.trace(model, inputs)` to trace once: it follows the parameters as they change. Explained
+            in evaluation mode, where batch norm uses its running statistics.
+        inputs: what the model is called with.
+        target: the output that is explained, as for `attribute`.
+        region: a mask over the inputs, true or 1 inside, in their shape or without channels; fractions count in part.
+        method: the attribution method (default "blame_bias").
+        biases: whether the relevance of biases counts as outside, where a network could hide what it decides by
+            (default False).
+        reduction: "mean" over samples (default), or "none" for one number for each.
+        options: the method's options.
 
-    Raises `RelevanceError` for a region of another shape, and what `attribute` raises.
+    Returns:
+        A number between 0 and 1, or with `reduction="none"` shape (samples,); 0 for a sample without any relevance.
 
-    Source: 000, section 2, "What I was hoping for regarding alignment".
+    Raises:
+        RelevanceError: for a region of another shape, another reduction, and what `attribute` raises.
+
+    Source: "Visualizing Neural networks, how to blame the bias", AI Alignment Forum, "What I was hoping for regarding
+    alignment".
 
     >>> import deadhead as dh
     >>> model = nn.Linear(2, 1)
@@ -57,7 +68,7 @@ def relevance_loss(
     tensor([[-0.0938,  0.0938]])
     """
     if reduction not in ("mean", "none"):
-        raise RelevanceError(f"reduction={reduction!r} is no choice; it is 'mean' or 'none'.")
+        raise RelevanceError(f"reduction={reduction!r} is not a choice; it is 'mean' or 'none'.")
     found = attribute(model, inputs, target, method, **options)
     axis, own = found.batch_axis, take(found.inputs)[0]
     masks = _masks(region, own, axis)

@@ -1,9 +1,9 @@
-"""The registry of criteria, and `score`, which asks one of them."""
+"""The registry of criteria, and the question that each of them answers."""
 
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -14,45 +14,61 @@ from deadhead.data.losses import Loss
 from deadhead.errors import DataError, LossError
 from deadhead.gates.gates import Gates, References
 from deadhead.gates.moments import medians, moments
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress
+from deadhead.registry import Entry, Registry
 
-OPTIONS = ("reference", "baseline", "site", "absolute", "threshold", "threshold_at", "adjustments", "output_weight")
 SITES = ("consumer", "producer")
 REFERENCES = ("zero", "mean", "median", "min", "max", "baseline")
 
 
 @dataclass(frozen=True)
 class Question:
-    """What a criterion is asked: the worth of each unit of `groups`, judged by `loss` on `batches`.
+    """What a criterion is asked: the saliency of each unit of `groups`, judged by `loss` on `batches`.
 
-    `state`, `added` and `closed` describe a network of which units are gone already, as `Gates` takes them. `baseline`
-    is the input under which activations are a reference. `site` says where a unit is closed: at what its consumers
-    read, or (producer) at what its producers give, before batch norm, pool and nonlinearity; `groups` are as they are
-    there. `absolute`, `threshold` and `threshold_at` say what is made of the answers, `adjustments` are what `watch`
-    recorded in training, `output_weight` what errors of outputs are weighted by (`obs`). What a criterion found on the
-    way that is of use afterwards is `kept`.
+    Attributes:
+        state: the network that is asked about, intact or with units removed already.
+        groups: the groups whose units are scored, as they are at `site`.
+        batches: the data.
+        loss: what the outputs are judged by.
+        reference: what a closed unit is replaced by, one of `REFERENCES`.
+        seed: of whatever is drawn at random.
+        baseline: the input under which activations are the reference.
+        site: where a unit is closed: at what its "consumer"s read, or at what its "producer"s give, before batch norm,
+            pool and nonlinearity.
+        absolute: take absolute values of the scores.
+        threshold, threshold_at: `thresholded` the scores.
     """
 
-    network: Network
+    state: PrunedState
     groups: tuple[Group, ...]
     batches: Sequence[Batch]
     loss: Loss
     reference: str = "zero"
     seed: int = 0
     progress: Progress | None = None
-    state: Mapping[str, Tensor] | None = None
-    added: Mapping[str, Tensor] | None = None
-    closed: Mapping[str, Tensor] | None = None
     baseline: Any = None
     site: str = "consumer"
     absolute: bool = False
     threshold: str | None = None
     threshold_at: float = 3.0
-    adjustments: Mapping[str, Tensor] | None = None
-    output_weight: str = "loss"
-    kept: dict[str, Any] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
+        if self.reference == "baseline" and self.baseline is None:
+            raise DataError('reference="baseline" needs baseline=, an input under which activations are the reference.')
+        if self.reference not in REFERENCES:
+            raise DataError(f"There is no reference {self.reference!r}; the references are {', '.join(REFERENCES)}.")
+        if self.threshold not in (None, "mean", "median") or not self.threshold_at > 0:
+            raise DataError("threshold is mean, median or None, and threshold_at a positive number.")
+        if self.site not in SITES:
+            raise DataError(f"There is no site {self.site!r}; the sites are {', '.join(SITES)}.")
+
+    @property
+    def network(self) -> Network:
+        """The intact network."""
+        return self.state.network
 
     def references(self) -> References:
         """The reference of each column at each consumer, as asked."""
@@ -75,78 +91,94 @@ class Question:
 
     def gates(self) -> Gates:
         """Gates at the question's reference."""
-        return Gates(self.network, self.loss, self.references(), self.state, self.added, self.closed, site=self.site)
+        return self.state.gates(self.loss, self.references(), site=self.site)
 
     def gates_without_references(self) -> Gates:
         """Gates for a criterion that finds its reference on the way."""
-        return Gates(self.network, self.loss, None, self.state, self.added, self.closed, site=self.site)
+        return self.state.gates(self.loss, site=self.site)
+
+
+COMMON = ("reference", "baseline", "site", "absolute", "threshold", "threshold_at")
+"""Options that every criterion has."""
 
 
 @dataclass(frozen=True)
-class Criterion:
-    """A criterion by name. `comparable` says whether scores of different groups are in the same unit (of the loss),
-    `increase` whether they estimate by how much the mean loss rises, as sums over rows and bounds do not;
-    `needs_data` whether it looks at data at all; `reference` is the reference that its definition fixes;
-    `at_consumers` says that it can judge units only by what their consumers read."""
+class Criterion(Entry):
+    """A criterion by name.
 
-    name: str
-    function: Callable[[Question], dict[str, Tensor]]
-    comparable: bool
-    increase: bool
-    needs_data: bool
-    needs_sample_losses: bool
-    reference: str | None
-    at_consumers: bool
+    Attributes:
+        comparable: whether scores of different groups are in the same unit (of the loss).
+        increase: whether they estimate by how much the mean loss rises, as sums over samples and bounds do not.
+        needs_data: whether it looks at data at all.
+        needs_sample_losses: whether it needs a loss for each sample.
+        reference: the reference that its definition fixes.
+        at_consumers: whether it can judge units only by what their consumers read.
+        front_to_back: whether units can be chosen anew by it, each group in the network as it is pruned before it.
+    """
+
+    comparable: bool = False
+    increase: bool = False
+    needs_data: bool = True
+    needs_sample_losses: bool = False
+    reference: str | None = None
+    at_consumers: bool = False
+    front_to_back: bool = False
 
 
-CRITERIA: dict[str, Criterion] = {}
+CRITERIA: Registry[Criterion] = Registry("criterion", "criteria", DataError)
+Function = Callable[..., dict[str, Tensor]]
 
 
-def criterion(
-    name: str,
-    *,
-    comparable: bool = False,
-    increase: bool = False,
-    needs_data: bool = True,
-    needs_sample_losses: bool = False,
-    reference: str | None = None,
-    at_consumers: bool = False,
-) -> Callable[[Callable[[Question], dict[str, Tensor]]], Callable[[Question], dict[str, Tensor]]]:
-    """Register a criterion: a function from a `Question` to a tensor of K saliencies for each group."""
+def criterion(name: str, **facts: Any) -> Callable[[Function], Function]:
+    """Register a criterion: a function from a `Question` to K scores for each group; its keywords are its options.
 
-    def register(function: Callable[[Question], dict[str, Tensor]]) -> Callable[[Question], dict[str, Tensor]]:
-        CRITERIA[name] = Criterion(
-            name, function, comparable, increase, needs_data, needs_sample_losses, reference, at_consumers
-        )
+    Args:
+        name: what it is called by.
+        facts: of those that `Criterion` lists, what is true of it.
+    """
+
+    def register(function: Function) -> Function:
+        CRITERIA.add(Criterion(name, function, **facts))
         return function
 
     return register
 
 
-def find(name: str) -> Criterion:
-    if name not in CRITERIA:
-        raise DataError(f"There is no criterion {name!r}; the criteria are {', '.join(sorted(CRITERIA))}.")
-    return CRITERIA[name]
+def options_of(name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dict[str, Any]]:
+    """The options given for a criterion: those that every criterion has, and its own.
+
+    Raises:
+        DataError: where there is no such criterion, or it has no such option.
+    """
+    common = {key: value for key, value in given.items() if key in COMMON}
+    own = {key: value for key, value in given.items() if key not in COMMON}
+    known = CRITERIA[name].options
+    wrong = [key for key in own if key not in known]
+    if wrong:
+        names = ", ".join((*COMMON, *known))
+        raise DataError(f"The criterion {name} has no option {wrong[0]!r}; its options are {names}.")
+    return common, own
 
 
-def ask(question: Question, name: str) -> dict[str, Tensor]:
-    """The saliencies of a question by the criterion `name`: float64 on the CPU, one tensor of K for each group."""
-    chosen = find(name)
+def ask(question: Question, name: str, **options: Any) -> dict[str, Tensor]:
+    """The saliencies of a question by a criterion: float64 on the CPU, one tensor of K for each group.
+
+    Args:
+        question: what is asked.
+        name: of the criterion.
+        options: of the criterion's own.
+
+    Raises:
+        DataError: where the criterion cannot answer such a question, or its answer is not finite.
+        LossError: where it needs a loss for each sample, and there is none.
+    """
+    chosen = CRITERIA[name]
+    CRITERIA.check_options(name, options)
     if chosen.needs_sample_losses and not question.loss.is_per_sample:
         raise LossError(
             f'The criterion {name} needs a loss for each sample, and loss="model" gives one for the batch; choose '
             "another loss, or a criterion such as magnitude or activation_std."
         )
-    if question.reference == "baseline" and question.baseline is None:
-        raise DataError('reference="baseline" needs baseline=, an input under which activations are the reference.')
-    if question.reference not in REFERENCES:
-        raise DataError(f"There is no reference {question.reference!r}; the references are {', '.join(REFERENCES)}.")
-    if question.threshold not in (None, "mean", "median") or not question.threshold_at > 0:
-        raise DataError("threshold is mean, median or None, and threshold_at a positive number.")
-    if question.output_weight not in ("loss", "none"):
-        raise DataError(f"There is no output_weight {question.output_weight!r}; it is loss or none.")
-    if question.site not in SITES:
-        raise DataError(f"There is no site {question.site!r}; the sites are {', '.join(SITES)}.")
     if question.site == "producer":
         if chosen.at_consumers:
             raise DataError(f'The criterion {name} judges units by what their consumers read; leave site="consumer".')
@@ -156,7 +188,7 @@ def ask(question: Question, name: str) -> dict[str, Tensor]:
         question = replace(question, groups=tuple(group.at_producers() for group in question.groups))
     if chosen.reference is not None and chosen.reference != question.reference:
         question = replace(question, reference=chosen.reference)
-    found = chosen.function(question)
+    found = chosen.function(question, **options)
     result = {}
     for group in question.groups:
         saliency = found[group.name].detach().to("cpu", torch.float64)
@@ -172,7 +204,7 @@ def thresholded(saliencies: Mapping[str, Tensor], by: str, at: float, together: 
     """Saliencies of which every one that is larger in absolute value than `at` times the mean (or median, `by`) of
     absolute values is replaced by the mean (median): over all groups `together`, or each by itself.
 
-    Source: 002 section 3, mean and median thresholding of second-order estimates.
+    Source: Wolfe et al. (2016), section 3.3, mean and median thresholding of second-order estimates.
 
     >>> thresholded({"0": torch.tensor([1.0, 2.0, 3.0, 4.0, 1000.0])}, "median", 3.0, together=True)["0"]
     tensor([1., 2., 3., 4., 3.])

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor
 
+from deadhead.errors import DataError
 from deadhead.graph.units.groups import Group
 from deadhead.reconstruction.sums import grams, of_itself
 from deadhead.reconstruction.surgeon import choose
@@ -17,35 +18,42 @@ MEMORY = 2**30
 """Bytes that the statistics of the groups of one pass may take, where there are several."""
 
 
-@criterion("obs", comparable=True, increase=True, reference="zero", at_consumers=True)
-def obs(question: Question) -> dict[str, Tensor]:
-    """By how much the loss should rise when a unit goes after those that score less, and the units that are left take
-    over: half the cost of the optimal brain surgeon, shape (K,).
+@criterion("obs", comparable=True, increase=True, reference="zero", at_consumers=True, front_to_back=True)
+def obs(question: Question, *, output_weight: str = "loss", weighing: Weighing | None = None) -> dict[str, Tensor]:
+    """How much the loss should rise when a unit is removed after those that score less and the rest is refitted: the
+    optimal brain surgeon for units, shape (K,).
 
-    In each group by itself, the unit goes next whose removal raises `J = sum_c tr(S_c E[(W_c a~ - y_c)(W_c a~ -
-    y_c)^T])` least when the other columns of its consumers c are refitted: `tr(S W_k ([G^-1]_kk)^-1 W_k^T)` summed over
-    them, a unit's columns (a channel's patch, a flattened channel, a head) as one block, `W` and `G^-1` updated after
-    each. `S` is the Gauss-Newton curvature of the loss at what a consumer gives (`output_curvatures`), or the identity
-    with `output_weight="none"`. Scores never fall along the order of removal. Consumers that cannot be refitted count
-    with `1/2 mean_n (ds_n/dalpha_k)^2`.
+    Half the cost of removal. In each group by itself, the next unit is the one whose removal raises
+    `J = sum_c tr(S_c E[(W_c a~ - y_c)(W_c a~ - y_c)^T])` least when the other columns of its consumers c are refitted:
+    `tr(S W_k ([G^-1]_kk)^-1 W_k^T)` summed over them, a unit's columns (a channel's patch, a flattened channel, a head)
+    as one block, `W` and `G^-1` updated after each. Scores never fall along the order of removal. Consumers that cannot
+    be refitted count with `1/2 mean_n (ds_n/dalpha_k)^2`.
 
-    One target is drawn for each row in turn, by the question's seed. That S does not depend on a, and that positions do
-    not curve together, are approximations; so is that, where a consumer has too many columns for one matrix
-    (`blocks.MOST_COLUMNS`), only those of the same block take over. Source: Hassibi and Stork 1993, for units with
-    their consumers' statistics.
+    Approximate: S does not depend on a; positions do not curve together; one target is drawn for each sample, by the
+    question's seed; where a consumer has too many columns for one matrix, only those of the same block take over.
+
+    Args:
+        question: what is asked.
+        output_weight: "loss": S is the Gauss-Newton curvature of the loss at what a consumer gives; "none": the
+            identity, and the scores are in the unit of squared outputs.
+        weighing: S, where it is known already.
+
+    Source: Hassibi and Stork (1993), for units with their consumers' statistics.
     """
+    if output_weight not in ("loss", "none"):
+        raise DataError(f"There is no output_weight {output_weight!r}; it is loss or none.")
     gates = question.gates_without_references()
-    weighing = Weighing(
-        gates, question.groups, question.batches, question.seed, question.progress, question.output_weight == "loss"
-    )
-    question.kept["weighing"] = weighing
+    if weighing is None:
+        weighing = Weighing(
+            gates, question.groups, question.batches, question.seed, question.progress, output_weight == "loss"
+        )
     result = {}
     for part in _in_parts(weighing, question.groups):
-        blocks = {consumer.weight: consumer.blocks for group in part for consumer in weighing.of(group)}
+        blocks = {consumer.weight: consumer.blocks for group in part for consumer in weighing.consumers_of(group)}
         known = grams(gates, list(blocks), question.batches, question.progress, blocks) if blocks else {}
         for group in part:
             sides = []
-            for consumer in weighing.of(group):
+            for consumer in weighing.consumers_of(group):
                 weight = gates.state[consumer.weight]
                 regression = of_itself(known.get(consumer.weight), consumer.matrix(weight).double())
                 if regression is not None:
@@ -64,7 +72,7 @@ def _in_parts(weighing: Weighing, groups: Sequence[Group]) -> list[list[Group]]:
     parts: list[list[Group]] = []
     held = MEMORY
     for group in groups:
-        takes = sum(8 * consumer.products for consumer in weighing.of(group))
+        takes = sum(8 * consumer.products for consumer in weighing.consumers_of(group))
         if not parts or held + takes > MEMORY:
             parts.append([])
             held = 0

@@ -6,7 +6,8 @@ import torch
 from torch import Tensor
 
 from deadhead.data.calibration import Batch
-from deadhead.gates.sites import by_row, by_unit, columns_sum
+from deadhead.gates.sites import by_sample, by_unit, columns_sum
+from deadhead.graph.samples import SampleLayout
 from deadhead.graph.units.groups import Group
 from deadhead.progress import track
 from deadhead.scores.criterion import Question, criterion
@@ -33,7 +34,7 @@ def mrs(question: Question) -> dict[str, Tensor]:
     """
     gates = question.gates_without_references()
     store = {group.name: _Store(group) for group in question.groups}
-    parts = [part for batch in question.batches for part in gates.apart(batch, question.groups)]
+    parts = [part for batch in question.batches for part in gates.passes_per_sample(batch, question.groups)]
     for batch, sample in track(question.progress, "mrs", parts):
         rows, first = (batch.rows, True) if sample is None else (1, sample == 0)
 
@@ -47,8 +48,8 @@ def mrs(question: Question) -> dict[str, Tensor]:
             first: bool = first,
         ) -> None:
             if group.name in store:
-                owner = gates.owner(batch, group.name, index)
-                store[group.name].add(index, value, gradient, rows, owner, first)
+                layout = gates.layout(batch, group.name, index)
+                store[group.name].add(index, value, gradient, rows, layout, first)
 
         for each in store.values():
             each.open(rows)
@@ -90,11 +91,13 @@ class _Store:
         self.products.append(torch.zeros(rows, self.group.size))
         self.gradients.append([None] * len(self.group.consumers))
 
-    def add(self, index: int, value: Tensor, gradient: Tensor, rows: int, owner: str | None, first: bool) -> None:
+    def add(
+        self, index: int, value: Tensor, gradient: Tensor, rows: int, layout: SampleLayout | None, first: bool
+    ) -> None:
         site = self.group.consumers[index]
-        product = by_unit(by_row(value * gradient, site, rows, owner), site, self.group.size)
+        product = by_unit(by_sample(value * gradient, site, rows, layout), site, self.group.size)
         self.products[-1] = self.products[-1].to(product) + product
-        self.gradients[-1][index] = by_row(gradient, site, rows, owner)
+        self.gradients[-1][index] = by_sample(gradient, site, rows, layout)
         if not first:
             return  # the same activations again, for another sample's loss
         total = columns_sum(value, site)

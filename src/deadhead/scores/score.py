@@ -1,17 +1,18 @@
-"""`score`: what each unit is worth by a criterion."""
+"""`score`: the saliency of each unit by a criterion."""
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from deadhead.data.opened import opened
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
-from deadhead.scores.criterion import Question, ask, find
+from deadhead.scores.criterion import CRITERIA, Question, ask
 
 
 @torch.inference_mode(False)
@@ -27,40 +28,52 @@ def score(
     absolute: bool = False,
     threshold: str | None = None,
     threshold_at: float = 3.0,
-    adjustments: Mapping[str, Tensor] | None = None,
-    output_weight: str = "loss",
     samples: int = 4096,
     seed: int = 0,
     progress: Progress | None = None,
+    **options: Any,
 ) -> dict[str, Tensor]:
-    """What each unit is worth by a criterion: `{group name: tensor of K saliencies}`, in forward order.
+    """Score every unit by a criterion.
 
-    `data` is any iterable of batches, of which up to `samples` rows are read; `loss` a name, a torch.nn loss or a
-    callable (outputs, batch) to a loss per sample. `reference` is what a closed unit is replaced by: zero; its mean,
-    median, min or max over data and positions; with `baseline`, its mean over the rows and positions of an input like
-    the model's (a blank image, say); unless the criterion's definition fixes it. It is closed where its consumers read
-    it or, with `site="producer"`, where it is made: the raw output of a linear or convolutional layer, before batch
-    norm, pool and nonlinearity, as in 003. `absolute` takes absolute values of signed criteria. With `threshold`, mean
-    or median, each estimate whose absolute value is over `threshold_at` times the mean (median) of absolute values is
-    replaced by the mean (median). `adjustments` are what `watch` recorded in training, for the criterion `gradient`.
-    `obs` weights the errors of what consumers give by the curvature of the loss, or with `output_weight="none"` all
-    alike, and is then in their unit. The saliencies are float64, in the unit of the loss for criteria that judge by it.
+    Args:
+        model_or_network: a module, traced with the first batch, or a `Network`; it is left as it was.
+        data: any iterable of batches, `(inputs, targets)` or the dicts that the model takes.
+        loss: a name, a torch.nn loss, or a callable (outputs, batch) to a loss for each sample.
+        criterion: its name; `deadhead score --help` lists them with their options.
+        reference: what a closed unit is replaced by: zero, its mean, median, min or max over samples and positions,
+            or its mean under a `baseline`. Where a criterion's definition fixes it (mrs, mrp: mean), that is used.
+        baseline: an input like the model's, a blank image say, for reference="baseline".
+        site: "consumer": a unit is closed where it is read; "producer": where a layer gives it, before batch norm,
+            pool and nonlinearity, as Evci (2018) does.
+        absolute: take absolute values of signed scores.
+        threshold: mean or median: scores larger in absolute value than `threshold_at` times the mean (median) of
+            absolute values are replaced by the mean (median).
+        threshold_at: that factor.
+        samples: at most so many samples of the data are read.
+        seed: of whatever a criterion draws at random.
+        progress: called with (step, done, total).
+        options: those of the criterion itself, such as `output_weight` of obs or `adjustments` of gradient.
 
-    Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
+    Returns:
+        {group: (K,)}, float64, groups in forward order; in the unit of the loss for criteria that judge by it.
 
-    Source: the documents' criteria as questions about gates; each criterion's own docstring names its own.
+    Raises:
+        DataError, LossError, TraceError: where the question cannot be answered.
 
-    >>> from torch import nn
-    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
-    >>> data = [(torch.randn(8, 2), torch.randint(2, (8,)))]
-    >>> score(model, data, loss="cross_entropy", criterion="magnitude")["0"].shape
-    torch.Size([3])
+    Source:
+        each criterion's own docstring names its source.
+
+    Example:
+        >>> from torch import nn
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> data = [(torch.randn(8, 2), torch.randint(2, (8,)))]
+        >>> score(model, data, loss="cross_entropy", criterion="magnitude")["0"].shape
+        torch.Size([3])
     """
-    find(criterion)
+    CRITERIA.check_options(criterion, options)
     asked, batches, network = opened(model_or_network, data, loss, samples)
     question = Question(
-        network, network.groups, batches, asked, reference, seed, progress, baseline=baseline, site=site,
-        absolute=absolute, threshold=threshold, threshold_at=threshold_at, adjustments=adjustments,
-        output_weight=output_weight,
+        PrunedState.of(network), network.groups, batches, asked, reference, seed, progress, baseline, site, absolute,
+        threshold, threshold_at,
     )  # fmt: skip
-    return ask(question, criterion)
+    return ask(question, criterion, **options)

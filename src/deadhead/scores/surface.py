@@ -12,7 +12,7 @@ from deadhead.data.calibration import count
 from deadhead.data.opened import opened
 from deadhead.errors import DataError
 from deadhead.gates.batched import Parts, Stacked
-from deadhead.gates.gates import Gates
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
 
@@ -59,7 +59,8 @@ def error_surface(
             raise DataError(f"There is no unit {unit} of {name!r}; the groups, and their sizes, are {have}.")
     for name, unit in removed:
         closed[name][unit] = 0
-    gates = Gates(network, asked, closed={name: gate for name, gate in closed.items() if (gate == 0).any()})
+    state = PrunedState.of(network).closing({name: gate for name, gate in closed.items() if (gate == 0).any()})
+    gates = state.gates(asked)
     groups = [group for group in network.groups if any(name == group.name for name, _ in chosen)]
     parts, found = Parts(network), {unit: torch.zeros(len(gains), dtype=torch.float64) for unit in chosen}
     jobs = [(batch, unit) for batch in batches for unit in chosen]

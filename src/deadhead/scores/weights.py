@@ -1,4 +1,4 @@
-"""Magnitude of the weights that make a unit."""
+"""What the weights that make a unit say about it: their magnitude, and how much training changed them."""
 
 from __future__ import annotations
 
@@ -14,11 +14,14 @@ from deadhead.scores.criterion import Question, criterion
 
 @criterion("magnitude", needs_data=False)
 def magnitude(question: Question) -> dict[str, Tensor]:
-    """`sqrt(sum w^2)` over the weights by which the unit is made at its producers, shape (K,).
+    """The L2 norm of the weights by which the unit is made at its producers: `sqrt(sum w^2)`, shape (K,).
 
-    Biases and what comes after (batch norm, say) do not count. Source: 003 section 4.1, the L2 norm of a unit.
+    The weights are those of the network as it is pruned and compensated so far, without what read removed units.
+    Biases and what comes after (batch norm, say) do not count.
+
+    Source: Evci (2018), section 4.1.
     """
-    squares = {name: tensor.double().square() for name, tensor in question.network.frozen_state().items()}
+    squares = {name: tensor.double().square() for name, tensor in question.state.remaining().items()}
     return {group.name: over_producers(group, squares).sqrt() for group in question.groups}
 
 
@@ -36,20 +39,26 @@ def over_producers(group: Group, tensors: Mapping[str, Tensor]) -> Tensor:
 
 
 @criterion("gradient", needs_data=False)
-def gradient(question: Question) -> dict[str, Tensor]:
-    """`sum_t sum_w abs(w_t - w_(t-1))` over the steps t of a training run that `watch` recorded and the weights w by
-    which the unit is made at its producers, shape (K,): the units that were least adjusted score least.
+def gradient(question: Question, *, adjustments: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
+    """How much training changed the weights by which the unit is made: `sum_t sum_w abs(w_t - w_(t-1))`, shape (K,).
 
-    Raises `DataError` without `adjustments`, or where they are of another network. Source: 004, gradient-based pruning.
+    Args:
+        question: what is asked.
+        adjustments: what `deadhead.watch` recorded over the steps t of a training run, {parameter: its shape}.
+
+    Raises:
+        DataError: without `adjustments`, or where they are of another network.
+
+    Source: "Pruning in neural networks: purpose and concept", gradient-based pruning.
     """
-    if question.adjustments is None:
+    if adjustments is None:
         raise DataError(
             "The criterion gradient needs adjustments=, what was recorded in training: with deadhead.watch(model, "
             "optimizer) as seen: ..., then adjustments=seen.adjustments."
         )
     tensors: dict[str, Tensor] = {}
     for name, tensor in question.network.frozen_state().items():
-        recorded = question.adjustments.get(name)
+        recorded = adjustments.get(name)
         if recorded is not None and recorded.shape != tensor.shape:
             raise DataError(
                 f"The adjustments of {name} have shape {tuple(recorded.shape)}, the network's is "

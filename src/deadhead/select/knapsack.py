@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deadhead.graph.units.groups import Group
 from deadhead.select.budget import Budget
-from deadhead.select.ranking import Ranking, Rules, overall, reaching
+from deadhead.select.ranking import Constraints, Ranking, overall, reaching
 
 ROUNDS = 8
 """How often the worth of a unit's size is found anew."""
@@ -23,7 +23,7 @@ Counts = dict[str, int]
 
 
 def spend(
-    groups: Sequence[Group], saliencies: Mapping[str, Tensor], rules: Rules, budget: Budget, size: Size
+    groups: Sequence[Group], saliencies: Mapping[str, Tensor], constraints: Constraints, budget: Budget, size: Size
 ) -> Ranking:
     """The ranking of those units that go when `sum_g sum_{i < k_g} saliency_gi` is to be small under
     `size(units removed of each group) <= budget`: a knapsack whose sizes are not additive.
@@ -33,12 +33,12 @@ def spend(
     starts. From each, counts are moved by single steps, what no longer has to go being put back, while that lowers the
     sum. Raises `BudgetError` where the budget cannot be reached.
     """
-    search = _Search(groups, saliencies, rules, budget.of(size({})), size)
-    plain = overall(groups, saliencies, rules)
+    search = _Search(groups, saliencies, constraints, budget.target(size({})), size)
+    plain = overall(groups, saliencies, constraints)
     best = search.improved(plain.counts(reaching(plain, budget, size)))
     weights = slopes(groups, size, {})
     for _ in range(ROUNDS):
-        ranking = overall(groups, saliencies, rules, weights)
+        ranking = overall(groups, saliencies, constraints, weights)
         start = ranking.counts(reaching(ranking, budget, size))
         found = search.improved(start)
         best = min(best, found, key=search.cost)
@@ -49,7 +49,7 @@ def spend(
     order = [
         entry for entry, place in zip(ranking.order, places_of(ranking.order), strict=True) if place < best[entry[0]]
     ]
-    return Ranking(order, plain.sizes, rules)
+    return Ranking(order, plain.sizes, constraints)
 
 
 def places_of(order: Sequence[tuple[str, int]]) -> list[int]:
@@ -76,7 +76,12 @@ class _Search:
     """Counts of units removed of each group, with what they lose, within the size."""
 
     def __init__(
-        self, groups: Sequence[Group], saliencies: Mapping[str, Tensor], rules: Rules, target: int, size: Size
+        self,
+        groups: Sequence[Group],
+        saliencies: Mapping[str, Tensor],
+        constraints: Constraints,
+        target: int,
+        size: Size,
     ) -> None:
         self.size, self.target = size, target
         self.ways: dict[str, list[int]] = {}
@@ -85,9 +90,11 @@ class _Search:
             values = saliencies[group.name].double().sort().values
             gone = int(torch.isneginf(values).sum())
             self.lost[group.name] = [0.0, *values.clamp(min=-1e300).cumsum(0).tolist()]
-            every = range(gone, group.size - rules.kept(group.name, group.size, 0) + 1)
+            every = range(gone, group.size - constraints.remaining(group.name, group.size, 0) + 1)
             self.ways[group.name] = [
-                n for n in every if n == gone or group.size - n == rules.kept(group.name, group.size, group.size - n)
+                n
+                for n in every
+                if n == gone or group.size - n == constraints.remaining(group.name, group.size, group.size - n)
             ]
 
     def cost(self, counts: Counts) -> float:

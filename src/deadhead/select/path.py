@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deadhead.graph.units.groups import Group
 from deadhead.select.plan import Plan, plan_of
-from deadhead.select.ranking import Ranking, Rules
+from deadhead.select.ranking import Constraints, Ranking
 from deadhead.select.ties import Ties, counted
 
 
@@ -27,7 +27,7 @@ class Path:
     steps: Sequence[str]
     result: int
     sizes: Mapping[str, int]
-    rules: Rules
+    constraints: Constraints
     ties: Ties = ()
     removed: list[int] = field(init=False)
 
@@ -40,7 +40,7 @@ class Path:
         for name in self.steps:
             taken[name] += 1
             size = self.sizes[name]
-            now = size - self.rules.kept(name, size, size - taken[name])
+            now = size - self.constraints.remaining(name, size, size - taken[name])
             total += (now - gone[name]) * weights.get(name, 1)
             gone[name] = now
             found.append(total)
@@ -48,7 +48,7 @@ class Path:
 
     def counts(self, number: int) -> dict[str, int]:
         """How many units of each group are gone after `number` steps."""
-        ranking = Ranking([(name, 0) for name in self.steps[:number]], self.sizes, self.rules)
+        ranking = Ranking([(name, 0) for name in self.steps[:number]], self.sizes, self.constraints)
         return counted(ranking.counts(number), self.ties)
 
     def plan(self, number: int, result: Plan) -> Plan:
@@ -113,8 +113,8 @@ def _all(chosen: list[int], saliency: Tensor) -> list[int]:
     return chosen + [unit for unit in torch.argsort(saliency, stable=True).tolist() if unit not in known]
 
 
-def path_of_plan(plan: Plan, groups: Sequence[Group], rules: Rules, ties: Ties) -> Path:
+def path_of_plan(plan: Plan, groups: Sequence[Group], constraints: Constraints, ties: Ties) -> Path:
     """The path along the order of a plan, which ends where it does."""
     followers = {name for tie in ties for name in tie[1:]}
     steps = [name for name, _ in plan.order if name not in followers]
-    return Path(steps, len(steps), {group.name: group.size for group in groups}, rules, ties)
+    return Path(steps, len(steps), {group.name: group.size for group in groups}, constraints, ties)

@@ -28,43 +28,50 @@ def _scale(value: Tensor) -> Tensor:
     return value.clamp(min=1e-300)
 
 
-def kept_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
-    """How many of `size` units stay when `wanted` should: at least `min_units`, and a multiple of `round_to` (rounded
+def remaining_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
+    """How many of `size` units remain when `wanted` should: at least `min_units`, and a multiple of `round_to` (rounded
     up) where the group is large enough for one.
 
-    >>> kept_of(32, 13, 8, 1), kept_of(6, 3, 8, 1), kept_of(4, 0, 1, 1)
+    >>> remaining_of(32, 13, 8, 1), remaining_of(6, 3, 8, 1), remaining_of(4, 0, 1, 1)
     (16, 6, 1)
     """
-    kept = max(wanted, min_units, 1)
-    kept = -(-kept // round_to) * round_to
-    return min(kept, size)
+    remaining = max(wanted, min_units, 1)
+    remaining = -(-remaining // round_to) * round_to
+    return min(remaining, size)
 
 
 @dataclass(frozen=True)
-class Rules:
-    """How a selection is made: multiples of `round_to` and at least `min_units` of each group stay; `steps` names
-    groups of which multiples of a number of their own stay, `least` those of which more than one must. `normalize` is
-    how saliencies of different groups are made comparable."""
+class Constraints:
+    """What every selection keeps to.
+
+    Attributes:
+        normalize: how saliencies of different groups are made comparable, one of `NORMALISATIONS`.
+        round_to: multiples of this many units of each group remain.
+        min_units: at least this many units of each group remain.
+        multiples: {group: a number of its own of which multiples remain}.
+        minimum: {group: how many of its units must remain}, where that is more than one.
+    """
 
     normalize: str = "none"
     round_to: int = 1
     min_units: int = 1
-    steps: Mapping[str, int] = field(default_factory=dict)
-    least: Mapping[str, int] = field(default_factory=dict)
+    multiples: Mapping[str, int] = field(default_factory=dict)
+    minimum: Mapping[str, int] = field(default_factory=dict)
 
-    def kept(self, name: str, size: int, wanted: int) -> int:
-        floor = max(self.min_units, self.least.get(name, 1))
-        return kept_of(size, wanted, math.lcm(self.round_to, self.steps.get(name, 1)), floor)
+    def remaining(self, name: str, size: int, wanted: int) -> int:
+        """How many of a group's `size` units remain when `wanted` should."""
+        floor = max(self.min_units, self.minimum.get(name, 1))
+        return remaining_of(size, wanted, math.lcm(self.round_to, self.multiples.get(name, 1)), floor)
 
 
 @dataclass(frozen=True)
 class Ranking:
-    """Units as (group, unit) in the order in which they would go; `sizes` of the groups, and the rules that any part
-    of it keeps to."""
+    """Units as (group, unit) in the order of removal; `sizes` of the groups, and the constraints that any part of the
+    order keeps to."""
 
     order: Sequence[tuple[str, int]]
     sizes: Mapping[str, int]
-    rules: Rules
+    constraints: Constraints
 
     def counts(self, number: int) -> dict[str, int]:
         """How many units of each group go when the first `number` should: fewer, where multiples stay."""
@@ -72,7 +79,10 @@ class Ranking:
         for name, _ in self.order[:number]:
             counts[name] = counts.get(name, 0) + 1
         sizes = self.sizes
-        return {name: sizes[name] - self.rules.kept(name, sizes[name], sizes[name] - n) for name, n in counts.items()}
+        return {
+            name: sizes[name] - self.constraints.remaining(name, sizes[name], sizes[name] - n)
+            for name, n in counts.items()
+        }
 
     def plan(self, number: int) -> Plan:
         """The plan that removes the first `number` units, or fewer, where multiples stay."""
@@ -85,7 +95,7 @@ class Ranking:
 
 
 def evenly(
-    groups: Sequence[Group], saliencies: Mapping[str, Tensor], budgets: Mapping[str, Budget], rules: Rules
+    groups: Sequence[Group], saliencies: Mapping[str, Tensor], budgets: Mapping[str, Budget], constraints: Constraints
 ) -> Ranking:
     """The least salient units of each group until its budget is left, from all groups in step: a fraction `f` keeps
     `max(1, round(f K))` of K units, a count keeps that many; groups without a budget stay whole."""
@@ -93,21 +103,21 @@ def evenly(
     for group in groups:
         if group.name in budgets:
             saliency = saliencies[group.name]
-            gone = group.size - rules.kept(group.name, group.size, budgets[group.name].of(group.size))
+            gone = group.size - constraints.remaining(group.name, group.size, budgets[group.name].target(group.size))
             ranks = torch.argsort(saliency, stable=True)[:gone].tolist()
             entries += [((i + 1) / gone, saliency[unit].item(), group.name, unit) for i, unit in enumerate(ranks)]
     order = [(name, unit) for *_, name, unit in sorted(entries, key=lambda entry: entry[:2])]
-    return Ranking(order, {group.name: group.size for group in groups}, rules)
+    return Ranking(order, {group.name: group.size for group in groups}, constraints)
 
 
 def overall(
     groups: Sequence[Group],
     saliencies: Mapping[str, Tensor],
-    rules: Rules,
+    constraints: Constraints,
     weights: Mapping[str, float] | None = None,
 ) -> Ranking:
-    """The least salient units of all groups, normalised as the rules say and divided by the weight of their group,
-    until each group is down to its smallest.
+    """The units of all groups by saliency, normalised as the constraints say and divided by the weight of their group,
+    until each group is down to its minimum.
 
     Source: 002 Algorithm 1, single overall ranking.
     """
@@ -117,13 +127,15 @@ def overall(
         finite = torch.isfinite(saliency)
         comparable = saliency.clone()
         if finite.any():
-            comparable[finite] = NORMALISATIONS[rules.normalize](saliency[finite].double()).to(comparable.dtype)
+            comparable[finite] = NORMALISATIONS[constraints.normalize](saliency[finite].double()).to(comparable.dtype)
         ranks = torch.argsort(saliency, stable=True)
-        most = group.size - rules.kept(group.name, group.size, 0)
+        most = group.size - constraints.remaining(group.name, group.size, 0)
         weight = 1.0 if weights is None else weights[group.name]
         entries += [(comparable[unit].item() / weight, group.name, int(unit)) for unit in ranks[:most]]
     entries.sort(key=lambda entry: entry[0])
-    return Ranking([(name, unit) for _, name, unit in entries], {group.name: group.size for group in groups}, rules)
+    return Ranking(
+        [(name, unit) for _, name, unit in entries], {group.name: group.size for group in groups}, constraints
+    )
 
 
 def reaching(ranking: Ranking, budget: Budget, left: Callable[[Mapping[str, int]], int]) -> int:
@@ -132,7 +144,7 @@ def reaching(ranking: Ranking, budget: Budget, left: Callable[[Mapping[str, int]
     Raises `BudgetError` where the budget cannot be reached.
     """
     total, fewest = left({}), left(ranking.counts(len(ranking.order)))
-    target = budget.of(total)
+    target = budget.target(total)
     if fewest > target:
         raise BudgetError(
             f"The budget {budget} asks for {target:,} of {total:,}, but with every group down to its smallest, "

@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import functools
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 from torch import Tensor
 
+from deadhead.errors import BudgetError
 from deadhead.graph.costs import Count, Counts, parameter_lengths
 from deadhead.graph.network import Network
 from deadhead.graph.trace import batch_size
@@ -14,15 +15,23 @@ from deadhead.graph.units.groups import Group
 
 
 class Sizes:
-    """What is left of a network when `removed[group]` units of each group are gone, without cutting it.
+    """What remains of a network when `removed[group]` units of each group are removed, without cutting it.
 
-    `biases` names weights that are given a bias when units of the groups listed go.
+    Args:
+        network: the intact network.
+        groups: the groups that can be pruned.
+        biases: {weight: the groups}, weights that are given a bias when units of these groups are removed.
+        measured: the nanoseconds of a forward pass, which cannot be counted.
     """
 
     def __init__(
-        self, network: Network, groups: Sequence[Group], biases: Mapping[str, Sequence[str]] | None = None
+        self,
+        network: Network,
+        groups: Sequence[Group],
+        biases: Mapping[str, Sequence[str]] | None = None,
+        measured: Callable[[Mapping[str, int]], int] | None = None,
     ) -> None:
-        self._network, self._groups, self._biases = network, groups, biases or {}
+        self._network, self._groups, self._biases, self._measured = network, groups, biases or {}, measured
         self._units = sum(group.size for group in groups)
         self._parameters = dict(network.module.named_parameters())
         self._entries = self._count(self._parameters)
@@ -48,7 +57,7 @@ class Sizes:
         return self._count(self._network.state(), in_bytes=True)
 
     def units(self, removed: Mapping[str, int]) -> int:
-        """The number of units that are left."""
+        """The number of units."""
         return self._units - sum(removed.values())
 
     def parameters(self, removed: Mapping[str, int]) -> int:
@@ -67,3 +76,9 @@ class Sizes:
     def memory(self, removed: Mapping[str, int]) -> int:
         """Bytes of parameters, buffers, and the most activations of one row that are alive at once."""
         return self._state.of(removed) + self._counts.activations(removed)
+
+    def nanoseconds(self, removed: Mapping[str, int]) -> int:
+        """The time of a forward pass, as measured."""
+        if self._measured is None:
+            raise BudgetError("There is nothing to measure the time of a forward pass with.")
+        return self._measured(removed)

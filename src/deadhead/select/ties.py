@@ -11,7 +11,7 @@ from deadhead.errors import BudgetError
 from deadhead.graph.units.groups import Group
 from deadhead.select.budget import Budget
 from deadhead.select.plan import Plan, plan_of
-from deadhead.select.ranking import Ranking, Rules, reaching
+from deadhead.select.ranking import Constraints, Ranking, reaching
 
 Ties = Sequence[Sequence[str]]
 
@@ -73,7 +73,7 @@ def counted(counts: Mapping[str, int], ties: Ties) -> dict[str, int]:
     return dict(counts) | {name: counts[tie[0]] for tie in ties if tie[0] in counts for name in tie}
 
 
-def checked(plan: Plan, groups: Sequence[Group], left: Mapping[str, str], rules: Rules, ties: Ties) -> Plan:
+def checked(plan: Plan, groups: Sequence[Group], left: Mapping[str, str], constraints: Constraints, ties: Ties) -> Plan:
     """A plan of the caller's, if it can be carried out on `groups`, with each unit's place in the order for its
     saliency; `left` says why others cannot be cut.
 
@@ -87,7 +87,7 @@ def checked(plan: Plan, groups: Sequence[Group], left: Mapping[str, str], rules:
         if int(units.min()) < 0 or int(units.max()) >= sizes[name] or len(set(units.tolist())) < len(units):
             raise BudgetError(f"The plan's units of {name} must be different numbers from 0 to {sizes[name] - 1}.")
         wanted = sizes[name] - len(units)
-        kept = rules.kept(name, sizes[name], wanted)
+        kept = constraints.remaining(name, sizes[name], wanted)
         if kept != wanted:
             raise BudgetError(f"The plan leaves {wanted} of {sizes[name]} units of {name}; {kept} would have to stay.")
     for tie in ties:

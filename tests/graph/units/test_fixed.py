@@ -182,7 +182,7 @@ def test_a_running_sum_reads_its_units_and_keeps_them() -> None:
 def test_a_softmax_chooses_among_its_units_and_keeps_them() -> None:
     (group,) = traced(Through(lambda h: h.softmax(-1)), 3).groups
     assert [(site.weight, site.among) for site in group.consumers] == [(None, 1), ("last.weight", 0)]
-    assert group.least == 1
+    assert group.minimum == 1
 
 
 class Experts(nn.Module):
@@ -212,7 +212,7 @@ class Experts(nn.Module):
 def test_an_expert_is_its_row_of_the_router_and_its_weights(how: str) -> None:
     network = traced(Experts(how=how), 4)
     (group,) = network.groups
-    assert (group.kind, group.least) == ("expert", 2)
+    assert (group.kind, group.minimum) == ("expert", 2)
     shift = [("shift", 0)] if how == "index" else []
     names = [("router.weight", 0), ("router.bias", 0), ("experts", 0), *shift]
     assert units_of(group) == each(5, lambda k: of(*((name, axis, k) for name, axis in names)))

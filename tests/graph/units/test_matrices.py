@@ -88,7 +88,7 @@ def test_columns_belong_to_the_unit_whose_activation_they_hold(name: str) -> Non
             closed = value.movedim(site.axis, -1).clone()
             closed[..., site.units == unit] += 1.0
             moved = (layout.columns(closed.movedim(-1, site.axis)) != whole).any(1)
-            dead = consumer.dead_columns(weight, {group.name: torch.tensor([unit])})
+            dead = consumer.removed_columns(weight, {group.name: torch.tensor([unit])})
             assert torch.equal(moved, dead)
 
 

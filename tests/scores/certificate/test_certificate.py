@@ -16,6 +16,7 @@ import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.scores.certificate.certificate import certify
 from deadhead.scores.certificate.lipschitz import SLOPES, Downstream
@@ -186,7 +187,7 @@ def test_units_closed_together_do_no_more_than_their_certificates_in_sum(name: s
         redraw(model, draw)
         data = case.data(6, draw)
         batches = [as_batch(batch) for batch in data]
-        references = Question(network, network.groups, batches, loss, "mean").references()
+        references = Question(PrunedState.of(network), network.groups, batches, loss, "mean").references()
         gates = Gates(network, loss, references)
         generator = torch.Generator().manual_seed(draw)
         alpha = {g.name: (torch.rand(g.size, generator=generator) < 0.5).double() for g in network.groups}

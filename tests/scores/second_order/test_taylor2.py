@@ -16,6 +16,7 @@ from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
 from deadhead.errors import DataError, LossError
 from deadhead.gates.gates import Gates
+from deadhead.gates.state import PrunedState
 from deadhead.scores.criterion import Question, ask
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain, values
 
@@ -272,9 +273,9 @@ def test_second_order_is_the_oracle_where_the_loss_is_quadratic_in_the_gates(cri
 def test_units_that_are_gone_already_stay_gone(criterion: str) -> None:
     model, data = mlp(3, 5, 4, 3), classes(12, 3)
     network, batches = dh.trace(model, data[0][0]), read(data)
-    question = Question(network, network.groups, batches, as_loss("cross_entropy"))
+    question = Question(PrunedState.of(network), network.groups, batches, as_loss("cross_entropy"))
     closed = {"0": digits(1, 0, 1, 1, 0), "2": digits(1, 1, 0, 1)}
-    found = ask(replace(question, closed=closed), criterion)
+    found = ask(replace(question, state=question.state.closing(closed)), criterion)
     smaller = mlp(3, 3, 3, 3)
     with torch.no_grad():
         for place, rows, columns in ((0, [0, 2, 3], [0, 1, 2]), (2, [0, 1, 3], [0, 2, 3]), (4, [0, 1, 2], [0, 1, 3])):
@@ -291,7 +292,8 @@ def test_units_that_are_gone_already_stay_gone(criterion: str) -> None:
 def test_units_that_are_half_gone_count_half(criterion: str) -> None:
     model, data, halves = mlp(3, 5, 4, 3), classes(12, 3), digits(1, 0.5, 0.3, 1)
     network = dh.trace(model, data[0][0])
-    question = Question(network, network.groups, read(data), as_loss("cross_entropy"), closed={"2": halves})
+    state = PrunedState.of(network).closing({"2": halves})
+    question = Question(state, network.groups, read(data), as_loss("cross_entropy"))
     found = ask(question, criterion)
     with torch.no_grad():
         model[4].weight.mul_(halves)
@@ -305,15 +307,14 @@ def test_the_weights_and_constants_of_the_question_are_taken(criterion: str) -> 
     model, data = mlp(3, 5, 3), classes(12, 3)
     network, batches = dh.trace(model, data[0][0]), read(data)
     other = mlp(3, 5, 3, seed=1)
-    asked = Question(network, network.groups, batches, as_loss("cross_entropy"), state=dict(other.state_dict()))
+    state = PrunedState(network, tensors=dict(other.state_dict()))
+    asked = Question(state, network.groups, batches, as_loss("cross_entropy"))
     assert_same(ask(asked, criterion)["0"], score(other, data, criterion)["0"])
     constant = digits(0.5, -1.0, 2.0)
     with torch.no_grad():
         other[2].bias.add_(constant)
-    added = ask(
-        replace(asked, state={**asked.state, "2.bias": other[2].bias - constant}, added={"2.weight": constant}),
-        criterion,
-    )
+    tensors = {**state.tensors, "2.bias": other[2].bias - constant}
+    added = ask(replace(asked, state=PrunedState(network, {}, tensors, {"2.weight": constant})), criterion)
     assert_same(added["0"], score(other, data, criterion)["0"])
 
 

@@ -62,6 +62,19 @@ def networks() -> dict[str, tuple[nn.Module, list[Any], dict[str, tuple[str, int
     }
 
 
+class Placed(nn.Module):
+    """Samples along the second axis of what is given, then along the last, then inside positions."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.first, self.second, self.third = nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 3)
+
+    def forward(self, x: Tensor) -> Tensor:
+        columns = torch.tanh(self.first.weight @ x.transpose(1, 2) + self.first.bias[:, None])
+        flat = torch.tanh(self.second(columns.transpose(1, 2).flatten(0, 1)))
+        return self.third(flat).reshape(len(x), -1, 3).mean(0)
+
+
 def doubled(data: list[Any]) -> list[Any]:
     return [(x.double(), t) for x, t in data]
 
@@ -117,11 +130,26 @@ def test_work_is_counted_in_forward_passes() -> None:
 def test_units_one_by_one_give_the_same_race(monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, _ = networks()["convolutions"]
     together = dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, remove=8)
-    monkeypatch.setattr(races.Apart, "_stacks", lambda self, name: False)
+    monkeypatch.setattr(races.ClosingLosses, "_stacks", lambda self, name: False)
     alone = dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, remove=8)
     assert alone.order == together.order
     assert alone.losses == pytest.approx(together.losses, rel=1e-10)
     assert alone.passes > together.passes
+
+
+def test_a_race_chooses_samples_wherever_they_lie(monkeypatch: pytest.MonkeyPatch) -> None:
+    data = [(x.double().transpose(0, 1), y) for x, y in classes(40, 4, 3, count=3, batch=16)]
+    network = dh.trace(unit_gain(Placed()), data[0][0], batch_axis=1)
+    stacks = []
+    asked = races.ClosingLosses._stacks
+    monkeypatch.setattr(races.ClosingLosses, "_stacks", lambda *args: stacks.append(asked(*args)) or stacks[-1])
+    together = dh.oracle(network, data, loss="cross_entropy", exact=False, remove=8)
+    assert stacks
+    assert all(stacks)
+    monkeypatch.setattr(races.ClosingLosses, "_stacks", lambda self, name: False)
+    alone = dh.oracle(network, data, loss="cross_entropy", exact=False, remove=8)
+    assert alone.order == together.order
+    assert alone.losses == pytest.approx(together.losses, rel=1e-10)
 
 
 def test_rows_are_drawn_as_often_as_said_and_the_estimate_is_unbiased() -> None:

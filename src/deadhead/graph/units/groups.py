@@ -67,7 +67,7 @@ class Group:
     norms: tuple[Site, ...] = ()
 
     @property
-    def least(self) -> int:
+    def minimum(self) -> int:
         """How many units must stay."""
         return max([1, *(site.among for site in self.consumers)])
 

@@ -1,1 +1,10 @@
-"""One file for each experiment."""
+"""Experiments, one file for each: functions registered by name, from settings and a seed to plain results.
+
+`registry` finds them by name. A new experiment is a file here with a function under `@experiment("name")`, and its
+import below. Files here import anything of the package but the command line.
+"""
+
+from deadhead.lab.experiments import consistency
+from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
+
+__all__ = ["EXPERIMENTS", "consistency", "experiment", "run_experiment"]

@@ -17,8 +17,8 @@ from deadhead.relevance.lowering.common import (
     own,
     product_kind,
 )
-from deadhead.relevance.plan import Lowering, lowering
-from deadhead.relevance.steps import Key
+from deadhead.relevance.operations import Key
+from deadhead.relevance.program import Lowering, lowering
 
 
 @lowering("scaled_dot_product_attention")
@@ -36,7 +36,7 @@ def attention(here: Lowering, args: Arguments, kwargs: Options) -> None:
         return (query * factor) @ key.transpose(-2, -1)
 
     weights: Key
-    if "softmax" in here.plan.detached:  # nothing runs through what is before it
+    if "softmax" in here.program.detached:  # nothing runs through what is before it
 
         def whole(query: Tensor, key: Tensor, mask: Tensor | None) -> Tensor:
             found = scores(query, key)
@@ -61,7 +61,7 @@ def _in_steps(
     found: Key = here.call(kind, scores, query, key, op="scores", degree=degree)
     if causal:
         found = here.call("movement", _causal, found, op="causal")
-    if mask is not None and here.plan.is_live(mask):
+    if mask is not None and here.program.is_live(mask):
         found = here.call("sum", torch.add, found, mask, op="mask", degree=1)
     elif mask is not None and mask.meta["val"].dtype == torch.bool:
         found = here.call("movement", lambda s, m: torch.where(m, s, s.new_full((), -math.inf)), found, mask, op="mask")

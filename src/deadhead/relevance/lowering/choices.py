@@ -16,7 +16,7 @@ from deadhead.relevance.lowering.common import (
     named,
     own,
 )
-from deadhead.relevance.plan import Lowering, lowering
+from deadhead.relevance.program import Lowering, lowering
 
 HUGE = 1e4
 """Numbers beyond this fill what is masked before a softmax: they never carry relevance."""
@@ -46,7 +46,7 @@ def masked_fill(here: Lowering, args: Arguments, kwargs: Options) -> None:
 def written(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """A number where the op writes it, which is where it writes a one into zeros."""
     given = named(here, args, kwargs)
-    number, graph, node = given.get("value"), here.plan.graph, here.node
+    number, graph, node = given.get("value"), here.program.graph, here.node
     if given.get("reduce") is not None:
         here.finish("unknown", own(here), *args, kwargs=kwargs)
         return

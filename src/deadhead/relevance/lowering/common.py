@@ -9,8 +9,8 @@ import torch
 
 from deadhead.graph.graph import Edits
 from deadhead.graph.nodes import named_arguments
-from deadhead.relevance.plan import Lowering
-from deadhead.relevance.steps import Additive
+from deadhead.relevance.operations import Additive
+from deadhead.relevance.program import Lowering
 
 Arguments = tuple[Any, ...]
 Options = dict[str, Any]
@@ -24,15 +24,15 @@ def named(here: Lowering, args: Arguments, kwargs: Options) -> dict[str, Any]:
     """The arguments by name; of a getitem, those of the op that gives the tuple."""
     node = here.node
     if not isinstance(node.target, torch._ops.OpOverload):
-        node = here.plan.tuples[node.args[0]]  # type: ignore[index]
+        node = here.program.tuples[node.args[0]]  # type: ignore[index]
     return named_arguments(node, args, kwargs)
 
 
 def product_kind(here: Lowering, operands: Sequence[Any], weighted: str) -> tuple[str, int]:
     """Products with one live operand are linear in it, unless another depends on the inputs too."""
-    plan = here.plan
-    live = sum(plan.is_live(each) for each in operands)
-    if live > 1 or any(plan.depends(each) and not plan.is_live(each) for each in operands):
+    program = here.program
+    live = sum(program.is_live(each) for each in operands)
+    if live > 1 or any(program.depends(each) and not program.is_live(each) for each in operands):
         return "product", live
     return weighted, 1
 
@@ -57,7 +57,7 @@ def with_live_bias(
     fused: Any = None,
 ) -> None:
     """A product and what is added to it; where that carries relevance itself, as a sum of two."""
-    if any(here.plan.is_live(each.source) for each in additive):
+    if any(here.program.is_live(each.source) for each in additive):
         (other,) = additive
         made = here.call(kind, function, *args, degree=degree)
         placed = here.call("movement", other.place, other.source, op="laid")
@@ -68,5 +68,5 @@ def with_live_bias(
 
 def own(here: Lowering) -> Any:
     """The function of the node itself."""
-    node, graph = here.node, here.plan.graph
+    node, graph = here.node, here.program.graph
     return lambda *args, **kwargs: graph.apply(node, list(args), kwargs, Edits())

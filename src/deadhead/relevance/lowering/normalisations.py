@@ -17,8 +17,8 @@ from deadhead.relevance.lowering.common import (
     product_kind,
     rank,
 )
-from deadhead.relevance.plan import Lowering, lowering
-from deadhead.relevance.steps import Additive, Key, Made
+from deadhead.relevance.operations import Additive, Intermediate, Key
+from deadhead.relevance.program import Lowering, lowering
 
 
 @lowering("batch_norm", "_native_batch_norm_legit_no_training", "native_batch_norm", "cudnn_batch_norm")
@@ -37,7 +37,7 @@ def batch_norm(here: Lowering, args: Arguments, kwargs: Options) -> None:
     mean, variance = given["running_mean"], given["running_var"]
     moved = here.call("scale", lambda m, v, *w: -m * _scale(v, eps, *w), mean, variance, *_present(weight))
     scale = here.call("scale", lambda v, *w: lay(_scale(v, eps, *w)), variance, *_present(weight))
-    shift = Additive(moved, here.plan.name_of(mean, here.default_name)[0], lay)
+    shift = Additive(moved, here.program.name_of(mean, here.default_name)[0], lay)
     additive = (shift,) if bias is None else (shift, here.constant(bias, lay))
 
     def fused(constants: Sequence[Tensor], value: Tensor, scale: Tensor) -> Tensor:
@@ -61,7 +61,7 @@ def _normalise(
 ) -> None:
     """(x - mean) / sqrt(var + eps) w + b, with statistics over `axes`."""
     dims = list(axes)
-    if "normalisation" in here.plan.detached:  # the deviation is a number to what runs backward
+    if "normalisation" in here.program.detached:  # the deviation is a number to what runs backward
         value = _by_deviation(here, value, dims, eps, centred, weight is None and bias is None)
     else:
         value = _in_steps(here, value, dims, eps, centred, weight is None and bias is None)
@@ -142,8 +142,8 @@ def group_norm(here: Lowering, args: Arguments, kwargs: Options) -> None:
     groups = given.get("num_groups")
     shape = here.call("shape", lambda v: v.shape, value, op="shape")
     split = here.call("movement", lambda v: v.reshape(v.shape[0], groups or v.shape[1], -1), value, op="split")
-    plan = here.plan
-    inner = Lowering(plan, here.node, Made(f"{here.node.name}.normed"), here.op)
+    program = here.program
+    inner = Lowering(program, here.node, Intermediate(f"{here.node.name}.normed"), here.op)
     _normalise(inner, split, [2], given["eps"], None, None, None)
     whole = here.call("movement", lambda v, s: v.reshape(s), inner.key, shape, op="joined", operands=(inner.key,))
     lay = by_axis(0, rank(value) - 2)

@@ -20,8 +20,8 @@ from deadhead.relevance.lowering.common import (
     rank,
     with_live_bias,
 )
-from deadhead.relevance.plan import Lowering, lowering
-from deadhead.relevance.steps import is_key
+from deadhead.relevance.operations import is_key
+from deadhead.relevance.program import Lowering, lowering
 
 
 @lowering("linear")
@@ -44,7 +44,7 @@ def convolution(here: Lowering, args: Arguments, kwargs: Options) -> None:
 
     def fused(constants: Sequence[Any], *values: Any) -> Tensor:
         given = {**dict(zip(names, values, strict=True)), "bias": constants[0] if constants else None}
-        return here.plan.graph.apply(node, [], given, Edits())  # type: ignore[no-any-return]
+        return here.program.graph.apply(node, [], given, Edits())  # type: ignore[no-any-return]
 
     def function(*values: Any) -> Tensor:
         return fused((), *values)
@@ -100,12 +100,12 @@ def divide(here: Lowering, args: Arguments, kwargs: Options) -> None:
     above, below = given["self"], given["other"]
     if given.get("rounding_mode") is not None:
         here.finish("unknown", own(here), *args, kwargs=kwargs)
-    elif not here.plan.depends(below):
+    elif not here.program.depends(below):
         here.finish("sum", torch.div, above, below)
     else:
         under = here.call("normalisation", torch.reciprocal, below, op="reciprocal")
         kind, degree = product_kind(here, (above, under), "sum")
-        if not here.plan.depends(above) and not here.plan.is_live(under):
+        if not here.program.depends(above) and not here.program.is_live(under):
             kind = "normalisation"
         here.finish(kind, torch.mul, above, under, degree=degree)
 

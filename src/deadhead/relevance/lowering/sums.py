@@ -12,7 +12,7 @@ from deadhead.relevance.lowering.common import (
     named,
     own,
 )
-from deadhead.relevance.plan import Lowering, lowering
+from deadhead.relevance.program import Lowering, lowering
 
 
 @lowering("square")
@@ -27,7 +27,7 @@ def add(here: Lowering, args: Arguments, kwargs: Options) -> None:
     given = named(here, args, kwargs)
     first, second, alpha = given["self"], given["other"], given.get("alpha", 1)
     signs = (1, alpha) if here.op == "add" else (-alpha, 1) if here.op == "rsub" else (1, -alpha)
-    live = [here.plan.is_live(each) for each in (first, second)]
+    live = [here.program.is_live(each) for each in (first, second)]
     if all(live):
         if signs[0] == 1:
             here.finish("sum", lambda a, b: torch.add(a, b, alpha=signs[1]), first, second, degree=1)

@@ -5,9 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
-from deadhead.relevance.edges import Signal
 from deadhead.relevance.forward import Record
-from deadhead.relevance.rules.rule import Contributions, Here, Rule
+from deadhead.relevance.rules.rule import Contributions, RelevanceRule, RuleContext
+from deadhead.relevance.signals import Signal
 
 _EXACT = frozenset({"movement", "sum", "linear", "convolution", "maximum"})
 """Kinds whose derivative leaves nothing but constants."""
@@ -22,12 +22,21 @@ JOINT = frozenset({"movement", "maximum"})
 
 
 @dataclass(frozen=True)
-class Gradient(Rule):
-    """`S_a = (db/da)^T S_b`, whatever the signal S is.
+class Gradient(RelevanceRule):
+    """Gradient rule: the signal is multiplied by the transposed derivative, `S_a = (db/da)^T S_b`.
 
-    On Q, this is gradient x input; linear ops then conserve relevance, and so do maxima. Where `remainder` is set,
-    what other functions leave of it, `(f(a) - f'(a) a) Q`, is absorbed; under a baseline the derivatives at both ends
-    are averaged. Source: 000, section 2, "Gradient" of each kind of op.
+    On signals in the form Q = R / a this is gradient x input: linear ops and maxima conserve relevance. With a
+    baseline, the derivatives at the input and at the baseline are averaged.
+
+    Args:
+        remainder: whether the Taylor remainder `(f(a) - f'(a) a) Q` of other functions counts as absorbed (default
+            True); off, gradients are propagated and nothing is counted.
+
+    Source: Simonyan et al. (2014), section 3; "Visualizing Neural networks, how to blame the bias", AI Alignment Forum,
+    "Gradient".
+
+    >>> Gradient()
+    Gradient(remainder=True)
     """
 
     remainder: bool = True
@@ -35,22 +44,22 @@ class Gradient(Rule):
         {"movement", "sum", "linear", "convolution", "maximum", "product", "nonlinearity", "softmax", "normalisation",
          "general", "embedding", "unknown"}
     )  # fmt: skip
-    referenced: ClassVar[bool] = True
+    supports_baseline: ClassVar[bool] = True
 
-    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
-        step, base = record.step, here.base(record)
-        joint = step.kind in JOINT
-        loose = [key for key in step.loose if key in record.edges] if base is not None or joint else []
-        still = [key for key in step.still if key in record.edges] if base is None and joint else []
-        keys = (*step.live, *loose, *still)
+    def back(self, context: RuleContext, record: Record, signal: Signal) -> Contributions:
+        operation, base = record.operation, context.base(record)
+        joint = operation.kind in JOINT
+        detached = [key for key in operation.detached if key in record.edges] if base is not None or joint else []
+        fixed = [key for key in operation.fixed if key in record.edges] if base is None and joint else []
+        keys = (*operation.live, *detached, *fixed)
         found = record.transposed(signal.tensor, keys)
-        same = base is None or not (step.kind == "maximum" or step.loose or step.op in _CHOOSING)
-        exact = step.kind in _EXACT and same
+        same = base is None or not (operation.kind == "maximum" or operation.detached or operation.op in _CHOOSING)
+        exact = operation.kind in _EXACT and same
         if base is not None and not exact:
             other = base.transposed(signal.tensor, keys)
             found = [(a + b) / 2 for a, b in zip(found, other, strict=True)]
         given = {key: signal.like(each) for key, each in zip(keys, found, strict=True)}
-        here.blame_all(record, signal.tensor)
+        context.blame_biases(record, signal.tensor)
         if not exact and self.remainder and signal.form == "Q":
-            here.absorb_rest(record, signal.tensor, given)
+            context.absorb_remainder(record, signal.tensor, given)
         return given

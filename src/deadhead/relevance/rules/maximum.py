@@ -1,6 +1,6 @@
-"""The largest of several values b = max_i a_i: how its relevance is shared among them.
+"""Relevance rules for maxima b = max_i a_i (max-pooling, amax, maximum): how relevance is shared among the candidates.
 
-Each rule gives shares s_i, so that `Q_i = s_i Q_b`; minima are maxima of the negated values.
+Each rule gives shares s_i, so that `Q_i = s_i Q_b` in the form Q = R / a; minima are maxima of the negated values.
 """
 
 from __future__ import annotations
@@ -15,24 +15,24 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from deadhead.relevance.edges import Signal, difference, quotient
 from deadhead.relevance.forward import Record, transposed
-from deadhead.relevance.rules.rule import Contributions, Here, Rule
-from deadhead.relevance.steps import Key
+from deadhead.relevance.operations import Key
+from deadhead.relevance.rules.rule import Contributions, RelevanceRule, RuleContext
+from deadhead.relevance.signals import Signal, difference, quotient
 
 NOTHING = -math.inf
 """What stands where a window leaves its tensor."""
 
 
 def candidates(record: Record, edges: Mapping[Key, Tensor]) -> Tensor:
-    """The values that a step chooses among, along a first axis, row-major: (K,) and the shape of what it gives."""
-    step, op = record.step, record.step.op
+    """The values that a maximum chooses among, row-major along a first axis: (K, *the shape of the maximum)."""
+    operation, op = record.operation, record.operation.op
     if op in ("maximum", "minimum", "fmax", "fmin"):
-        return torch.stack([edges[key] for key in step.args if key in edges])
-    value = edges[step.live[0]]
+        return torch.stack([edges[key] for key in operation.args if key in edges])
+    value = edges[operation.live[0]]
     if "pool" in op:
         return _windows(value, record)
-    given = step.kwargs.get("dim", step.args[1] if len(step.args) > 1 else None)
+    given = operation.kwargs.get("dim", operation.args[1] if len(operation.args) > 1 else None)
     rank = value.dim()
     dims = range(rank) if given is None or given == [] else [given] if isinstance(given, int) else given
     chosen = sorted({dim % rank for dim in dims})
@@ -42,15 +42,15 @@ def candidates(record: Record, edges: Mapping[Key, Tensor]) -> Tensor:
 
 def _windows(value: Tensor, record: Record) -> Tensor:
     """The windows of a max-pool over the last axes, their entries along a first axis."""
-    step = record.step
-    rank = _rank(step.op)
+    operation = record.operation
+    rank = _rank(operation.op)
     outputs, axes = record.value.shape[-rank:], range(value.dim() - rank, value.dim())
-    if "adaptive" in step.op:
+    if "adaptive" in operation.op:
         for axis, count in zip(axes, outputs, strict=True):
             value = _adaptive(value, axis, count)
     else:
         names = ("kernel_size", "stride", "padding", "dilation")
-        given = dict(zip(("self", *names), step.args, strict=False)) | step.kwargs
+        given = dict(zip(("self", *names), operation.args, strict=False)) | operation.kwargs
         kernel = _each(given["kernel_size"], rank)
         stride = _each(given.get("stride") or kernel, rank)
         padding, dilation = _each(given.get("padding", 0), rank), _each(given.get("dilation", 1), rank)
@@ -91,8 +91,8 @@ def _adaptive(value: Tensor, axis: int, outputs: int) -> Tensor:
 
 
 @dataclass(frozen=True)
-class _Shared(Rule):
-    """A rule by shares."""
+class _SharedMaximum(RelevanceRule):
+    """What the rules for maxima have in common: they differ in `shares` alone."""
 
     kinds: ClassVar[frozenset[str]] = frozenset({"maximum"})
 
@@ -100,10 +100,14 @@ class _Shared(Rule):
     def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
         """s_i for candidates a (K, ...), whose maximum is b (...), and what they are for the baseline."""
 
-    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
-        base, sign = here.base(record), -1 if "min" in record.step.op else 1
-        q = here.to_q(record, signal)
-        keys = [key for key in (*record.step.live, *record.step.loose, *record.step.still) if key in record.edges]
+    def back(self, context: RuleContext, record: Record, signal: Signal) -> Contributions:
+        base, sign = context.base(record), -1 if "min" in record.operation.op else 1
+        q = context.to_q(record, signal)
+        keys = [
+            key
+            for key in (*record.operation.live, *record.operation.detached, *record.operation.fixed)
+            if key in record.edges
+        ]
         with torch.enable_grad():
             found = candidates(record, record.edges)
         a = found if record.differentiable else found.detach()
@@ -115,12 +119,16 @@ class _Shared(Rule):
 
 
 @dataclass(frozen=True)
-class Radial(_Shared):
-    """Shares in proportion to the distance from zero.
+class RadialMaximum(_SharedMaximum):
+    """Radial rule for maxima: relevance in proportion to the candidates' distance from zero.
 
-    `s_i = b / sum_{a_j > 0} a_j` for a_i > 0 and 0 for others, where b > 0; where all are negative
-    `s_i = (b / a_i)^2 / sum_j b / a_j`, so that R_i is in proportion to 1 / a_i; where b = 0, the zeros share it.
-    Source: 000, section 2, "Radial", whose cases are as the design's mathematics reads them.
+    Where b > 0, `R_i / R_b = a_i / sum_{a_j > 0} a_j` for a_i > 0 and 0 for others; where all are negative, R_i is in
+    proportion to 1 / a_i; where b = 0, the candidates that are 0 share it equally.
+
+    Source: "Visualizing Neural networks, how to blame the bias", AI Alignment Forum, "Radial".
+
+    >>> RadialMaximum()
+    RadialMaximum()
     """
 
     def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
@@ -136,11 +144,19 @@ class Radial(_Shared):
 
 
 @dataclass(frozen=True)
-class SoftMaximum(_Shared):
-    """The limit of `eps log sum_i exp(a_i / eps)` as eps goes to 0: all of `b - b_base` goes to the argmax over i of
-    `max(a_i, r_i)`, ties equally; r = 0 without a baseline. Source: 000, section 2, solution 2."""
+class SoftMaximum(_SharedMaximum):
+    """Soft-maximum rule: a maximum as the limit of `eps log sum_i exp(a_i / eps)` for eps to 0.
 
-    referenced: ClassVar[bool] = True
+    All of `b - b_baseline` goes to the argmax over i of `max(a_i, r_i)`, ties equally, where r_i is the candidate under
+    the baseline (0 without one).
+
+    Source: "Visualizing Neural networks, how to blame the bias", AI Alignment Forum, "Solution 2: Compare to baseline".
+
+    >>> SoftMaximum()
+    SoftMaximum()
+    """
+
+    supports_baseline: ClassVar[bool] = True
 
     def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
         if r is None:
@@ -158,14 +174,19 @@ class SoftMaximum(_Shared):
 
 
 @dataclass(frozen=True)
-class Fold(_Shared):
-    """`m <- m + relu(a_i - m)` over the candidates in row-major order, each step by the rules for sums and slopes.
+class ReluMaximum(_SharedMaximum):
+    """A maximum computed as `m <- m + relu(a_i - m)` over the candidates in row-major order, with the Rescale rule for
+    each ReLU.
 
-    Without a baseline this is the gradient; with one, beyond two candidates, it depends on their order. Source: 000,
-    section 2, solution 2.
+    Without a baseline this is the gradient. With one, and more than two candidates, it depends on their order.
+
+    Source: "Visualizing Neural networks, how to blame the bias", AI Alignment Forum, "Solution 2: Compare to baseline".
+
+    >>> ReluMaximum()
+    ReluMaximum()
     """
 
-    referenced: ClassVar[bool] = True
+    supports_baseline: ClassVar[bool] = True
 
     def shares(self, a: Tensor, b: Tensor, r: Tensor | None) -> Tensor:
         steps: list[Tensor] = []
@@ -188,6 +209,3 @@ class Fold(_Shared):
             found.append(left * taken)
             left = left * (1 - taken)
         return torch.stack([left, *reversed(found)])
-
-
-__all__ = ["Fold", "Radial", "SoftMaximum", "candidates"]

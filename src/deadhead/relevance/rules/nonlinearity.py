@@ -1,4 +1,7 @@
-"""Elementwise functions b = f(a). A value f(0) other than zero is a bias of its own."""
+"""Relevance rules for elementwise functions b = f(a): DeepLIFT's Rescale, pass, deconvnet, guided backpropagation.
+
+A value f(0) other than zero, as a sigmoid's, counts as a bias of its own.
+"""
 
 from __future__ import annotations
 
@@ -9,10 +12,10 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
-from deadhead.relevance.edges import Signal, all_finite, divided, quotient
 from deadhead.relevance.forward import Record, transposed
 from deadhead.relevance.rules.general import Gradient
-from deadhead.relevance.rules.rule import Contributions, Here, Rule
+from deadhead.relevance.rules.rule import Contributions, RelevanceRule, RuleContext
+from deadhead.relevance.signals import Signal, all_finite, divided, quotient
 
 _NONLINEARITY = frozenset({"nonlinearity", "normalisation"})
 HOMOGENEOUS = {"relu", "leaky_relu", "prelu", "rrelu", "abs"}
@@ -28,7 +31,7 @@ NODES = ((0.5 - math.sqrt(0.15), 5 / 18), (0.5, 4 / 9), (0.5 + math.sqrt(0.15), 
 
 
 def _key(record: Record) -> Any:
-    return record.step.live[0]
+    return record.operation.live[0]
 
 
 def _apply(record: Record, value: Tensor) -> Tensor:
@@ -58,9 +61,9 @@ def _secant(record: Record, a: Tensor, r: Tensor | None, f_a: Tensor, f_r: Tenso
     """`(f(a) - f(r)) / (a - r)` for a and r of one sign, r = 0 where None: by quadrature of the derivative where they
     are near."""
     gap = a if r is None else a - r
-    if kinked or (r is None and record.step.op in SINGULAR):
+    if kinked or (r is None and record.operation.op in SINGULAR):
         near = gap == 0
-    elif r is not None and record.step.op in SINGULAR:
+    elif r is not None and record.operation.op in SINGULAR:
         near = (gap == 0) | (gap.abs() < SMALL * torch.minimum(a.abs(), r.abs()))
     else:
         near = (gap < SMALL) & (gap > -SMALL)
@@ -84,8 +87,8 @@ def _mean_slope(record: Record, start: Tensor, way: Tensor) -> Tensor:
 
 
 def slope(record: Record, base: Record | None) -> tuple[Tensor, Tensor | None]:
-    """`(f(a) - f(r)) / (a - r)` with r = 0 without a baseline, and then f(0) where it is not zero."""
-    key, op = _key(record), record.step.op
+    """The slope `(f(a) - f(r)) / (a - r)`, with r = 0 without a baseline, and then f(0) where it is not zero."""
+    key, op = _key(record), record.operation.op
     a = record.edges[key]
     kinked = op in KINKED
     if base is not None:
@@ -109,71 +112,99 @@ def slope(record: Record, base: Record | None) -> tuple[Tensor, Tensor | None]:
     return _secant(record, a, None, record.value, zero, kinked), zero if bool((zero != 0).any()) else None
 
 
-def _by_slope(here: Here, record: Record, q: Tensor) -> Contributions:
-    base = here.base(record)
-    if base is None and record.step.op in HOMOGENEOUS:
+def _by_slope(context: RuleContext, record: Record, q: Tensor) -> Contributions:
+    base = context.base(record)
+    if base is None and record.operation.op in HOMOGENEOUS:
         (found,) = record.transposed(q, [_key(record)])
         return {_key(record): Signal(found, "Q")}
     if base is None and not at_zero(record).isfinite().all():
-        return Gradient().back(here, record, Signal(q, "Q"))
+        return Gradient().back(context, record, Signal(q, "Q"))
     found, zero = slope(record, base)
     if zero is not None:
         a = record.edges[_key(record)]  # what is masked has no slope: exp(-inf) is 0, not 1 and -1
         own = zero if all_finite(a) else torch.where(a.isfinite(), zero, record.value)
-        here.blame_own(record, own * q)
+        context.blame_value_at_zero(record, own * q)
     return {_key(record): Signal(found * q, "Q")}
 
 
 @dataclass(frozen=True)
-class Slope(Rule):
-    """`S_a = (f(a) - f(0)) / a S_b` on either form of the signal; on Q, f(0) Q_b is the relevance of f's own bias.
+class Rescale(RelevanceRule):
+    """DeepLIFT's Rescale rule: the multiplier is the slope `(f(a) - f(r)) / (a - r)` to the baseline r.
 
-    With a baseline, `(f(a) - f(r)) / (a - r)`. For |a - r| < 0.01 the quotient is the three-point Gauss quadrature of
-    `f'` between the two (error 2e-16). Where f(0) is not finite, the derivative, the remainder absorbed. Source: 000,
-    section 2, "Slope", "Rephrasing Nonlinearity" and solutions 1 and 2; Shrikumar et al. (2017), rescale.
+    Without a baseline r = 0, and f(0) is the function's own bias, with the relevance `f(0) Q_b`. For |a - r| < 0.01 the
+    quotient is computed by three-point Gauss quadrature of f' between the two (error 2e-16). Where f(0) is not finite,
+    the derivative is taken and its Taylor remainder absorbed.
+
+    Source: Shrikumar et al. (2017), the Rescale rule; "Visualizing Neural networks, how to blame the bias", AI
+    Alignment Forum, "Slope" and "Rephrasing Nonlinearity".
+
+    >>> Rescale()
+    Rescale()
     """
 
     kinds: ClassVar[frozenset[str]] = _NONLINEARITY
-    referenced: ClassVar[bool] = True
+    supports_baseline: ClassVar[bool] = True
 
-    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
+    def back(self, context: RuleContext, record: Record, signal: Signal) -> Contributions:
         if signal.form == "Q":
-            return _by_slope(here, record, signal.tensor)
-        found, _ = slope(record, here.base(record))
+            return _by_slope(context, record, signal.tensor)
+        found, _ = slope(record, context.base(record))
         return {_key(record): signal.like(found * signal.tensor)}
 
 
 @dataclass(frozen=True)
-class Ignore(Rule):
-    """`R_a = R_b`: on Q this is the slope. Source: 000, section 2, "Ignore"."""
+class Pass(RelevanceRule):
+    """Pass: relevance goes through a nonlinearity unchanged, `R_a = R_b`.
+
+    In the form Q = R / a this is the slope `f(a) / a`, that is, the Rescale rule without a baseline.
+
+    Source: Bach et al. (2015), section "Multilayer networks"; "Visualizing Neural networks, how to blame the bias", AI
+    Alignment Forum, "Ignore".
+
+    >>> Pass()
+    Pass()
+    """
 
     kinds: ClassVar[frozenset[str]] = _NONLINEARITY
-    referenced: ClassVar[bool] = True
+    supports_baseline: ClassVar[bool] = True
 
-    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
+    def back(self, context: RuleContext, record: Record, signal: Signal) -> Contributions:
         if signal.form == "Q":
-            return _by_slope(here, record, signal.tensor)
+            return _by_slope(context, record, signal.tensor)
         return {_key(record): signal}
 
 
 @dataclass(frozen=True)
-class Repeat(Rule):
-    """`R_a = f(R_b)`. Source: 000, section 2, "Repeat"; Zeiler and Fergus (2014)."""
+class Deconvnet(RelevanceRule):
+    """Deconvnet: the nonlinearity is applied to what runs backward, `R_a = f(R_b)`.
+
+    Source: Zeiler and Fergus (2014), section 2.1; "Visualizing Neural networks, how to blame the bias", AI Alignment
+    Forum, "Repeat".
+
+    >>> Deconvnet()
+    Deconvnet()
+    """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"nonlinearity"})
 
-    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
-        made = _apply(record, here.to_r(record, signal))
+    def back(self, context: RuleContext, record: Record, signal: Signal) -> Contributions:
+        made = _apply(record, context.to_r(record, signal))
         return {_key(record): Signal(made if record.differentiable else made.detach(), "R")}
 
 
 @dataclass(frozen=True)
-class Guided(Rule):
-    """`R_a = f'(a) f(R_b)`: the gradient of what pushes up. Source: Springenberg et al. (2015), section 3.4."""
+class GuidedBackprop(RelevanceRule):
+    """Guided backpropagation: gradients of which only the positive ones pass a ReLU, `R_a = f'(a) f(R_b)`.
+
+    Source: Springenberg et al. (2015), section 3.4.
+
+    >>> GuidedBackprop()
+    GuidedBackprop()
+    """
 
     kinds: ClassVar[frozenset[str]] = frozenset({"nonlinearity"})
 
-    def back(self, here: Here, record: Record, signal: Signal) -> Contributions:
-        made = _apply(record, here.to_r(record, signal))
+    def back(self, context: RuleContext, record: Record, signal: Signal) -> Contributions:
+        made = _apply(record, context.to_r(record, signal))
         (found,) = record.transposed(made if record.differentiable else made.detach(), [_key(record)])
         return {_key(record): Signal(found, "R")}

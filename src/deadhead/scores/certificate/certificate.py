@@ -154,7 +154,7 @@ def _slopes(loss: Loss, batch: Batch) -> Tensor:
 
 
 def _refuse_normalised(question: Question) -> None:
-    names = {group.name for group in question.groups} | set(question.closed or {})
+    names = {group.name for group in question.groups} | set(question.state.closed)
     for group in question.network.groups:
         if group.name in names and group.norms:
             raise DataError(

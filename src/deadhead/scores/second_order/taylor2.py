@@ -103,7 +103,7 @@ def taylor2_gauss_newton(question: Question) -> dict[str, Tensor]:
     total = _zeros(question)
     rows = count(question.batches)
     generator = torch.Generator().manual_seed(question.seed)
-    parts = [part for batch in question.batches for part in gates.apart(batch, question.groups)]
+    parts = [part for batch in question.batches for part in gates.passes_per_sample(batch, question.groups)]
     for batch, sample in track(question.progress, "taylor2_gauss_newton", parts):
         for name, first in slopes_by_sample(gates, question.groups, batch, sample).items():
             total[name] -= first.sum(0)

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 from deadhead.data.calibration import Batch, count
 from deadhead.data.opened import opened
 from deadhead.errors import DataError, LossError
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.graph.pytree import take
 from deadhead.progress import Progress, track
@@ -105,7 +106,7 @@ def weights_of(
     """The weights whose names match `parameters` (all, where it is None), and up to `samples` rows of the data."""
     asked, batches, network = opened(model_or_network, data, loss, samples)
     leaves, state = _leaves(network, parameters)
-    return Weights(TwiceDifferentiable(network, asked, state=state), leaves, batches, progress)
+    return Weights(TwiceDifferentiable(PrunedState(network, tensors=state), asked), leaves, batches, progress)
 
 
 def wide(tensor: Tensor) -> Tensor:

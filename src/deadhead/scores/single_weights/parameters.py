@@ -11,6 +11,7 @@ import torch
 from torch import Tensor, nn
 
 from deadhead.errors import DataError
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
 from deadhead.scores.second_order.derivatives import TwiceDifferentiable, twice
@@ -151,8 +152,9 @@ def loss_change(asked: Asked) -> Scores:
             changed = weights.leaves[name].detach().clone(memory_format=torch.contiguous_format)
             held = changed.view(-1)[index].double() + asked.changes[name].view(-1)[index].to(changed.device)
             changed.view(-1)[index] = held.to(changed.dtype)
-            state = {**weights.gates.state, **dict.fromkeys(aliases[name], changed)}
-            gates = TwiceDifferentiable(weights.gates.network, weights.gates.loss_function, state=state)
+            tensors = {**weights.gates.state, **dict.fromkeys(aliases[name], changed)}
+            state = PrunedState(weights.gates.network, tensors=tensors)
+            gates = TwiceDifferentiable(state, weights.gates.loss_function)
             found[name].view(-1)[index] += (gates.loss({}, batch).double() - intact).sum().item() / weights.rows
     return found
 

@@ -10,14 +10,14 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch, choose
 from deadhead.errors import LossError
-from deadhead.gates.batched import MEMORY, Part, Parts, Stacked
+from deadhead.gates.batched import MEMORY, Part, Parts, Stacked, edits_by_sample
 from deadhead.gates.gates import Gates
 from deadhead.graph.costs import multiply_adds
 from deadhead.graph.network import Traced
 from deadhead.graph.units.groups import Group
 
 
-class Apart:
+class ClosingLosses:
     """The losses of a batch's samples, each with a unit of its own closed, from the middle of the network on.
 
     `computed` counts the losses, `work` the multiply-adds, in forward passes of one sample.
@@ -47,45 +47,43 @@ class Apart:
             self.work += self._batch.rows * multiply_adds(calls[: last + 1]) / self._whole
             self._held = kept
 
-    def closing(self, name: str, units: Tensor, rows: Tensor) -> Tensor:
-        """`L` of `rows[i]` with unit `units[i]` closed, for each i, once the group is held."""
+    def closing(self, name: str, units: Tensor, samples: Tensor) -> Tensor:
+        """`L` of sample `samples[i]` with unit `units[i]` closed, for each i, once the group is held."""
         part = self._parts[name]
         with torch.no_grad():
             if self._stacks(name):
-                self.computed += len(rows)
-                self.work += len(rows) * multiply_adds(part.suffix.calls) / self._whole
+                self.computed += len(samples)
+                self.work += len(samples) * multiply_adds(part.suffix.calls) / self._whole
                 most = max(1, MEMORY // (4 * part.entries))
-                chunks = zip(torch.split(units, most), torch.split(rows, most), strict=True)
+                chunks = zip(torch.split(units, most), torch.split(samples, most), strict=True)
                 return torch.cat([self._chunk(name, part, *chunk) for chunk in chunks])
-            found = torch.zeros(len(rows), dtype=torch.float64)
+            found = torch.zeros(len(samples), dtype=torch.float64)
             for unit in units.unique().tolist():  # type: ignore[no-untyped-call]
                 mine = (units == unit).nonzero()[:, 0]
-                batch = choose(self._batch, rows[mine].to(self._device))
+                batch = choose(self._batch, samples[mine].to(self._device))
                 stacked = Stacked(self._gates, batch, self._groups, self._known)
                 found[mine] = stacked.closing(name, [unit])[0].double().cpu()
-            self.computed += 2 * len(rows)  # the intact losses are computed on the way
-            self.work += len(rows) * (1 + closing_work(self._traced, part, name))
+            self.computed += 2 * len(samples)  # the intact losses are computed on the way
+            self.work += len(samples) * (1 + closing_work(self._traced, part, name))
             return found
 
     def _stacks(self, name: str) -> bool:
-        """Whether the samples lie along the first axis of all that is read."""
-        part, owners = self._parts[name], self._traced.rows.owners
-        sites = self._traced.group(name).consumers
-        return (
-            part.stacks
-            and self._gates.network.batch_axis == 0
-            and all(part.suffix.owners[node] == "outer" for node in (*part.suffix.crossing, *part.suffix.needed))
-            and all(owners.get((site.node, site.position)) == "outer" for site in sites)
-        )
+        """Whether samples can be chosen of all that the suffix reads."""
+        return self._parts[name].stacks
 
-    def _chunk(self, name: str, part: Part, units: Tensor, rows: Tensor) -> Tensor:
-        batch = choose(self._batch, rows.to(self._device))
+    def _chunk(self, name: str, part: Part, units: Tensor, samples: Tensor) -> Tensor:
+        batch = choose(self._batch, samples.to(self._device))
         tensors = self._gates.network.flatten(batch.inputs)
-        held = {node: _take(value, rows) for node, value in self._held.items()}
+        held = {}
+        for node in part.suffix.needed:
+            layout = part.suffix.layouts[node]
+            assert layout is not None
+            held[node] = layout.choose(self._held[node], samples, self._batch.rows)
         held |= dict(zip(self._traced.graph.inputs, tensors, strict=True))
-        alphas = torch.ones(len(units), self._traced.group(name).size)
+        group = self._traced.group(name)
+        alphas = torch.ones(len(units), group.size)
         alphas[torch.arange(len(units)), units] = 0
-        edits = self._gates.edits(self._traced, {name: alphas})
+        edits = edits_by_sample(self._gates, self._traced, group, alphas)
         outputs = part.suffix.run(held, tensors, self._gates.state, edits, 1, len(units))
         losses = self._gates.loss_function.per_sample(self._traced.output.fill(outputs), batch)
         if not torch.isfinite(losses).all():
@@ -100,10 +98,3 @@ def closing_work(traced: Traced, part: Part, name: str) -> float:
         return multiply_adds(part.suffix.calls) / whole
     columns = int((site.units >= 0).sum()) / traced.group(name).size
     return (multiply_adds([site.node]) * columns / len(site.units) + multiply_adds(part.behind.calls)) / whole
-
-
-def _take(value: Any, rows: Tensor) -> Any:
-    """The rows of an activation, or of each of several."""
-    if isinstance(value, (tuple, list)):
-        return type(value)(_take(each, rows) for each in value)
-    return value.index_select(0, rows.to(value.device)) if isinstance(value, Tensor) and value.dim() else value

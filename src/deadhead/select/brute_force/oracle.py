@@ -90,7 +90,7 @@ def oracle(
     _, batches, network = opened(model_or_network, data, asked, samples)
     groups = network.select(only, exclude)
     total = sum(group.size for group in groups)
-    most = sum(group.size - group.least for group in groups)
+    most = sum(group.size - group.minimum for group in groups)
     wanted = most if remove is None else round(remove * total) if isinstance(remove, float) else remove
     if not 1 <= wanted <= most:
         raise BudgetError(f"remove={remove} asks for {wanted} of {total} units; between 1 and {most} can go.")

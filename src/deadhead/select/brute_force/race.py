@@ -21,7 +21,7 @@ from deadhead.data.losses import Loss
 from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
-from deadhead.select.brute_force.closing import Apart
+from deadhead.select.brute_force.closing import ClosingLosses
 from deadhead.select.brute_force.search import Search, Unit
 
 FEWEST = 16
@@ -155,7 +155,7 @@ class Race(Search):
             inside = ((flat >= start) & (flat < start + batch.rows)).nonzero()[:, 0]
             if len(inside):
                 distinct, place = (flat[inside] - start).unique(return_inverse=True)  # type: ignore[no-untyped-call]
-                apart = Apart(gates, choose(batch, distinct), self.groups, self.parts)
+                apart = ClosingLosses(gates, choose(batch, distinct), self.groups, self.parts)
                 asked: list[int] = group[inside].unique().tolist()  # type: ignore[no-untyped-call]
                 apart.hold([names[which] for which in asked])
                 for which in asked:

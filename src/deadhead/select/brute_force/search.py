@@ -12,6 +12,7 @@ from deadhead.data.calibration import Batch, count
 from deadhead.data.losses import Loss
 from deadhead.gates.batched import Parts
 from deadhead.gates.gates import Gates
+from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.select.plan import plan_of
@@ -47,10 +48,10 @@ class Search(ABC):
         """The units of each group that can go, in the network without those of `order`."""
         gone = set(order)
         found = {group.name: [u for u in range(group.size) if (group.name, u) not in gone] for group in self.groups}
-        return {group.name: found[group.name] for group in self.groups if len(found[group.name]) > group.least}
+        return {group.name: found[group.name] for group in self.groups if len(found[group.name]) > group.minimum}
 
     def gates(self, order: Sequence[Unit]) -> Gates:
-        return Gates(self.network, self.loss, closed=plan_of(order).alpha(self.network.groups))
+        return PrunedState.of(self.network, plan_of(order)).gates(self.loss)
 
     def _intact(self) -> Tensor:
         with torch.no_grad():

@@ -1,4 +1,4 @@
-"""One attribution: replay, pass backward, and what comes out; for each sample by itself where need be."""
+"""One attribution: forward pass, backward pass, and what comes out; for each sample by itself where need be."""
 
 from __future__ import annotations
 
@@ -14,27 +14,37 @@ from deadhead.errors import RelevanceError
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.pytree import Structure, take
 from deadhead.graph.trace import batch_size, rows_of
-from deadhead.relevance.backward import Pass
-from deadhead.relevance.composites import Composite
-from deadhead.relevance.edges import Signal
-from deadhead.relevance.forward import Tape, run
-from deadhead.relevance.plan import Plan
+from deadhead.relevance.backward import BackwardPass
+from deadhead.relevance.composite import Composite
+from deadhead.relevance.forward import Tape, edge, run
+from deadhead.relevance.operations import Key
+from deadhead.relevance.program import Program
 from deadhead.relevance.result import Cut, Relevance
 from deadhead.relevance.samples import Owners, TogetherError, by_row, owners
-from deadhead.relevance.steps import Key
+from deadhead.relevance.signals import Signal
 from deadhead.relevance.target import Target, explained
-
-Explain = Callable[[list[Tensor], list[Tensor] | None, Target, Owners, int], Relevance]
-"""From tensors, their baseline, a target, where the samples lie and how many there are."""
 
 
 @dataclass(frozen=True)
-class Job:
-    """What stays the same from pass to pass."""
+class Batch:
+    """Samples that are explained at once: their tensors and those of the baseline, the target of each, where the
+    samples lie in the values of the graph, and how many there are."""
+
+    tensors: list[Tensor]
+    base: list[Tensor] | None
+    target: Target
+    owners: Owners
+    rows: int
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """One call of `attribute`: the network, its program, and what was asked for."""
 
     network: Network
     traced: Traced
-    plan: Plan
+    program: Program
+    method: str
     unknown: str | None
     cuts: bool
     layers: Mapping[str, Key]
@@ -43,22 +53,22 @@ class Job:
     def explain(
         self, tensors: list[Tensor], base: list[Tensor] | None, target: Target, composite: Composite
     ) -> Relevance:
-        """One pass for the whole batch; for each sample where their rows cannot be told apart."""
+        """Relevance by a composite."""
+        return self.together(lambda batch: self.once(batch, composite), tensors, base, target)
 
-        def explain(
-            tensors: list[Tensor], base: list[Tensor] | None, target: Target, where: Owners, rows: int
-        ) -> Relevance:
-            return self.once(tensors, base, target, where, rows, composite)
-
-        return self.together(explain, tensors, base, target)
-
-    def together(self, explain: Explain, tensors: list[Tensor], base: list[Tensor] | None, target: Target) -> Relevance:
-        """`explain` for the whole batch, or for each sample."""
+    def together(
+        self,
+        explain: Callable[[Batch], Relevance],
+        tensors: list[Tensor],
+        base: list[Tensor] | None,
+        target: Target,
+    ) -> Relevance:
+        """`explain` for the whole batch, or for each sample where their entries cannot be told apart."""
         axis = self.network.batch_axis
         rows = batch_size(tensors, axis)
         where_rows_lie = owners(self.network, self.traced, tensors) if rows > 1 else {}
         try:
-            return explain(tensors, base, target, where_rows_lie, rows)
+            return explain(Batch(tensors, base, target, where_rows_lie, rows))
         except TogetherError:
             if rows == 1:
                 raise
@@ -67,36 +77,39 @@ class Job:
             index = torch.tensor([row])
             own, its = rows_of(tensors, axis, index), None if base is None else rows_of(base, axis, index)
             one = target[row] if isinstance(target, Tensor) and target.dim() else target
-            found.append(explain(own, its, one, {}, 1))
+            found.append(explain(Batch(own, its, one, {}, 1)))
         return joined(found, axis)
 
     def once(
         self,
-        tensors: list[Tensor],
-        base: list[Tensor] | None,
-        target: Target,
-        where_rows_lie: Owners,
-        rows: int,
+        batch: Batch,
         composite: Composite,
         moved: Mapping[Key, Tensor] = MappingProxyType({}),
         factors: Mapping[Key, Tensor] = MappingProxyType({}),
     ) -> Relevance:
-        """One pass. `moved` are values to go on with in place of what embeddings give, `factors` what the relevance
-        at an embedding is multiplied by before it is summed to that of its id."""
-        state, differentiable = self.state(tensors)
+        """One forward and one backward pass.
+
+        Args:
+            batch: the samples.
+            composite: which rule stands where.
+            moved: values to go on with in place of what embeddings give.
+            factors: what the relevance at an embedding is multiplied by before it is summed to that of its id.
+        """
+        state, differentiable = self.state(batch.tensors)
         with torch.set_grad_enabled(differentiable):
-            rules = composite.choose(self.plan)
-            apart = {step for step, rule in rules.items() if rule.apart}
-            tape = run(self.plan, tensors, state, differentiable, apart, moved)
-            base_tape = None if base is None else run(self.plan, base, state, differentiable, apart)
-            back = Pass(tape, base_tape, rules, where_rows_lie, rows, self.unknown, factors)
-            output, starts, chosen = self._start(tape, base_tape, target, rows, composite, back, differentiable)
+            rules = composite.choose(self.program)
+            unfused = {operation for operation, rule in rules.items() if rule.unfused}
+            tape = run(self.program, batch.tensors, state, differentiable, unfused, moved)
+            base_tape = None if batch.base is None else run(self.program, batch.base, state, differentiable, unfused)
+            back = BackwardPass(tape, base_tape, rules, batch.owners, batch.rows, self.unknown, factors)
+            output, starts, chosen = self._start(batch, composite, back, differentiable)
             back.run(starts, set(self.layers.values()), self.cuts, output)
             if composite.constants == "all" and back.biases:
                 back.biases = {"one": torch.stack([by_row(each) for each in back.biases.values()]).sum(0)}
-            return self._result(tensors, back, output, chosen)
+            return self._result(batch.tensors, back, output, chosen)
 
     def state(self, tensors: Sequence[Tensor]) -> tuple[Mapping[str, Tensor], bool]:
+        """Parameters and buffers by name, and whether autograd shall go through the result to them."""
         state = self.network.state()
         wanted = any(each.requires_grad for each in (*tensors, *state.values()))
         if torch.is_grad_enabled() and wanted:
@@ -104,45 +117,26 @@ class Job:
         return self.network.frozen_state(), False
 
     def _start(
-        self,
-        tape: Tape,
-        base: Tape | None,
-        target: Target,
-        rows: int,
-        composite: Composite,
-        back: Pass,
-        differentiable: bool,
+        self, batch: Batch, composite: Composite, back: BackwardPass, differentiable: bool
     ) -> tuple[Tensor, dict[Key, Signal], Tensor | None]:
         """The explained value, what stands at the outputs (the derivative of that value by them), and its index."""
-        graph, fill = self.traced.graph, self.traced.output.fill
-
-        def outputs(tape: Tape) -> tuple[list[Any], dict[Key, Tensor]]:
-            values = {each: tape.values[each] for each in graph.outputs if isinstance(each, fx.Node)}
-            edges: dict[Key, Tensor] = {
-                key: (
-                    value.view_as(value) if differentiable and value.requires_grad else value.detach().requires_grad_()
-                )
-                for key, value in values.items()
-                if self.plan.is_live(key) and value.is_floating_point()
-            }
-            return [
-                edges.get(each, values.get(each)) if isinstance(each, fx.Node) else each for each in graph.outputs
-            ], edges
-
-        filled, edges = outputs(tape)
+        fill = self.traced.output.fill
+        filled, edges = self._outputs(back.tape, differentiable)
         with torch.enable_grad():
-            choose, chosen = explained(target, fill(filled), rows)
+            choose, chosen = explained(batch.target, fill(filled), batch.rows)
             value = choose(fill(filled))
             if not edges or not value.requires_grad:
-                raise RelevanceError("The target does not depend on the inputs; there is nothing to explain.")
+                raise RelevanceError(
+                    "The target does not depend on the inputs, so that there is nothing to explain; choose another."
+                )
             found = torch.autograd.grad(
                 value.sum(), list(edges.values()), create_graph=differentiable, retain_graph=True, allow_unused=True
             )
         pairs = {key: each for key, each in zip(edges, found, strict=True) if each is not None}
         output = value if differentiable else value.detach()
-        if base is not None:
+        if back.base_tape is not None:
             with torch.enable_grad():
-                reference, others = outputs(base)
+                reference, others = self._outputs(back.base_tape, differentiable)
                 less = choose(fill(reference))
                 its = torch.autograd.grad(
                     less.sum(), [others[key] for key in pairs], create_graph=differentiable, allow_unused=True
@@ -153,11 +147,25 @@ class Job:
             }
             output = output - (less if differentiable else less.detach())
         starts: dict[Key, Signal] = {key: Signal(each, composite.start) for key, each in pairs.items()}
-        if composite.start == "Q" and callable(target):
+        if composite.start == "Q" and callable(batch.target):
             back.remain(output, starts)
         return output, starts, chosen
 
-    def _result(self, tensors: Sequence[Tensor], back: Pass, output: Tensor, chosen: Tensor | None) -> Relevance:
+    def _outputs(self, tape: Tape, differentiable: bool) -> tuple[list[Any], dict[Key, Tensor]]:
+        """The outputs of the graph, and those among them that carry relevance, cut off from where they come from."""
+        outputs = self.traced.graph.outputs
+        values = {each: tape.values[each] for each in outputs if isinstance(each, fx.Node)}
+        edges: dict[Key, Tensor] = {
+            key: edge(value, differentiable)
+            for key, value in values.items()
+            if self.program.is_live(key) and value.is_floating_point()
+        }
+        filled = [edges.get(each, values.get(each)) if isinstance(each, fx.Node) else each for each in outputs]
+        return filled, edges
+
+    def _result(
+        self, tensors: Sequence[Tensor], back: BackwardPass, output: Tensor, chosen: Tensor | None
+    ) -> Relevance:
         nothing = torch.zeros_like(output)
         absorbed = nothing if back.absorbed is None else back.absorbed
         found, residual = [], output - absorbed
@@ -175,7 +183,7 @@ class Job:
         }
         return Relevance(
             self.structure.fill(found), back.biases, layers, absorbed, residual, output, back.cuts, tuple(back.unknown),
-            self.structure.fill([each.detach() for each in tensors]), chosen, self.network.batch_axis,
+            self.structure.fill([each.detach() for each in tensors]), chosen, self.network.batch_axis, self.method,
         )  # fmt: skip
 
 
@@ -206,4 +214,7 @@ def joined(found: Sequence[Relevance], axis: int) -> Relevance:
     targets = [each.target for each in found if each.target is not None]
     target = torch.cat(targets) if len(targets) == len(found) else None
     fill = parts[0][1].fill
-    return Relevance(fill(inputs), biases, layers, absorbed, residual, output, cuts, unknown, fill(given), target, axis)
+    return Relevance(
+        fill(inputs), biases, layers, absorbed, residual, output, cuts, unknown, fill(given), target, axis,
+        found[0].method,
+    )  # fmt: skip

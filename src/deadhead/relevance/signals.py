@@ -1,4 +1,4 @@
-"""What an edge carries: relevance R, or Q with R = (a - r) Q, and how one becomes the other."""
+"""What runs backward along an edge of the graph: relevance R, or its multiplier Q with R = (a - r) Q."""
 
 from __future__ import annotations
 
@@ -14,10 +14,17 @@ Form = Literal["Q", "R"]
 
 @dataclass(frozen=True)
 class Signal:
-    """What runs backward along an edge, in the shape of the value a that runs forward, and in which form.
+    """What runs backward along an edge of the graph, and in which form.
 
-    Form "Q" stands for the relevance `(a - r) Q`, r being zero or what a is for the baseline; form "R" is relevance
-    itself, or a gradient where a composite propagates those.
+    Args:
+        tensor: in the shape of the value a that runs forward.
+        form: "Q" for a multiplier, which stands for the relevance `(a - r) Q`, where r is zero or a under the baseline;
+            "R" for relevance itself, or a gradient where a composite propagates those.
+
+    Source: "Visualizing Neural networks, how to blame the bias", AI Alignment Forum, "Simplifying the LRP".
+
+    >>> Signal(torch.ones(2), "Q").like(torch.zeros(2))
+    Signal(tensor=tensor([0., 0.]), form='Q')
     """
 
     tensor: Tensor
@@ -29,8 +36,13 @@ class Signal:
 
 
 def times(a: Tensor, q: Tensor) -> Tensor:
-    """`a q`, zero wherever q is: a masked position has a = -inf and no relevance. Of complex values, the real product
-    `Re(conj(a) q)` of which autograd's derivatives are made."""
+    """The product `a q`, zero wherever q is: a masked position has a = -inf and no relevance.
+
+    Of complex values, the real product `Re(conj(a) q)` of which autograd's derivatives are made.
+
+    >>> times(torch.tensor([2.0, -torch.inf]), torch.tensor([3.0, 0.0]))
+    tensor([6., 0.])
+    """
     if a.is_complex():
         return torch.view_as_real(a * torch.ones_like(q)).mul(torch.view_as_real(q)).sum(-1)
     made = a * q
@@ -41,7 +53,11 @@ def times(a: Tensor, q: Tensor) -> Tensor:
 
 
 def difference(a: Tensor, r: Tensor) -> Tensor:
-    """`a - r`, zero where both are the same infinity."""
+    """The difference `a - r`, zero where both are the same infinity.
+
+    >>> difference(torch.tensor([3.0, -torch.inf]), torch.tensor([1.0, -torch.inf]))
+    tensor([2., 0.])
+    """
     made = a - r
     if all_finite(made):
         return made
@@ -50,7 +66,7 @@ def difference(a: Tensor, r: Tensor) -> Tensor:
 
 
 def quotient(above: Tensor, below: Tensor) -> Tensor:
-    """`above / below`, zero wherever `below` is; gradients stay finite there.
+    """The quotient `above / below`, zero wherever `below` is; gradients stay finite there.
 
     >>> quotient(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 0.0]))
     tensor([0.5000, 0.0000])
@@ -59,7 +75,11 @@ def quotient(above: Tensor, below: Tensor) -> Tensor:
 
 
 def quotient_and_zeros(above: Tensor, below: Tensor) -> tuple[Tensor, Tensor | None]:
-    """The same, and where `below` is zero: None for nowhere."""
+    """The quotient as `quotient` gives it, and where `below` is zero: None for nowhere.
+
+    >>> quotient_and_zeros(torch.tensor([1.0, 1.0]), torch.tensor([2.0, 0.0]))
+    (tensor([0.5000, 0.0000]), tensor([False,  True]))
+    """
     made = above / below
     if all_finite(made):
         return made, None
@@ -68,13 +88,21 @@ def quotient_and_zeros(above: Tensor, below: Tensor) -> tuple[Tensor, Tensor | N
 
 
 def divided(above: Tensor, below: Tensor) -> Tensor:
-    """`above / below`, in the memory of `below` where nothing is to be differentiated."""
+    """The quotient `above / below`, in the memory of `below` where nothing is to be differentiated.
+
+    >>> divided(torch.tensor([1.0]), torch.tensor([2.0]))
+    tensor([0.5000])
+    """
     fits = not torch.is_grad_enabled() and above.dtype == below.dtype
     return torch.div(above, below, out=below) if fits else above / below
 
 
 def times_over(a: Tensor, q: Tensor, below: Tensor) -> tuple[Tensor, Tensor | None]:
-    """`a q / below`, and where `below` is zero and so the result: None for nowhere."""
+    """The product over a denominator, `a q / below`, and where `below` is zero and so the result: None for nowhere.
+
+    >>> times_over(torch.tensor([3.0]), torch.tensor([2.0]), torch.tensor([4.0]))
+    (tensor([1.5000]), None)
+    """
     if a.is_complex():
         return quotient_and_zeros(times(a, q), below)
     made = a * q
@@ -90,5 +118,9 @@ def times_over(a: Tensor, q: Tensor, below: Tensor) -> tuple[Tensor, Tensor | No
 
 
 def all_finite(value: Tensor) -> bool:
-    """Whether nothing is infinite or no number; a sum tells, and costs a fraction of a mask."""
+    """Whether no entry is infinite or NaN: a sum tells, and costs a fraction of a mask.
+
+    >>> all_finite(torch.ones(3)), all_finite(torch.tensor([1.0, torch.nan]))
+    (True, False)
+    """
     return cmath.isfinite(value.detach().sum().item())

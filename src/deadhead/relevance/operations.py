@@ -1,4 +1,4 @@
-"""The steps of a plan: values by their keys, one op each, with its operands in the roles that they play."""
+"""The operations of a program: one op each, with its operands by the role that they play for relevance."""
 
 from __future__ import annotations
 
@@ -14,11 +14,11 @@ CONSTANT, DETACHED, INDICES, LIVE = "constant", "detached", "indices", "live"
 """What a value is: independent of the inputs; dependent, but outside of relevance; moved input ids; carrying it."""
 
 
-Key: TypeAlias = "fx.Node | Made"
+Key: TypeAlias = "fx.Node | Intermediate"
 
 
-class Made:
-    """A value inside a node that is taken apart into several steps."""
+class Intermediate:
+    """A value inside a node that is split into several operations; `origin` is the constant that it is made of."""
 
     def __init__(self, name: str, origin: Key | None = None) -> None:
         self.name = name
@@ -29,8 +29,12 @@ class Made:
 
 
 def mapped(value: Any, convert: Callable[[Any], Any]) -> Any:
-    """`value` with its keys converted, inside lists, tuples and dicts too."""
-    if isinstance(value, (fx.Node, Made)):
+    """Nested arguments with their keys converted, inside lists, tuples and dicts too.
+
+    >>> mapped([Intermediate("a"), 2], str)
+    ['a', 2]
+    """
+    if isinstance(value, (fx.Node, Intermediate)):
         return convert(value)
     if isinstance(value, (list, tuple)):
         return type(value)([mapped(each, convert) for each in value])
@@ -40,8 +44,12 @@ def mapped(value: Any, convert: Callable[[Any], Any]) -> Any:
 
 
 def keys_in(value: Any) -> Iterator[Key]:
-    """The keys in nested arguments, in order."""
-    if isinstance(value, (fx.Node, Made)):
+    """The keys in nested arguments, in order.
+
+    >>> list(keys_in([Intermediate("a"), 2, {"other": Intermediate("b")}]))
+    [a, b]
+    """
+    if isinstance(value, (fx.Node, Intermediate)):
         yield value
     elif isinstance(value, (list, tuple)):
         for each in value:
@@ -52,7 +60,14 @@ def keys_in(value: Any) -> Iterator[Key]:
 
 @dataclass(frozen=True, eq=False)
 class Additive:
-    """A constant that a step adds to what its function gives: `place` lays its value out as it is added."""
+    """A constant that an operation adds to what its function gives, such as a bias.
+
+    Args:
+        source: the key of the constant, or a number.
+        name: the name under which its relevance is reported.
+        place: a function that lays its value out as it is added.
+        learned: whether it is made of a parameter or buffer (default True).
+    """
 
     source: Any
     name: str
@@ -61,12 +76,23 @@ class Additive:
 
 
 @dataclass(eq=False)
-class Step:
+class Operation:
     """One op: `key = function(*args, **kwargs) + additive`, of a kind that says which rules may stand there.
 
-    `live` are the operands that carry relevance, `loose` those that depend on the inputs and do not, `still` the
-    floating-point constants among its arguments. A step without a kind is only computed. `fused`, where there is one,
-    computes all of it at once, from the constants' sources and the arguments.
+    Args:
+        key: the value that it gives.
+        node: the node of the graph that it comes from.
+        op: the name of the op.
+        kind: what a composite gives rules to; empty for an operation that is only computed.
+        function: what computes it, without the constants that are added.
+        args: its arguments, with keys for values.
+        kwargs: its keyword arguments.
+        additive: the constants that are added, such as a bias.
+        live: the operands that carry relevance.
+        detached: the operands that depend on the inputs and carry none.
+        fixed: the operands that do not depend on the inputs.
+        degree: how many operands share the relevance of a product.
+        fused: a function that computes all of it at once, from the constants' sources and the arguments.
     """
 
     key: Key
@@ -78,8 +104,8 @@ class Step:
     kwargs: dict[str, Any]
     additive: tuple[Additive, ...] = ()
     live: tuple[Key, ...] = ()
-    loose: tuple[Key, ...] = ()
-    still: tuple[Key, ...] = ()
+    detached: tuple[Key, ...] = ()
+    fixed: tuple[Key, ...] = ()
     degree: int = 1
     fused: Callable[..., Any] | None = None
 
@@ -90,7 +116,7 @@ class Step:
 
     @property
     def where(self) -> str:
-        """The op and its module, for people."""
+        """The op and its module, for errors."""
         return f"{self.op} in {self.path}" if self.path else self.op
 
     @property
@@ -100,10 +126,14 @@ class Step:
 
     @property
     def has_weights(self) -> bool:
-        """Whether it is a layer, as people count them."""
+        """Whether it is a layer with weights: linear or convolutional."""
         return self.kind in ("linear", "convolution")
 
 
 def is_key(value: Any) -> bool:
-    """Whether something stands for a value of the plan."""
-    return isinstance(value, (fx.Node, Made))
+    """Whether an argument stands for a value of the program.
+
+    >>> is_key(Intermediate("a")), is_key(2)
+    (True, False)
+    """
+    return isinstance(value, (fx.Node, Intermediate))

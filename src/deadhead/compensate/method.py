@@ -1,0 +1,92 @@
+"""The registry of compensations: how the units that remain take over the work of those that are removed."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+from deadhead.data.calibration import Calibration
+from deadhead.data.losses import Loss
+from deadhead.errors import DataError
+from deadhead.gates.state import PrunedState
+from deadhead.graph.network import Network
+from deadhead.graph.units.groups import Group
+from deadhead.progress import Progress
+from deadhead.reconstruction.compensation import Compensation
+from deadhead.registry import Entry, Registry
+from deadhead.select.plan import Plan
+
+
+@dataclass(frozen=True)
+class Problem:
+    """What a compensation is asked.
+
+    Attributes:
+        network: the intact network.
+        groups: the groups that could be pruned.
+        plan: the units that are removed.
+        calibration: the samples to fit to (`fit`) and those to judge by (`held_out`).
+        loss: what the outputs are judged by.
+        seed: of whatever is drawn at random.
+        start: what another method gave, for methods that start there.
+    """
+
+    network: Network
+    groups: Sequence[Group]
+    plan: Plan
+    calibration: Calibration
+    loss: Loss
+    seed: int = 0
+    progress: Progress | None = None
+    start: Compensation | None = None
+
+    @property
+    def affected(self) -> list[Group]:
+        """The groups that lose units."""
+        return [group for group in self.groups if group.name in self.plan.removed]
+
+    def state(self, compensation: Compensation | None = None) -> PrunedState:
+        """The network after the plan and what is compensated so far."""
+        return PrunedState.of(self.network, self.plan, compensation)
+
+
+@dataclass(frozen=True)
+class Method(Entry):
+    """A compensation by name. `after` names the method that it starts from, `adds_biases` says that consumers without
+    a bias may be given one, `front_to_back` that it refits one group's consumers after the other, so that units can be
+    chosen on the way."""
+
+    after: str | None = None
+    adds_biases: bool = True
+    front_to_back: bool = False
+
+
+COMPENSATIONS: Registry[Method] = Registry("compensation", "compensations", DataError)
+Function = Callable[..., Compensation]
+
+
+def compensation(
+    name: str, *, after: str | None = None, adds_biases: bool = True, front_to_back: bool = False
+) -> Callable[[Function], Function]:
+    """Register a compensation: a function from a `Problem` to a `Compensation`; its keywords are its options."""
+
+    def register(function: Function) -> Function:
+        COMPENSATIONS.add(Method(name, function, after, adds_biases, front_to_back))
+        return function
+
+    return register
+
+
+def compensate(problem: Problem, name: str = "least_squares", options: Mapping[str, Any] | None = None) -> Compensation:
+    """New weights and biases for the consumers of what a plan removes, by a registered method.
+
+    Raises:
+        DataError: where there is no such method, or it has no such option.
+    """
+    method = COMPENSATIONS[name]
+    COMPENSATIONS.check_options(name, options or {})
+    if method.after is not None and problem.start is None:
+        problem = replace(problem, start=compensate(problem, method.after))
+    found: Compensation = method.function(problem, **(options or {}))
+    return found

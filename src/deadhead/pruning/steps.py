@@ -1,0 +1,377 @@
+"""The steps of a prune, from the data to the report; `pruning/prune.py` runs them in their order."""
+
+from __future__ import annotations
+
+import datetime
+import platform
+import time
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import cached_property
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.optim import Optimizer
+
+from deadhead.compensate import Problem
+from deadhead.cut.configuration import configuration_of, has_configuration, write_configuration
+from deadhead.cut.cut import carry_out, cut, surgery_of
+from deadhead.cut.optimizer import adopt, cut_in_place, exchange, follow
+from deadhead.cut.provable import Cutting, cuttable
+from deadhead.cut.surgery import Surgery
+from deadhead.cut.verify import tolerance_of, verify
+from deadhead.data.calibration import Batch, Calibration, calibrate, count, read
+from deadhead.data.losses import Loss, as_loss
+from deadhead.data.opened import as_network
+from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
+from deadhead.gates.state import PrunedState
+from deadhead.graph.network import Network, trace
+from deadhead.progress import Progress
+from deadhead.pruning.candidates import Candidates, TrialCuts
+from deadhead.pruning.forecast import foretells
+from deadhead.pruning.measure import measure
+from deadhead.pruning.messages import approximate, failed, further, left_alone, notes, nothing, unasked
+from deadhead.pruning.options import Options
+from deadhead.pruning.predict import predict
+from deadhead.pruning.record import Forecast, GroupRecord, Report
+from deadhead.pruning.tradeoff import trade_off
+from deadhead.reconstruction.compensation import Compensation
+from deadhead.reconstruction.consumers import new_biases
+from deadhead.reconstruction.weighing import Weighing
+from deadhead.scores.criterion import Question, ask, options_of
+from deadhead.select.allocation import Allocation
+from deadhead.select.budget import budgets_of
+from deadhead.select.path import path_of_plan
+from deadhead.select.plan import Plan
+from deadhead.select.ranking import Constraints
+from deadhead.select.schedule import in_rounds
+from deadhead.select.sizes import Sizes
+from deadhead.select.ties import checked
+
+
+class Clock:
+    """The seconds of each step."""
+
+    def __init__(self) -> None:
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def __call__(self, step: str) -> Iterator[None]:
+        start = time.perf_counter()
+        yield
+        self.seconds[step] = time.perf_counter() - start
+
+
+@dataclass(frozen=True)
+class Material:
+    """What a prune is judged on: the loss, all batches read, their split into calibration and held-out samples, and the
+    samples that the report measures on, which are `test` samples or the held-out ones."""
+
+    loss: Loss
+    batches: Sequence[Batch]
+    calibration: Calibration
+    unseen: Sequence[Batch]
+    is_test: bool
+
+    @classmethod
+    def read(
+        cls, data: Iterable[Any], test: Iterable[Any] | None, loss: Any, options: Options, batch_axis: int
+    ) -> Material:
+        """Read the data once, up to `options.samples` samples, and the test data whole."""
+        judge = as_loss(loss)
+        how: dict[str, Any] = {"labels_to_model": judge.labels_to_model, "batch_axis": batch_axis}
+        batches = read(data, samples=options.samples, **how)
+        calibration = calibrate(batches, seed=options.seed)
+        unseen = calibration.held_out if test is None else read(test, samples=None, **how)
+        return cls(judge, batches, calibration, unseen, test is not None)
+
+
+@dataclass(frozen=True)
+class Removable:
+    """The network and what can be cut from it; `widened` says that its width was freed, as nothing else could be."""
+
+    network: Network
+    cutting: Cutting
+    widened: bool = False
+
+    @classmethod
+    def of(cls, network: Network, batches: Sequence[Batch], options: Options, progress: Progress | None) -> Removable:
+        """What can be cut of a network, shown by trial cuts; its width too where nothing else can and nobody forbids.
+
+        Raises:
+            DataError: where a tensor of the network is not finite.
+            CutError: where nothing can be cut.
+        """
+        for name, tensor in network.state().items():
+            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
+                raise DataError(
+                    f"{name} is not finite (NaN or infinity); give a network that was trained without diverging."
+                )
+        found = cls(network, cuttable(network, network.select(options.only, options.exclude), progress))
+        if not found.cutting.groups and options.width is None and network.freed_by_width():
+            wide = trace(network.module, network.example_call(), batch_axis=network.batch_axis, width=True)
+            wide = as_network(wide, batches)
+            found = cls(wide, cuttable(wide, wide.select(options.only, options.exclude), progress), widened=True)
+        if not found.cutting.groups:
+            raise CutError(nothing(found.network, found.cutting.left))
+        return found
+
+
+@dataclass(frozen=True)
+class Cut:
+    """The smaller module, the surgery that made it, and whether its configuration can say what it is."""
+
+    module: nn.Module
+    surgery: Surgery
+    expressed: bool
+
+
+@dataclass(frozen=True)
+class Verified:
+    """By how much the smaller module differs from its gated original, relative; what rounding explains; and, where the
+    width was pruned, by how much from an original that normalises over all units."""
+
+    difference: float
+    tolerance: float
+    approximation: float | None
+
+
+@dataclass
+class Pruning:
+    """One prune: a network, what can be cut of it, what it is judged on, and the options. Its methods are the steps;
+    each takes what the ones before gave."""
+
+    removable: Removable
+    material: Material
+    options: Options
+    progress: Progress | None = None
+
+    @property
+    def network(self) -> Network:
+        return self.removable.network
+
+    @property
+    def cutting(self) -> Cutting:
+        return self.removable.cutting
+
+    @cached_property
+    def constraints(self) -> Constraints:
+        """What every selection keeps to."""
+        options, cutting = self.options, self.cutting
+        normalize = options.normalize or ("none" if options.judge.comparable else "mean")
+        minimum = {group.name: group.minimum for group in cutting.groups}
+        return Constraints(normalize, options.round_to, options.min_units, cutting.multiples, minimum)
+
+    @cached_property
+    def sizes(self) -> Sizes:
+        """What remains of the network for any counts."""
+        biases = new_biases(self.network, self.cutting.groups) if self.options.method.adds_biases else {}
+        trial = TrialCuts(self.network, self.cutting.repairs, self.material.calibration.held_out[0])
+        return Sizes(self.network, self.cutting.groups, biases, trial.nanoseconds)
+
+    @cached_property
+    def allocation(self) -> Allocation:
+        """How the budget is allocated to groups."""
+        options, groups, network = self.options, self.cutting.groups, self.network
+        shares = None
+        if options.shares is not None:
+            shares = budgets_of(options.shares, groups, lambda pattern: network.select([pattern]))
+        return Allocation(groups, self.cutting.ties, self.constraints, options.budget, shares, self.sizes)
+
+    @cached_property
+    def weighing(self) -> Weighing | None:
+        """What errors of consumers cost in the intact network, where units are chosen front to back."""
+        if not self.options.chooses_front_to_back:
+            return None
+        question, (_, own) = self._question(PrunedState.of(self.network)), self._criterion_options()
+        weighted = own.get("output_weight", "loss") == "loss"
+        return Weighing(
+            question.gates_without_references(), question.groups, question.batches, question.seed, self.progress,
+            weighted,
+        )  # fmt: skip
+
+    @cached_property
+    def candidates(self) -> Candidates:
+        """Networks after some plan."""
+        material, options = self.material, self.options
+        problem = Problem(
+            self.network, self.cutting.groups, Plan({}, []), material.calibration, material.loss, options.seed,
+            self.progress,
+        )  # fmt: skip
+        return Candidates(problem, options, self.sizes, self.weighing)
+
+    def _criterion_options(self) -> tuple[dict[str, Any], dict[str, Any]]:
+        return options_of(self.options.criterion, self.options.criterion_options)
+
+    def _question(self, state: PrunedState) -> Question:
+        common, _ = self._criterion_options()
+        fit, seed = self.material.calibration.fit, self.options.seed
+        return Question(
+            state, self.cutting.groups, fit, self.material.loss, seed=seed, progress=self.progress, **common
+        )
+
+    def score(self, so_far: Plan | None = None) -> dict[str, Tensor]:
+        """The saliencies of all units, in the intact network or after a plan, compensated."""
+        compensation = None
+        if so_far is not None:
+            so_far, compensation = self.candidates.compensated(so_far, final=False)
+        own = self._criterion_options()[1]
+        if so_far is None and self.weighing is not None:
+            own["weighing"] = self.weighing
+        return ask(self._question(PrunedState.of(self.network, so_far, compensation)), self.options.criterion, **own)
+
+    def select(self, scores: dict[str, Tensor] | None) -> Plan:
+        """The plan for the budget, re-ranked as often as the options say; the caller's own where one was given.
+
+        Raises:
+            BudgetError: where nothing would be removed, or the budget cannot be reached.
+        """
+        options, cutting = self.options, self.cutting
+        if options.plan is not None:
+            plan = checked(options.plan, cutting.groups, cutting.left, self.constraints, cutting.ties)
+        else:
+            plan = in_rounds(
+                options.schedule,
+                lambda so_far: (scores or {}) if so_far is None else self.score(so_far),
+                self.allocation.ranked,
+                self.candidates.accepts,
+            )
+        if not plan.count:
+            total = sum(group.size for group in cutting.groups)
+            other = "a larger" if options.budget.is_of_quality else "another" if options.plan else "a smaller"
+            raise BudgetError(
+                f"The budget {options.told} would remove none of the {total:,} units; choose {other} one."
+            )
+        return plan
+
+    def compensate(self, plan: Plan) -> tuple[Plan, Compensation]:
+        """The plan that is carried out, which is another one where units are chosen front to back, and what the
+        remaining units are given to take over."""
+        if not self.options.in_one_round and not self.options.budget.is_of_quality:
+            self.candidates.measure(plan)
+        return self.candidates.compensated(plan)
+
+    def cut(self, plan: Plan, compensation: Compensation) -> Cut:
+        """A copy of the user's module without the units that are removed."""
+        repairs, network = self.cutting.repairs, self.network
+        smaller = cut(network, plan, compensation, repairs)
+        surgery = surgery_of(network, plan, compensation, repairs)
+        expressed = True
+        if has_configuration(network.module):
+            counts = [(g.size, g.size - len(plan.removed.get(g.name, ()))) for g in self.cutting.groups]
+            changes = configuration_of(network, smaller, counts)
+            expressed = changes is not None
+            surgery.settings += write_configuration(smaller, changes or [])
+        return Cut(smaller, surgery, expressed)
+
+    def verify(self, plan: Plan, compensation: Compensation, smaller: nn.Module) -> Verified:
+        """Compare the smaller module with its gated original on all data.
+
+        Raises:
+            CutError: where it does not run, or differs by more than rounding explains.
+        """
+        state, moved = PrunedState.of(self.network, plan, compensation), None
+        data = (self.material.batches, self.progress)
+        try:
+            difference = verify(state, smaller, *data)
+            if any(group.norms and group.name in plan.removed for group in self.cutting.groups):
+                moved = verify(state, smaller, *data, renormalise=False)
+        except DeadheadError:
+            raise
+        except Exception as error:  # the user's forward may raise anything
+            raise CutError(failed(self.network, error)) from error
+        tolerance = tolerance_of(self.network.module)
+        if not difference <= tolerance:
+            raise CutError(
+                f"The pruned {type(self.network.module).__name__} differs from its gated original by {difference:.1e} "
+                f"relative, more than {tolerance:.0e}; the model was left as it was. Exclude groups one by one to find "
+                "which."
+            )
+        return Verified(difference, tolerance, moved)
+
+    def trade_off(self, scores: dict[str, Tensor] | None, plan: Plan) -> list[Forecast]:
+        """Measure networks beside the result, and predict the loss all along by the scores of the intact network."""
+        if scores:
+            path = self.allocation.path(scores, plan)
+        else:
+            path = path_of_plan(plan, self.cutting.groups, self.constraints, self.cutting.ties)
+        told = scores if scores and foretells(self.options.judge, self.options.criterion_options) else {}
+        return trade_off(self.candidates, path, plan, told, self.options.curve, self.progress)
+
+    def report(self, plan: Plan, compensation: Compensation, cut: Cut, verified: Verified) -> Report:
+        """What is known about the prune, but for what was measured beside it."""
+        network, material, options = self.network, self.material, self.options
+        groups, unseen = self.cutting.groups, material.unseen
+        increase = predict(
+            network, groups, plan, compensation, material.loss, material.calibration.fit, options.seed, self.progress
+        )
+        total = sum(group.size for group in network.groups)
+        removed = {name: len(units) for name, units in plan.removed.items()}
+        judged = (material.loss, unseen, self.progress)
+        before = measure(network, network.module, total, self.sizes.memory({}), *judged)
+        after = measure(network, cut.module, total - plan.count, self.sizes.memory(removed), *judged)
+        return Report(
+            model=type(network.module).__name__,
+            budget=options.told,
+            criterion=options.criterion if options.plan is None else "given",
+            compensation=options.compensate,
+            loss_name=material.loss.name,
+            evaluated_on="test" if material.is_test else "held-out",
+            rows=count(unseen),
+            calibration_rows=material.calibration.rows,
+            before=before,
+            after=after,
+            predicted_loss=None if increase is None else before.loss + increase,
+            difference=verified.difference,
+            tolerance=verified.tolerance,
+            approximation=verified.approximation,
+            groups=self._groups(plan),
+            left_alone=left_alone(network, groups, self.cutting.left),
+            notes=unasked(self.removable.widened)
+            + approximate(groups, plan, verified.approximation)
+            + further(network, self.cutting.left)
+            + notes(network, compensation, cut.expressed),
+            settings=options.settings() | {"normalize": self.constraints.normalize, "width": network.width},
+            environment=_environment(network),
+        )
+
+    def _groups(self, plan: Plan) -> list[GroupRecord]:
+        return [
+            GroupRecord(
+                name=group.name,
+                kind=group.kind,
+                units=group.size,
+                removed=plan.removed[group.name].tolist() if group.name in plan.removed else [],
+                saliency=plan.saliencies[group.name].tolist(),
+                consumers=list(dict.fromkeys(site.module for site in group.consumers)),
+                approximate=bool(group.norms),
+            )
+            for group in self.cutting.groups
+        ]
+
+    def deliver(
+        self, cut: Cut, compensation: Compensation, optimizer: Optimizer | None
+    ) -> tuple[nn.Module, Optimizer | None]:
+        """The module that the user gets, the own one cut with `inplace`, and the optimizer cut along."""
+        own = self.network.module
+        if not self.options.inplace:
+            return cut.module, None if optimizer is None else follow(optimizer, own, cut.module, cut.surgery)
+        if optimizer is not None:
+            cut_in_place(optimizer, own, cut.surgery)
+        replaced = carry_out(own, cut.surgery, compensation)
+        if optimizer is not None:
+            exchange(optimizer, replaced)
+            adopt(optimizer, own, cut.surgery)
+        return own, optimizer
+
+
+def _environment(network: Network) -> dict[str, str]:
+    return {
+        "torch": torch.__version__,
+        "python": platform.python_version(),
+        "machine": f"{platform.system()} {platform.machine()}",
+        "device": str(network.device()),
+        "date": datetime.date.today().isoformat(),
+    }
