@@ -201,7 +201,8 @@ def test_by_the_surgeon_a_forecast_never_falls(name: str, monkeypatch: pytest.Mo
     told, report = found.pruned.report.predicted_curve, found.pruned.report
     assert all(a.loss <= b.loss for a, b in itertools.pairwise(told))
     assert told[-1].loss > told[0].loss == report.curve[0].loss
-    spent = sum(sum(sorted(group.saliency)[: len(group.removed)]) for group in report.groups)
+    ranked = found.result.saliencies  # the report has the scores of the units that were then chosen front to back
+    spent = sum(sum(sorted(ranked[group.name].tolist())[: len(group.removed)]) for group in report.groups)
     (here,) = [place for place in told if place.units == sum(group.kept for group in report.groups)]
     assert here.loss == pytest.approx(told[0].loss + spent, rel=1e-12)
     assert [point.purpose for point in report.curve] == ["accepted", "comparison", "result", "comparison"]
