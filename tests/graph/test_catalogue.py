@@ -1,0 +1,59 @@
+"""What the catalogue says of ops, against lists of them that were written down independently."""
+
+from __future__ import annotations
+
+import pytest
+
+from deadhead.graph.catalogue import CATALOGUE, FAMILIES, OPS, known, names_of
+from deadhead.graph.units.registry import NORMALISATIONS
+
+
+def names(text: str) -> set[str]:
+    return set(text.split())
+
+
+def test_an_op_is_said_once_and_has_a_family() -> None:
+    assert len(OPS) == len(CATALOGUE) > 250
+    assert all(op.family in FAMILIES and op.name == name for name, op in CATALOGUE.items())
+    assert not any(name.endswith("_") for name in CATALOGUE), "in-place forms go by the name of the op"
+
+
+def test_a_family_or_fact_that_does_not_exist_is_an_error() -> None:
+    with pytest.raises(ValueError, match="'prodcut'"):
+        names_of("prodcut")
+    with pytest.raises(ValueError, match="'colour'"):
+        names_of(colour="red")
+
+
+@pytest.mark.parametrize(
+    ("name", "family"),
+    [
+        ("sym_size", "size"),
+        ("_assert_something_new", "assertion"),
+        ("svd", "unknown"),
+        ("mine::conv", "other convolution"),
+    ],
+)
+def test_names_that_are_not_listed(name: str, family: str) -> None:
+    assert (known(name).family, known(name).name) == (family, name)
+    assert name not in CATALOGUE
+
+
+def test_what_a_replay_knows() -> None:
+    assert set(names_of(shares=["usually", "sometimes"])) == names(
+        "reshape contiguous flatten dropout to type_as feature_dropout alpha_dropout detach"
+    )
+    assert set(names_of(replay="skip")) == names(
+        "_assert_tensor_metadata _assert_scalar _assert_async sym_constrain_range_for_size sym_constrain_range"
+    )
+    assert names_of(replay="identity") == ("detach",)
+
+
+def test_what_labels_know_of_indices_and_statistics() -> None:
+    assert set(NORMALISATIONS) == names("layer_norm native_layer_norm rms_norm mean var std var_mean std_mean")
+    assert set(names_of(indices="moved")) == names(
+        "view reshape flatten unsqueeze squeeze expand transpose permute t contiguous select slice repeat "
+        "repeat_interleave type_as"
+    )
+    assert set(names_of(indices="same")) == names("lift_fresh_copy lift_fresh clone detach alias to _to_copy")
+    assert set(names_of(indices="read")) == names("index index_select gather embedding one_hot histc bincount sort")
