@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from deadhead.graph.catalogue import CATALOGUE, FAMILIES, OPS, known, names_of
 from deadhead.graph.units.registry import NORMALISATIONS
+from deadhead.graph.units.windows import CONVOLUTIONS, LINEAR
 
 
 def names(text: str) -> set[str]:
@@ -57,3 +59,20 @@ def test_what_labels_know_of_indices_and_statistics() -> None:
     )
     assert set(names_of(indices="same")) == names("lift_fresh_copy lift_fresh clone detach alias to _to_copy")
     assert set(names_of(indices="read")) == names("index index_select gather embedding one_hot histc bincount sort")
+
+
+def test_convolutions_and_their_arguments() -> None:
+    assert names_of("convolution") == CONVOLUTIONS == ("conv1d", "conv2d", "conv3d")
+    assert names_of("transposed convolution") == ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+    assert names_of("general convolution") == ("convolution", "_convolution")
+    assert set(LINEAR) == names("linear mm addmm matmul")
+    for family in ("convolution", "transposed convolution", "general convolution"):
+        for name in names_of(family):
+            packet = getattr(torch.ops.aten, name)
+            schema = [each.name for each in getattr(packet, packet.overloads()[0])._schema.arguments]
+            assert tuple(schema[3 : 3 + len(known(name).options)]) == known(name).options
+            assert schema[known(name).groups or 0] == "groups"
+            assert schema[known(name).bias or 0] == "bias"
+    assert {op.family for op in OPS if op.options} == {
+        "convolution", "transposed convolution", "general convolution",
+    }  # fmt: skip
