@@ -76,3 +76,15 @@ def test_convolutions_and_their_arguments() -> None:
     assert {op.family for op in OPS if op.options} == {
         "convolution", "transposed convolution", "general convolution",
     }  # fmt: skip
+
+
+def test_products_their_operands_and_what_is_added() -> None:
+    assert {name: known(name).bias for name in names_of("product")} == {
+        **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "einsum")),
+        **dict.fromkeys(("addmm", "baddbmm", "addmv"), 0),
+        "linear": 2,
+    }
+    assert {name for name in names_of("product") if known(name).operands == (1, 2)} == names("addmm baddbmm addmv")
+    assert {name for name in names_of("product") if not known(name).operands} == {"einsum"}
+    assert names_of(turned=True) == ("linear",)
+    assert set(names_of("grouped product")) == names("_grouped_mm transformers::grouped_mm_fallback")
