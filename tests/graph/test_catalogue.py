@@ -6,6 +6,7 @@ import pytest
 import torch
 
 from deadhead.graph.catalogue import CATALOGUE, FAMILIES, OPS, known, names_of
+from deadhead.graph.recurrent import CELLS
 from deadhead.graph.units.registry import NORMALISATIONS
 from deadhead.graph.units.windows import CONVOLUTIONS, LINEAR
 
@@ -88,3 +89,18 @@ def test_products_their_operands_and_what_is_added() -> None:
     assert {name for name in names_of("product") if not known(name).operands} == {"einsum"}
     assert names_of(turned=True) == ("linear",)
     assert set(names_of("grouped product")) == names("_grouped_mm transformers::grouped_mm_fallback")
+
+
+def test_what_is_counted() -> None:
+    assert set(names_of(shares="usually")) == names("reshape flatten contiguous dropout")
+    assert names_of("attention") == ("scaled_dot_product_attention",)
+    counted = names_of("product", "grouped product")
+    assert set(counted) == names(
+        "linear matmul mm bmm mv dot vdot linalg_matmul addmm baddbmm addmv einsum _grouped_mm "
+        "transformers::grouped_mm_fallback"
+    )
+
+
+def test_every_recurrent_layer_and_cell_can_be_taken_apart() -> None:
+    assert names_of("recurrent layer") == ("lstm", "gru", "rnn_tanh", "rnn_relu")
+    assert set(names_of("recurrent cell")) == set(CELLS)
