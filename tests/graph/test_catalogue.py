@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+
 import pytest
 import torch
 
@@ -104,3 +106,48 @@ def test_what_is_counted() -> None:
 def test_every_recurrent_layer_and_cell_can_be_taken_apart() -> None:
     assert names_of("recurrent layer") == ("lstm", "gru", "rnn_tanh", "rnn_relu")
     assert set(names_of("recurrent cell")) == set(CELLS)
+
+
+def test_how_second_derivatives_go_back() -> None:
+    assert set(names_of(diagonal="gathered")) == names(
+        "mean amax amin max min batch_norm _native_batch_norm_legit_no_training dropout feature_dropout alpha_dropout "
+        "feature_alpha_dropout native_dropout"
+    )
+    assert set(names_of(diagonal="slid")) == names(
+        "avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d "
+        "_adaptive_avg_pool2d _adaptive_avg_pool3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d "
+        "upsample_trilinear3d"
+    )
+    assert set(names_of(diagonal="contracted")) == {
+        *names_of("product", "convolution", "transposed convolution"), "convolution",
+    }  # fmt: skip
+    copied = names_of(diagonal="copied")
+    families = {known(name).family for name in copied}
+    assert len(copied) == 89
+    assert families == {
+        "movement", "joining", "padding", "copy", "indexing", "maximum pooling", "interpolation", "reduction",
+        "cumulative",
+    }  # fmt: skip
+    assert set(names_of(sums=True)) == names("add sub rsub where maximum minimum fmax fmin copy")
+    assert set(names_of(before_loss=True)) == names("softmax _softmax log_softmax _log_softmax")
+
+
+def test_a_maximum_over_windows_copies_for_second_derivatives_and_is_a_maximum_for_relevance() -> None:
+    assert (known("max_pool2d").diagonal, known("max_pool2d").relevance) == ("copied", "maximum")
+
+
+def test_lipschitz_constants_that_are_numbers() -> None:
+    assert {name: op.lipschitz for name, op in CATALOGUE.items() if op.lipschitz not in (None, 1)} == {
+        "sigmoid": 0.25, "gelu": 1.13, "silu": 1.1, "mish": 1.09, "selu": 1.7581, "hardswish": 1.5,
+        "hardsigmoid": 0.1667, "erf": 2 / math.sqrt(math.pi),
+    }  # fmt: skip
+    assert set(names_of("nonlinearity", "elementwise linear", "choice", lipschitz=1.0)) == names(
+        "relu tanh relu6 hardtanh abs neg clamp clamp_min clamp_max sin cos atan log_sigmoid softshrink tanhshrink "
+        "maximum minimum"
+    )
+    assert set(names_of("joining", "padding", lipschitz=1.0)) == names("cat concat stack constant_pad_nd")
+    assert set(names_of("movement", "copy", "maximum", lipschitz=1.0)) == names(
+        "view reshape _unsafe_view flatten unflatten squeeze unsqueeze view_as permute transpose t movedim numpy_T mT "
+        "contiguous clone detach alias to _to_copy type_as identity slice narrow select split split_with_sizes chunk "
+        "unbind getitem expand expand_as repeat broadcast_to flip roll pixel_shuffle pixel_unshuffle amax amin"
+    )
