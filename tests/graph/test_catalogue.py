@@ -11,6 +11,7 @@ from deadhead.graph.catalogue import CATALOGUE, FAMILIES, OPS, known, names_of
 from deadhead.graph.recurrent import CELLS
 from deadhead.graph.units.registry import NORMALISATIONS
 from deadhead.graph.units.windows import CONVOLUTIONS, LINEAR
+from deadhead.relevance.kinds import DESCRIBED
 
 
 def names(text: str) -> set[str]:
@@ -151,3 +152,37 @@ def test_lipschitz_constants_that_are_numbers() -> None:
         "contiguous clone detach alias to _to_copy type_as identity slice narrow select split split_with_sizes chunk "
         "unbind getitem expand expand_as repeat broadcast_to flip roll pixel_shuffle pixel_unshuffle amax amin"
     )
+
+
+def test_which_ops_carry_a_weighting_on_and_which_weigh() -> None:
+    assert set(names_of(carries=True)) == names(
+        "dropout to _to_copy type_as view reshape transpose permute unsqueeze squeeze getitem topk sum clone "
+        "contiguous expand _unsafe_view float index gather slice select split flatten cat masked_fill mean "
+        "native_dropout alias detach unbind chunk div"
+    )
+    assert set(names_of(weighs=True)) == names("matmul bmm mul einsum mm div")
+
+
+def test_what_relevance_knows_of_functions_and_layouts() -> None:
+    assert set(names_of(aligned=True)) == names("cat concat concatenate where maximum minimum fmax fmin slice_scatter")
+    assert set(names_of(slopes="homogeneous")) == names("relu leaky_relu prelu rrelu abs")
+    assert set(names_of(slopes="kinked")) == names(
+        "relu6 hardtanh hardswish hardsigmoid clamp clamp_min clamp_max threshold softshrink hardshrink nan_to_num"
+    )
+    assert set(names_of(slopes="singular")) == names("rsqrt reciprocal sqrt pow log log2 log10 log1p asin acos tan")
+    assert set(names_of("choice", sums=True)) == names("where maximum minimum fmax fmin")
+
+
+@pytest.mark.parametrize(
+    ("kind", "count"),
+    [("movement", 108), ("sum", 33), ("constant", 15), ("nonlinearity", 46), ("maximum", 16), ("general", 14)],
+)
+def test_the_kinds_of_relevance(kind: str, count: int) -> None:
+    assert len(names_of(relevance=kind)) == count
+
+
+def test_the_small_kinds_of_relevance() -> None:
+    assert set(names_of(relevance="softmax")) == names("softmax _softmax _safe_softmax")
+    assert set(names_of(relevance="normalisation")) == names("rsqrt reciprocal")
+    assert names_of(relevance="embedding") == ("embedding",)
+    assert {op.relevance for op in OPS} - {None, "constant"} < set(DESCRIBED)

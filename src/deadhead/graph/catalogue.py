@@ -46,7 +46,8 @@ class Op:
         retraced: whether it may be there in one trace and not in another of the same program.
         indices: "same" where indices come out as they went in, "moved" where each still points to what it pointed to,
             "read" where the op's label rule knows what they point to.
-        homogeneous: whether f(a x) = a f(x) for positive a.
+        slopes: what the slopes of an elementwise function do: "homogeneous" where f(a x) = a f(x) for positive a,
+            "kinked" where they jump beside zero, "singular" where they grow without bound.
         sums: whether it is elementwise and linear, piece by piece, in several activations together.
         carries: whether what weighs something still does so behind it: attention's weights after a reshape.
         weighs: whether one operand weighs the other.
@@ -74,7 +75,7 @@ class Op:
     replay: str | None = None
     retraced: bool = False
     indices: str | None = None
-    homogeneous: bool = False
+    slopes: str | None = None
     sums: bool = False
     carries: bool = False
     weighs: bool = False
@@ -96,26 +97,27 @@ def _family(base: Op, *parts: Callable[[Op], list[Op]]) -> list[Op]:
 _ELEMENTWISE = [
     *_family(
         Op("", "nonlinearity", relevance="nonlinearity"),
-        _of("abs relu", lipschitz=1.0, homogeneous=True),
-        _of("acos asin celu cosh elu exp expm1 hardshrink log log10 log1p log2 nan_to_num pow sinh softplus "
-            "softsign sqrt square tan threshold"),
-        _of("atan clamp clamp_max clamp_min cos hardtanh log_sigmoid relu6 sin softshrink tanh tanhshrink",
-            lipschitz=1.0),
-        _of("erf", lipschitz=2 / math.sqrt(math.pi)),
-        _of("float_power", relevance=None),
-        _of("gelu", lipschitz=1.13),
-        _of("hardsigmoid", lipschitz=0.1667),
-        _of("hardswish", lipschitz=1.5),
-        _of("leaky_relu rrelu", homogeneous=True),
-        _of("mish", lipschitz=1.09),
-        _of("prelu", diagonal="pointwise", homogeneous=True),
+        _of("abs relu", lipschitz=1.0, slopes="homogeneous"),
+        _of("leaky_relu rrelu", slopes="homogeneous"),
+        _of("prelu", diagonal="pointwise", slopes="homogeneous"),
         _of("_prelu_kernel", relevance=None, diagonal="pointwise"),
+        _of("clamp clamp_max clamp_min hardtanh relu6 softshrink", lipschitz=1.0, slopes="kinked"),
+        _of("hardsigmoid", lipschitz=0.1667, slopes="kinked"),
+        _of("hardswish", lipschitz=1.5, slopes="kinked"),
+        _of("hardshrink nan_to_num threshold", slopes="kinked"),
+        _of("acos asin log log10 log1p log2 pow sqrt tan", slopes="singular"),
+        _of("celu cosh elu exp expm1 sinh softplus softsign square"),
+        _of("atan cos log_sigmoid sin tanh tanhshrink", lipschitz=1.0),
+        _of("erf", lipschitz=2 / math.sqrt(math.pi)),
+        _of("gelu", lipschitz=1.13),
+        _of("mish", lipschitz=1.09),
         _of("selu", lipschitz=1.7581),
         _of("sigmoid", lipschitz=0.25),
         _of("silu", lipschitz=1.1),
+        _of("float_power", relevance=None),
     ),
     *_family(
-        Op("", "reciprocal", relevance="normalisation"),
+        Op("", "reciprocal", relevance="normalisation", slopes="singular"),
         _of("reciprocal rsqrt"),
     ),
     *_family(
@@ -128,7 +130,7 @@ _ELEMENTWISE = [
         Op("", "elementwise product"),
         _of("mul", operands=(0, 1), weighs=True),
         _of("multiply", operands=(0, 1)),
-        _of("div", weighs=True),
+        _of("div", carries=True, weighs=True),
         _of("divide true_divide addcdiv glu"),
         _of("addcmul", operands=(1, 2)),
     ),

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.errors import RelevanceError
+from deadhead.graph.catalogue import names_of
 from deadhead.relevance.edges import Signal, difference, quotient_and_zeros, times
 from deadhead.relevance.forward import Record, Tape
 from deadhead.relevance.result import Cut
@@ -15,7 +16,7 @@ from deadhead.relevance.rules import Contributions, Gradient, Rule
 from deadhead.relevance.samples import Owners, Place, TogetherError, by_row, gathered, gathered_shape, total
 from deadhead.relevance.steps import DETACHED, INDICES, LIVE, Additive, Key, Step, is_key
 
-_ALIGNED = {"cat", "concat", "concatenate", "where", "maximum", "minimum", "fmax", "fmin", "slice_scatter"}
+_ALIGNED = frozenset(names_of(aligned=True))
 """Ops whose constant operands are laid out as what they give."""
 
 
