@@ -7,6 +7,7 @@ import math
 import pytest
 import torch
 
+from deadhead.cut.program import FILLED, GROUPED
 from deadhead.graph.catalogue import CATALOGUE, FAMILIES, OPS, known, names_of
 from deadhead.graph.recurrent import CELLS
 from deadhead.graph.units.registry import NORMALISATIONS
@@ -186,3 +187,26 @@ def test_the_small_kinds_of_relevance() -> None:
     assert set(names_of(relevance="normalisation")) == names("rsqrt reciprocal")
     assert names_of(relevance="embedding") == ("embedding",)
     assert {op.relevance for op in OPS} - {None, "constant"} < set(DESCRIBED)
+
+
+def test_which_numbers_of_a_program_a_cut_rewrites() -> None:
+    assert {name: known(name).sizes for name in names_of(rewritten="sizes")} == {
+        "view": 1, "reshape": 1, "_unsafe_view": 1, "expand": 1, "new_zeros": 1, "new_ones": 1, "broadcast_to": 1,
+    }  # fmt: skip
+    assert FILLED == {
+        "expand": 1, "broadcast_to": 1, "repeat": 1, "zeros": 0, "ones": 0, "full": 0, "empty": 0, "rand": 0,
+        "randn": 0, "new_zeros": 1, "new_ones": 1, "new_full": 1, "new_empty": 1,
+    }  # fmt: skip
+    grouped = {op.name: op.groups for op in OPS if op.groups is not None and op.family in GROUPED}
+    assert grouped == {f"conv{kind}{rank}d": 6 for kind in ("", "_transpose") for rank in (1, 2, 3)} | {"group_norm": 1}
+    assert names_of(rewritten="unflatten") == ("unflatten",)
+    assert set(names_of(rewritten="parts")) == names("split split_with_sizes chunk")
+    assert names_of(rewritten="range") == ("slice",)
+
+
+def test_which_ops_may_stand_in_one_trace_and_not_in_another() -> None:
+    parts = ("_assert", "sym_", "_guards_fn", "lift_fresh", "detach")
+    asked = {*CATALOGUE, "sym_size", "sym_numel", "_guards_fn", "_assert_tensor_metadata", "sym_stride"}
+    assert {name for name in asked if known(name).retraced} == {
+        name for name in asked if any(part in name for part in parts)
+    }
