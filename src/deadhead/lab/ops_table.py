@@ -29,13 +29,13 @@ class Row:
 
     op: str
     family: str
-    labels: str
-    relevance: str
-    diagonal: str
-    lipschitz: str
-    multiply_adds: str
-    matrix: str
-    rewriting: str
+    labels: str = ""
+    relevance: str = ""
+    diagonal: str = ""
+    lipschitz: str = ""
+    multiply_adds: str = ""
+    matrix: str = ""
+    rewriting: str = ""
 
     @property
     def lacks(self) -> list[str]:
@@ -55,9 +55,9 @@ def rows() -> list[Row]:
 
 def _row(op: Op) -> Row:
     if op.family in ("recurrent layer", "recurrent cell"):
-        return Row(op.name, op.family, *[APART] * 4, "", "", "")
+        return Row(op.name, op.family, APART, APART, APART, APART)
     if op.family == "assertion":
-        return Row(op.name, op.family, *[""] * 7)
+        return Row(op.name, op.family)
     multiplies = is_counted(op) or op.family == "summed product"
     return Row(
         op.name,
