@@ -46,6 +46,7 @@ class Op:
         retraced: whether it may be there in one trace and not in another of the same program.
         indices: "same" where indices come out as they went in, "moved" where each still points to what it pointed to,
             "read" where the op's label rule knows what they point to.
+        discrete: whether it gives indices, counts or truth values, which have no derivative.
         slopes: what the slopes of an elementwise function do: "homogeneous" where f(a x) = a f(x) for positive a,
             "kinked" where they jump beside zero, "singular" where they grow without bound.
         sums: whether it is elementwise and linear, piece by piece, in several activations together.
@@ -75,6 +76,7 @@ class Op:
     replay: str | None = None
     retraced: bool = False
     indices: str | None = None
+    discrete: bool = False
     slopes: str | None = None
     sums: bool = False
     carries: bool = False
@@ -235,7 +237,8 @@ _STATISTICS = [
         _of("amax amin", relevance="maximum", diagonal="gathered", lipschitz=1.0),
         _of("max min", relevance="maximum", diagonal="gathered"),
         _of("topk", relevance="movement", carries=True),
-        _of("kthvalue argmax argmin argsort median mode"),
+        _of("kthvalue median mode"),
+        _of("argmax argmin argsort", discrete=True),
         _of("sort", relevance="movement", indices="read"),
     ),
     *_family(
@@ -245,7 +248,7 @@ _STATISTICS = [
         _of("mean", relevance="sum", diagonal="gathered", normalises=True, carries=True),
         _of("var std var_mean std_mean", relevance="general", normalises=True),
         _of("prod logsumexp", relevance="general"),
-        _of("all any count_nonzero"),
+        _of("all any count_nonzero", discrete=True),
     ),
     *_family(
         Op("", "distance", relevance="general"),
@@ -341,7 +344,7 @@ _MOVEMENTS = [
         _of("take_along_dim index_put scatter masked_scatter", relevance="movement"),
         _of("_unsafe_index_put index_copy index_fill"),
         _of("index_add scatter_add scatter_reduce", relevance="sum"),
-        _of("one_hot histc bincount", indices="read"),
+        _of("one_hot histc bincount", indices="read", discrete=True),
     ),
     *_family(
         Op("", "embedding"),

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
-from deadhead.graph.catalogue import op_of
+from deadhead.graph.catalogue import Op, op_of
 from deadhead.graph.graph import Graph
 from deadhead.graph.nodes import hint, listed
 from deadhead.graph.units.groups import Group, Units
@@ -179,23 +179,30 @@ Products = list[tuple[fx.Node, list[list[Place]]]]
 """All entries of a value, times axes that are summed over, each with the places where it is read."""
 
 
+def is_counted(op: Op) -> bool:
+    """Whether multiply-adds of an op count."""
+    return op.family in ("product", "grouped product", "attention") or "convolution" in op.family
+
+
 def _contraction(node: fx.Node) -> Products:
     """The products that a node's multiply-adds are the sum of."""
     op, args = op_of(node), node.args
+    if not is_counted(op):
+        return []
     if op.name == "einsum":
         return _einsum(node)
-    if op.family in ("product", "grouped product"):
-        left, right = (_node(args[place]) for place in op.operands)
-        return [(node, [_summed(left, right, op.turned)])]
-    if "convolution" in op.family and len(args) > 1:
-        weight = _node(args[1])
-        transposed = is_transposed(node) or "transpose" in op.name
-        taps = [[(weight, axis)] for axis in range(1, len(_shape(weight)))]
-        return [(_node(args[0]) if transposed else node, taps)]
     if op.family == "attention":
         query, key = _node(args[0]), _node(args[1])
         return [(query, [[(key, -2)]]), (node, [[(key, -2)]])]
-    return []
+    if "convolution" not in op.family:
+        left, right = (_node(args[place]) for place in op.operands)
+        return [(node, [_summed(left, right, op.turned)])]
+    if len(args) < 2:
+        return []
+    weight = _node(args[1])
+    transposed = is_transposed(node) or "transpose" in op.name
+    taps = [[(weight, axis)] for axis in range(1, len(_shape(weight)))]
+    return [(_node(args[0]) if transposed else node, taps)]
 
 
 def _summed(left: fx.Node, right: fx.Node, turned: bool) -> list[Place]:

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from deadhead.graph.catalogue import op_of
+from deadhead.graph.catalogue import Op, op_of
 from deadhead.graph.nodes import listed, operand, where
 from deadhead.graph.units.groups import Site
 from deadhead.graph.units.labels import Product
@@ -192,10 +192,15 @@ def _of_convolution(node: fx.Node, shape: tuple[int, ...]) -> Layout:
     return ConvolutionLayout(Arrangement(split, (0,), (out,), (into, *taps), taps if window.spread else ()), window)
 
 
+def has_matrix(op: Op) -> bool:
+    """Whether an op is a convolution, or a product of two tensors and no more."""
+    return bool(op.options) or op.family == "product"
+
+
 def operands_of(node: fx.Node) -> dict[int, fx.Node]:
     """The tensors that a convolution or a product multiplies, by position; none for other ops."""
     op = op_of(node)
-    if not (is_convolution(node) or op.family == "product"):
+    if not has_matrix(op):
         return {}
     if op.name == "einsum":
         return dict(enumerate(listed(node, 1), 1))
@@ -206,7 +211,7 @@ def bias_of(node: fx.Node) -> fx.Node | None:
     """What a node adds to the product, where that is a tensor."""
     op = op_of(node)
     place = op.bias
-    if place is None or not (is_convolution(node) or op.family == "product"):
+    if place is None or not has_matrix(op):
         return None
     bias = node.args[place] if len(node.args) > place else node.kwargs.get("bias")
     return bias if isinstance(bias, fx.Node) else None
