@@ -9,7 +9,7 @@ import pytest
 from deadhead.graph.catalogue import CATALOGUE
 from deadhead.graph.units.rules import RULES
 from deadhead.lab.ops_table import MISSING, Row, markdown, rows, torch_version
-from deadhead.relevance.plan import KINDS, LOWERINGS
+from deadhead.relevance.program import LOWERINGS
 from deadhead.scores.certificate.lipschitz import LIPSCHITZ
 from deadhead.scores.second_order import recursion_rules
 
@@ -17,7 +17,7 @@ DOCS = Path(__file__).parents[2] / "docs" / "ops.md"
 TABLE = {row.op: row for row in rows()}
 
 
-@pytest.mark.parametrize("registry", [RULES, KINDS, LOWERINGS, LIPSCHITZ, recursion_rules.RULES])
+@pytest.mark.parametrize("registry", [RULES, LOWERINGS, LIPSCHITZ, recursion_rules.RULES])
 def test_every_op_with_a_rule_is_in_the_catalogue(registry: dict[str, object]) -> None:
     assert set(registry) - {"pointwise"} <= set(CATALOGUE)
 

@@ -371,7 +371,7 @@ _OTHERS = [
 # fmt: on
 
 OPS = (*_ELEMENTWISE, *_PRODUCTS, *_STATISTICS, *_MOVEMENTS, *_OTHERS)
-CATALOGUE: Mapping[str, Op] = {op.name: op for op in OPS}
+CATALOGUE: dict[str, Op] = {op.name: op for op in OPS}
 """Every op that something is known about, by name."""
 
 _BY_PART = {
@@ -393,6 +393,17 @@ def known(name: str) -> Op:
         return CATALOGUE[name]
     found = next((op for part, op in _BY_PART.items() if part in name), Op("", "unknown"))
     return replace(found, name=name)
+
+
+def add_op(op: Op) -> None:
+    """Add the facts about an op of another package, `namespace::name`; every reader looks them up when it meets the op.
+
+    Raises:
+        ValueError: the catalogue has it already.
+    """
+    if op.name in CATALOGUE:
+        raise ValueError(f"The catalogue has the op {op.name!r} already.")
+    CATALOGUE[op.name] = op
 
 
 def op_of(node: fx.Node) -> Op:

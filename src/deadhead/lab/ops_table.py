@@ -14,8 +14,8 @@ from deadhead.graph.costs import is_counted
 from deadhead.graph.units.matrices import has_matrix
 from deadhead.graph.units.rules import RULES as LABELS
 from deadhead.relevance import kinds, lowering  # noqa: F401 - they fill the registries
-from deadhead.relevance.plan import KINDS, LOWERINGS
-from deadhead.scores.certificate.lipschitz import LIPSCHITZ
+from deadhead.relevance.program import LOWERINGS
+from deadhead.scores.certificate.lipschitz import ELEMENTWISE, LIPSCHITZ
 from deadhead.scores.second_order.recursion_rules import RULES as DIAGONALS
 
 MISSING = "missing"
@@ -81,8 +81,8 @@ def _labels(op: Op) -> str:
 def _relevance(op: Op) -> str:
     if op.name in LOWERINGS:
         return "steps"
-    if op.name in KINDS:
-        return KINDS[op.name]
+    if op.relevance is not None:
+        return op.relevance
     if _is_pointwise(op.name) and _may_read_one(op.name):
         return "nonlinearity"
     return MISSING if _has_derivative(op) else ""
@@ -91,6 +91,8 @@ def _relevance(op: Op) -> str:
 def _diagonal(op: Op) -> str:
     if op.name in DIAGONALS:
         return DIAGONALS[op.name].__name__.strip("_")
+    if op.diagonal is not None:
+        return op.diagonal
     if not _has_derivative(op):
         return ""
     if op.sums or _is_pointwise(op.name) or LABELS.get(op.name) is LABELS["pointwise"]:
@@ -104,7 +106,7 @@ def _has_derivative(op: Op) -> bool:
 
 
 def _lipschitz(op: Op) -> str:
-    if op.name not in LIPSCHITZ:
+    if op.name not in LIPSCHITZ and (op.lipschitz is None or op.family not in ELEMENTWISE):
         return MISSING if _has_derivative(op) else ""
     return "rule" if op.lipschitz is None else f"{op.lipschitz:.4g}"
 

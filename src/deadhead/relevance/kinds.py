@@ -2,9 +2,6 @@
 
 from __future__ import annotations
 
-from deadhead.graph.catalogue import CATALOGUE
-from deadhead.relevance.program import KINDS
-
 DESCRIBED = {
     "linear": "products with weights: linear, matmul, einsum",
     "convolution": "convolutions, transposed ones too",
@@ -19,5 +16,3 @@ DESCRIBED = {
     "embedding": "the choice of vectors by ids",
 }
 """The kinds that rules are given to."""
-
-KINDS.update({name: op.relevance for name, op in CATALOGUE.items() if op.relevance is not None})

@@ -12,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from deadhead.errors import DataError
-from deadhead.graph.catalogue import CATALOGUE, names_of, op_of
+from deadhead.graph.catalogue import names_of, op_of
 from deadhead.graph.graph import Graph, reaching
 from deadhead.graph.nodes import argument, is_tensor, op_name, where
 from deadhead.graph.units.groups import Site
@@ -58,7 +58,7 @@ class Downstream:
     def constant(self, node: fx.Node, place: int) -> float:
         """The constant of one node in its argument number `place`."""
         made = node.meta.get("val")
-        rule = LIPSCHITZ.get(op_name(node))
+        rule = rule_of(node)
         if rule is None or place < 0 or (isinstance(made, Tensor) and not made.is_floating_point()):
             refuse(node)
         return rule(self, node, place)
@@ -167,17 +167,22 @@ def lipschitz(*names: str) -> Callable[[Constant], Constant]:
     return register
 
 
-SLOPES = {
-    name: op.lipschitz
-    for name, op in CATALOGUE.items()
-    if op.lipschitz is not None and op.family in ("nonlinearity", "elementwise linear", "choice")
-}
-"""The largest slope of elementwise functions without parameters, rounded up."""
+ELEMENTWISE = ("nonlinearity", "elementwise linear", "choice")
+"""Families of functions without parameters, of which the catalogue has the largest slope."""
 
 
-@lipschitz(*SLOPES)
+def rule_of(node: fx.Node) -> Constant | None:
+    """How the constant of a node is found; None where no rule knows."""
+    op = op_of(node)
+    if op.lipschitz is not None and op.family in ELEMENTWISE:
+        return _elementwise
+    return LIPSCHITZ.get(op.name)
+
+
 def _elementwise(rest: Downstream, node: fx.Node, place: int) -> float:
-    return SLOPES[op_name(node)] * rest.copies(node, place)
+    slope = op_of(node).lipschitz
+    assert slope is not None
+    return slope * rest.copies(node, place)
 
 
 @lipschitz(*names_of("movement", "copy", "maximum", lipschitz=1.0))

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.errors import DataError
-from deadhead.graph.catalogue import CATALOGUE, known, names_of
+from deadhead.graph.catalogue import known, names_of
 from deadhead.graph.nodes import named_arguments, op_name, where
 from deadhead.graph.units.registry import RULES as LABEL_RULES
 
@@ -197,11 +197,10 @@ _DIAGONAL: dict[str, Rule] = {
     "pointwise": _pointwise,
 }
 RULES: dict[str, Rule] = {
-    **{name: _DIAGONAL[op.diagonal] for name, op in CATALOGUE.items() if op.diagonal},
     **dict.fromkeys(names_of("convolution"), _convolved),
     "linear": _linear,
 }
-"""How g and h go back through each op; elementwise ops that are not listed go by `_pointwise`."""
+"""How g and h go back through ops that no word of the catalogue describes."""
 
 
 def _name(node: fx.Node) -> str:
@@ -214,6 +213,9 @@ def rule_of(node: fx.Node) -> Rule:
     name = _name(node)
     if name in RULES:
         return RULES[name]
+    diagonal = known(name).diagonal
+    if diagonal is not None:
+        return _DIAGONAL[diagonal]
     tagged = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
     if tagged or known(name).sums or LABEL_RULES.get(name) is LABEL_RULES["pointwise"]:
         return _pointwise
