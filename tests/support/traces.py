@@ -25,6 +25,8 @@ from deadhead.graph.units.groups import Units, find_units
 from support.snapshot import bits
 
 ANEW = bool(os.environ.get("DEADHEAD_TRACE_ANEW"))
+MOST_HELD = 300
+"""Exports that are kept; the oldest goes first."""
 PLAIN = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device, torch.Size)
 
 
@@ -120,13 +122,15 @@ class Exports:
     def trace_program(self, module: nn.Module, inputs: Any, batch_axis: int, free: Any) -> Any:
         try:
             key = _key(module, inputs, batch_axis, free)
-        except (UnknownError, TypeError, AttributeError, RuntimeError):
+        except Exception:  # what cannot be told apart, or has no hash, is exported
             self.made += 1
             return trace_program(module, inputs, batch_axis, free)
         if key not in self.held:
             self.made += 1
             program, output, tensors = trace_program(module, inputs, batch_axis, free)
             self.held[key] = Export(program, output)
+            if len(self.held) > MOST_HELD:
+                del self.held[next(iter(self.held))]
             return program, output, tensors
         self.found += 1
         export = self.held[key]
