@@ -11,7 +11,7 @@ import pytest
 import deadhead
 
 ROOT = Path(deadhead.__file__).parent
-GROUND = ("errors", "progress", "files", "registry", "drawing")
+GROUND = ("errors", "progress", "files", "registry", "text", "drawing")
 PATH = ("graph", "data", "gates", "reconstruction", "scores", "select", "compensate", "cut", "pruning", "report")
 """In the order of a prune: a room imports the ground and the rooms before it."""
 WINGS = ("relevance", "training", "lab", "explore", "integrations")

@@ -35,7 +35,12 @@ SETTINGS = {
 
 @contextmanager
 def canvas(width: float, height: float) -> Iterator[Figure]:
-    """An empty figure of so many inches to draw on, with the settings in force; it belongs to no window."""
+    """An empty figure to draw on, with the settings in force; it belongs to no window.
+
+    Args:
+        width: Inches.
+        height: Inches.
+    """
     from matplotlib import style
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
@@ -48,15 +53,16 @@ def canvas(width: float, height: float) -> Iterator[Figure]:
 
 
 def plain(text: str, width: int) -> str:
-    """`text` in `width` characters that the font is known to have."""
+    """`text` in at most `width` characters, with a question mark for each that the font may not have."""
     return shorten("".join(sign if sign.isprintable() and ord(sign) < 0x250 else "?" for sign in text), width)
 
 
 def shorten(name: str, width: int) -> str:
-    """`name` in at most `width` characters, shortened before its middle: the end of a path tells most.
+    """`name` in at most `width` characters, shortened before its middle: the end of a path differs most.
 
-    >>> shorten("encoder.layers.11.mlp.dense", 15)
-    'encod…mlp.dense'
+    Example:
+        >>> shorten("encoder.layers.11.mlp.dense", 15)
+        'encod…mlp.dense'
     """
     if len(name) <= width:
         return name

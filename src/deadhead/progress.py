@@ -12,13 +12,20 @@ Item = TypeVar("Item")
 
 
 def track(progress: Progress | None, step: str, items: Iterable[Item], total: int | None = None) -> Iterator[Item]:
-    """Yield `items`, telling `progress` after each.
+    """Yield items, and report to `progress` before the first and after each.
 
-    >>> seen = []
-    >>> list(track(lambda *event: seen.append(event), "scores", "ab"))
-    ['a', 'b']
-    >>> seen
-    [('scores', 0, 2), ('scores', 1, 2), ('scores', 2, 2)]
+    Args:
+        progress: The callback, or None.
+        step: What the step is called.
+        items: What to go through.
+        total: How many there are; by default their length, or 0 where they have none.
+
+    Example:
+        >>> seen = []
+        >>> list(track(lambda *event: seen.append(event), "scores", "ab"))
+        ['a', 'b']
+        >>> seen
+        [('scores', 0, 2), ('scores', 1, 2), ('scores', 2, 2)]
     """
     if progress is None:
         yield from items

@@ -109,8 +109,8 @@ def test_inspect_lists_groups_readers_and_reasons(run: Run) -> None:
         assert code == 0
         lines = [line.split() for line in out.splitlines()]
         text = [" ".join(part for part in line if part.isalnum()) for line in lines]
-        assert "0 8 unit 2" in text
-        assert "2 6 unit 4" in text
+        assert "0 8 unit 0 2" in text
+        assert "2 6 unit 2 4" in text
         assert "it is an output of the model" in out
 
 
@@ -118,12 +118,18 @@ def test_score_prints_and_writes_every_saliency(run: Run, tmp_path: Path) -> Non
     code, out, _ = run("score", "mine:model", "--data", "mine:data", "--criterion", "taylor1", "--out", "scores.json")
     assert code == 0
     assert "saliency by taylor1" in out
+    lines = [" ".join(line.replace("│", " ").split()) for line in out.splitlines()]
     sys.path.insert(0, str(tmp_path))
     import mine
 
     expected = dh.score(mine.model(), mine.data(), loss="cross_entropy", criterion="taylor1")
     found = json.loads((tmp_path / "scores.json").read_text())
     assert found == {name: pytest.approx(value.tolist(), rel=1e-6) for name, value in expected.items()}
+    for name, value in expected.items():
+        numbers = " ".join(f"{number:.4g}" for number in (value.min(), value.median(), value.max()))
+        lowest = ", ".join(str(unit) for unit in value.argsort().tolist()[: 6 if len(value) == 6 else 5])
+        more = "" if len(value) == 6 else f" and {len(value) - 5} more"
+        assert f"{name} {len(value)} {numbers} {lowest}{more}" in lines
     run("score", "mine:built", "--data", "mine:data", "--criterion", "taylor1", "--absolute", "--out", "other.json")
     other = json.loads((tmp_path / "other.json").read_text())
     assert other == {name: pytest.approx(value.abs().tolist(), rel=1e-6) for name, value in expected.items()}
@@ -295,7 +301,7 @@ BAD: dict[str, tuple[tuple[str, ...], str]] = {
     "no attribute": (("inspect", "mine:modell", "--shape", "1,3"), "no modell; it has"),
     "no model": (("inspect", "mine:number", "--shape", "1,3"), "int, not a torch.nn.Module"),
     "weights alone": (("inspect", "net.pth", "--shape", "1,3"), "without a class"),
-    "no program": (("inspect", "net.pt2", "--shape", "1,3"), "is not there"),
+    "no program": (("inspect", "net.pt2", "--shape", "1,3"), "does not exist"),
     "neither data nor shape": (("inspect", "mine:model"), "either --data or --shape"),
     "data and shape": (("inspect", "mine:model", *DATA, "--shape", "1,3"), "either --data or --shape"),
     "a shape of words": (("inspect", "mine:model", "--shape", "a,b"), "list of sizes"),

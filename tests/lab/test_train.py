@@ -134,9 +134,9 @@ def test_refusals_are_sentences() -> None:
         run(optimizer="lion")
     with pytest.raises(DeadheadError, match="batch_size is 0"):
         run(batch_size=0)
-    with pytest.raises(DataError, match="no rows"):
+    with pytest.raises(DataError, match="no samples"):
         evaluate(model, inputs[:0], targets[:0])
-    with pytest.raises(DataError, match="33 inputs and 32 targets"):
+    with pytest.raises(DataError, match="33 samples and targets has 32"):
         fit(model, inputs, targets[1:], epochs=1, batch_size=8, learning_rate=0.01, seed=0)
     with pytest.raises(LossError, match="mean loss of epoch 1 is nan: lower learning_rate"):
         fit(model, inputs * float("nan"), targets, epochs=2, batch_size=8, learning_rate=0.01, seed=0)

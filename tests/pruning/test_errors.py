@@ -150,13 +150,13 @@ CASES: dict[str, Case] = {
     # budget
     "no budget": (dh.BudgetError, "exactly one budget", plain, {"units": None}),
     "two budgets": (dh.BudgetError, "exactly one budget.*units, params", plain, {"params": 0.5}),
-    "out of range": (dh.BudgetError, r"units=1\.5.*fraction that is left, in \(0, 1\]", plain, {"units": 1.5}),
+    "out of range": (dh.BudgetError, r"units=1\.5.*fraction that remains, in \(0, 1\]", plain, {"units": 1.5}),
     "a group that would be emptied": (dh.BudgetError, "units=0 .*at least 1", plain, {"units": 0}),
     "a target out of reach": (dh.BudgetError, "smallest.*raise the budget", plain, {"units": None, "params": 2}),
     "nothing to remove": (dh.BudgetError, "none of the 6 units.*smaller", plain, {"units": 1.0}),
     # options
     "no such criterion": (dh.DataError, "no criterion 'best'.*the criteria are", plain, {"criterion": "best"}),
-    "no such compensation": (dh.DataError, "no compensation 'x'.*methods are", plain, {"compensate": "x"}),
+    "no such compensation": (dh.DataError, "no compensation 'x'.*compensations are", plain, {"compensate": "x"}),
     "no such group": (dh.DataError, "'conv' matches no group.*first", plain, {"only": ["conv"]}),
     # trace
     "a tensor in an if": (dh.TraceError, r"test_errors\.py, line \d+.*hidden\.max\(\) > 100", data_dependent, {}),

@@ -156,7 +156,7 @@ def test_a_forecast_runs_from_the_intact_network_through_the_result_to_the_small
     name: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     found = seen(name, monkeypatch)
-    report, told = found.pruned.report, found.pruned.report.forecast
+    report, told = found.pruned.report, found.pruned.report.predicted_curve
     total = sum(group.units for group in report.groups)
     assert (told[0].units, told[0].parameters, told[0].macs) == (total, report.before.parameters, report.before.macs)
     assert told[0].loss == report.curve[0].loss
@@ -173,7 +173,7 @@ def test_a_forecast_at_the_result_is_the_intact_loss_and_the_saliencies_of_the_p
     pruned = seen(name, monkeypatch, curve=0).pruned
     spent = sum(float(pruned.plan.saliencies[group][unit]) for group, unit in pruned.plan.order)
     left = sum(group.kept for group in pruned.report.groups)
-    (here,) = [place for place in pruned.report.forecast if place.units == left]
+    (here,) = [place for place in pruned.report.predicted_curve if place.units == left]
     assert here.loss == pytest.approx(pruned.report.curve[0].loss + spent, rel=1e-12)
 
 
@@ -182,7 +182,7 @@ def test_sizes_are_those_of_networks_pruned_there(name: str, monkeypatch: pytest
     found = seen(name, monkeypatch, curve=0)
     make, data, budget = CASES[name]
     options = {key: value for key, value in budget.items() if key in ("round_to", "min_units", "width")}
-    places = {place.units: place for place in found.pruned.report.forecast}
+    places = {place.units: place for place in found.pruned.report.predicted_curve}
     total = max(places)
     compared = 0
     for number in found.path.places(2)[1:]:
@@ -198,13 +198,14 @@ def test_sizes_are_those_of_networks_pruned_there(name: str, monkeypatch: pytest
 @pytest.mark.parametrize("name", ["even", "one ranking", "parameters", "ties", "width", "multiples"])
 def test_by_the_surgeon_a_forecast_never_falls(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     found = seen(name, monkeypatch, criterion="obs", compensate="least_squares")
-    told, report = found.pruned.report.forecast, found.pruned.report
+    told, report = found.pruned.report.predicted_curve, found.pruned.report
     assert all(a.loss <= b.loss for a, b in itertools.pairwise(told))
     assert told[-1].loss > told[0].loss == report.curve[0].loss
-    spent = sum(sum(sorted(group.saliency)[: len(group.removed)]) for group in report.groups)
+    ranked = found.result.saliencies  # the report has the scores of the units that were then chosen front to back
+    spent = sum(sum(sorted(ranked[group.name].tolist())[: len(group.removed)]) for group in report.groups)
     (here,) = [place for place in told if place.units == sum(group.kept for group in report.groups)]
     assert here.loss == pytest.approx(told[0].loss + spent, rel=1e-12)
-    assert [point.purpose for point in report.curve] == ["way", "aside", "result", "aside"]
+    assert [point.purpose for point in report.curve] == ["accepted", "comparison", "result", "comparison"]
 
 
 def test_a_forecast_is_what_is_measured_where_the_criterion_is_exact() -> None:
@@ -219,7 +220,7 @@ def test_a_forecast_is_what_is_measured_where_the_criterion_is_exact() -> None:
     # The other method would choose better units than the scores do.
     options: dict[str, Any] = {"loss": "squared_error", "compensate": "least_squares_one_pass", "samples": 20_000}
     report = dh.prune(model, data, units=0.5, curve=4, **options).report
-    told = {place.units: place.loss for place in report.forecast}
+    told = {place.units: place.loss for place in report.predicted_curve}
     assert len(report.curve) == 6
     for point in report.curve[1:]:
         assert told[point.units] == pytest.approx(point.loss, rel=0.05)
@@ -231,7 +232,7 @@ def test_a_forecast_of_one_unit_at_a_time_by_the_oracle_is_exact() -> None:
     x, t = ROWS[0]
     twice = [(torch.cat([x[:1]] * 100), torch.cat([t[:1]] * 100))]  # held-out rows are the same as the others
     found = dh.prune(model, twice, units=7, loss="cross_entropy", criterion="oracle", compensate="zero", curve=0)
-    told = {place.units: place.loss for place in found.report.forecast}
+    told = {place.units: place.loss for place in found.report.predicted_curve}
     assert told[7] == pytest.approx(found.report.curve[-1].loss, rel=1e-10)
 
 
@@ -240,10 +241,10 @@ def test_scores_in_another_unit_than_the_loss_foretell_nothing_and_points_are_me
     criterion: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     report = seen("even", monkeypatch, criterion=criterion).pruned.report
-    assert report.forecast == []
-    assert [point.purpose for point in report.curve] == ["way", "aside", "result", "aside"]
+    assert report.predicted_curve == []
+    assert [point.purpose for point in report.curve] == ["accepted", "comparison", "result", "comparison"]
     absolute = seen("even", monkeypatch, criterion_options={"absolute": True}).pruned.report
-    assert absolute.forecast == []
+    assert absolute.predicted_curve == []
 
 
 def test_shares_are_scaled_in_step() -> None:
@@ -303,11 +304,11 @@ def test_points_beside_are_what_a_prune_there_gives(name: str, monkeypatch: pyte
     total = curve[0].units
     assert [point.units for point in curve if point.purpose == "result"] == [total - found.pruned.plan.count]
     left = total - found.pruned.plan.count
-    assert {point.purpose for point in curve if point.units > left} <= {"way", "aside"}
-    assert {point.purpose for point in curve if point.units < left} <= {"refused", "aside"}
+    assert {point.purpose for point in curve if point.units > left} <= {"accepted", "comparison"}
+    assert {point.purpose for point in curve if point.units < left} <= {"refused", "comparison"}
     assert len(curve) >= 3
     for point in curve:
-        if point.purpose == "aside":
+        if point.purpose == "comparison":
             number = next(n for n, gone in enumerate(found.path.removed) if gone == total - point.units)
             there = dh.prune(make(), data, plan=found.path.plan(number, found.result), curve=0, **FAST, **options)
             assert there.report.after.loss == pytest.approx(point.loss, rel=1e-9)
@@ -332,21 +333,21 @@ def test_what_was_refused_is_marked_by_what_it_was_and_not_by_its_size(
     refused = [point for point in report.curve if point.purpose == "refused"]
     assert refused
     assert all(point.units < left for point in refused)
-    assert not any(point.purpose == "aside" and point.units < left for point in report.curve)
+    assert not any(point.purpose == "comparison" and point.units < left for point in report.curve)
 
 
 def test_where_all_is_accepted_nothing_is_refused() -> None:
     report = dh.prune(residual(), DATA, max_loss_increase=1e6, **FAST).report
-    assert {point.purpose for point in report.curve} == {"way", "result"}
+    assert {point.purpose for point in report.curve} == {"accepted", "result"}
 
 
 def test_a_plan_of_the_callers_has_its_own_way_measured() -> None:
     plan = dh.oracle(residual(), DATA, loss="cross_entropy", remove=9).plan(9)
     report = dh.prune(residual(), DATA, loss="cross_entropy", plan=plan, curve=2).report
     assert [(point.units, point.purpose) for point in report.curve] == [
-        (15, "way"), (12, "aside"), (9, "aside"), (6, "result"),
+        (15, "accepted"), (12, "comparison"), (9, "comparison"), (6, "result"),
     ]  # fmt: skip
-    assert report.forecast == []
+    assert report.predicted_curve == []
     assert dh.prune(residual(), DATA, loss="cross_entropy", plan=plan, curve=0).report.curve == []
 
 
@@ -361,8 +362,8 @@ def told(report: dh.Report) -> dict[str, Any]:
     """A report but for what may differ: seconds, and what was looked at beside."""
     values = report.to_dict()
     values["settings"].pop("curve")
-    values["curve"] = [point for point in values["curve"] if point["purpose"] != "aside"]
-    values["forecast"] = [place for place in values["forecast"] if place["units"] in (15, 24, 16)]
+    values["curve"] = [point for point in values["curve"] if point["purpose"] != "comparison"]
+    values["predicted_curve"] = [place for place in values["predicted_curve"] if place["units"] in (15, 24, 16)]
     return {key: value for key, value in values.items() if key != "seconds"}
 
 
@@ -390,7 +391,7 @@ def test_points_that_cannot_be_had_are_left_out_and_nothing_fails(monkeypatch: p
     monkeypatch.setattr(trials, "choose_and_compensate", fails_beside)
     found = dh.prune(residual(), DATA, loss="cross_entropy", units=0.5, curve=2)
     assert len(calls) == 3
-    assert [point.purpose for point in found.report.curve] == ["way", "result"]
+    assert [point.purpose for point in found.report.curve] == ["accepted", "result"]
     assert weights(found.model) == weights(expected.model)
 
 
@@ -423,8 +424,10 @@ def test_a_curve_goes_to_json_and_back(name: str, monkeypatch: pytest.MonkeyPatc
     report = seen(name, monkeypatch).pruned.report
     values = report.to_dict()
     assert json.loads(json.dumps(values)) == json.loads(json.dumps(values, allow_nan=False))
-    assert [dh_point(place) for place in values["forecast"]] == [dh_point(vars(place)) for place in report.forecast]
-    assert {each["purpose"] for each in values["curve"]} <= {"way", "result", "refused", "aside"}
+    assert [dh_point(place) for place in values["predicted_curve"]] == [
+        dh_point(vars(place)) for place in report.predicted_curve
+    ]
+    assert {each["purpose"] for each in values["curve"]} <= {"accepted", "result", "refused", "comparison"}
 
 
 def dh_point(values: dict[str, Any]) -> tuple[Any, ...]:

@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from deadhead.pruning.record import Forecast, GroupRecord, Measures, Point, Report
+from deadhead.pruning.record import GroupRecord, Measures, Point, PredictedPoint, Report
 
 HOSTILE = "</script><script>document.title='x'</script><img src=\"http://x.invalid/\" onerror='y'> [bold]$x^$ & \u65e5"
 
@@ -63,19 +63,19 @@ def make_beside() -> list[Point]:
     """From the 16 units of the report to its 10, with a network before it and one beyond that were only looked at."""
     return [
         Point(16, 20_000, 1_000_000, 0.02, 0.995),
-        Point(13, 14_000, 700_000, 0.021, 0.99, "aside"),
+        Point(13, 14_000, 700_000, 0.021, 0.99, "comparison"),
         Point(10, 8_000, 400_000, 0.03, 0.98, "result"),
-        Point(7, 6_000, 300_000, 0.08, 0.93, "aside"),
+        Point(7, 6_000, 300_000, 0.08, 0.93, "comparison"),
     ]
 
 
-def make_forecast() -> list[Forecast]:
+def make_predicted_curve() -> list[PredictedPoint]:
     """From the 16 units of the report to the 2 that have to stay."""
     return [
-        Forecast(16, 20_000, 1_000_000, 0.02),
-        Forecast(10, 8_000, 400_000, 0.026),
-        Forecast(6, 5_000, 250_000, 0.05),
-        Forecast(2, 1_000, 50_000, 0.5),
+        PredictedPoint(16, 20_000, 1_000_000, 0.02),
+        PredictedPoint(10, 8_000, 400_000, 0.026),
+        PredictedPoint(6, 5_000, 250_000, 0.05),
+        PredictedPoint(2, 1_000, 50_000, 0.5),
     ]
 
 
@@ -119,5 +119,5 @@ def beside() -> list[Point]:
 
 
 @pytest.fixture
-def forecast() -> list[Forecast]:
-    return make_forecast()
+def predicted_curve() -> list[PredictedPoint]:
+    return make_predicted_curve()

@@ -13,7 +13,7 @@ from matplotlib.lines import Line2D
 
 from deadhead.drawing import FAINT, KEPT, PREDICTED, REMOVED
 from deadhead.errors import DataError
-from deadhead.pruning.record import Forecast, Point, Report
+from deadhead.pruning.record import Point, PredictedPoint, Report
 from deadhead.report import curve_figure, figure
 
 
@@ -29,10 +29,10 @@ def drawn_at(line: Line2D) -> list[tuple[float, float]]:
     return [(float(x), float(y)) for x, y in zip(line.get_xdata(), line.get_ydata(), strict=True)]  # type: ignore[arg-type]
 
 
-def test_curve_shows_what_was_taken_what_was_refused_and_rings_the_result(curve: list[Point]) -> None:
+def test_curve_shows_what_was_accepted_what_was_refused_and_rings_the_result(curve: list[Point]) -> None:
     loss, accuracy = curve_figure(curve, "A way").axes
     assert (loss.get_title(loc="left"), loss.get_ylabel(), accuracy.get_ylabel()) == ("A way", "loss", "accuracy")
-    assert loss.get_xlabel() == "units left, of 16"
+    assert loss.get_xlabel() == "remaining units, of 16"
     assert drawn_at(line(loss, "measured")) == [(16, 0.02), (13, 0.021), (10, 0.03)]
     assert drawn_at(line(accuracy, "measured")) == [(16, 99.5), (13, 99), (10, 98)]
     assert drawn_at(line(loss, "result: 10 of 16 units")) == [(10, 0.03)]
@@ -79,10 +79,10 @@ def test_what_was_looked_at_beyond_the_result_is_measured_and_not_refused(beside
     assert labels(loss) == ["intact", "measured", "result: 10 of 16 units"]
 
 
-def test_a_forecast_is_a_dashed_line_of_its_own_down_to_the_smallest(
-    beside: list[Point], forecast: list[Forecast]
+def test_a_predicted_curve_is_a_dashed_line_of_its_own_down_to_the_smallest(
+    beside: list[Point], predicted_curve: list[PredictedPoint]
 ) -> None:
-    loss, accuracy = curve_figure(beside, "A way", forecast).axes
+    loss, accuracy = curve_figure(beside, "A way", predicted_curve).axes
     predicted = line(loss, "predicted by the criterion")
     assert drawn_at(predicted) == [(16, 0.02), (10, 0.026), (6, 0.05), (2, 0.5)]
     assert (predicted.get_color(), predicted.get_linestyle()) == (PREDICTED, "--")
@@ -92,13 +92,15 @@ def test_a_forecast_is_a_dashed_line_of_its_own_down_to_the_smallest(
         assert left > 16 > 2 > right
 
 
-def test_a_forecast_may_be_anything(beside: list[Point], forecast: list[Forecast]) -> None:
-    odd = [replace(each, loss=loss) for each, loss in zip(forecast, (0.02, -1.0, math.inf, math.nan), strict=True)]
-    steep = [replace(each, loss=loss) for each, loss in zip(forecast, (0.02, 0.1, 1.0, 1e4), strict=True)]
+def test_a_predicted_curve_may_be_anything(beside: list[Point], predicted_curve: list[PredictedPoint]) -> None:
+    odd = [
+        replace(each, loss=loss) for each, loss in zip(predicted_curve, (0.02, -1.0, math.inf, math.nan), strict=True)
+    ]
+    steep = [replace(each, loss=loss) for each, loss in zip(predicted_curve, (0.02, 0.1, 1.0, 1e4), strict=True)]
     with warnings.catch_warnings():
         warnings.simplefilter("error")
-        for told, scale in ((odd, "linear"), (steep, "log")):
-            drawn = curve_figure(beside, "A way", told)
+        for curve, scale in ((odd, "linear"), (steep, "log")):
+            drawn = curve_figure(beside, "A way", curve)
             drawn.savefig(io.BytesIO(), dpi=20)
             assert drawn.axes[0].get_yscale() == scale
 
@@ -136,7 +138,7 @@ def test_figure_has_the_curve_before_the_saliencies(report_of: Callable[..., Rep
     def titles(points: list[Point]) -> list[str]:
         return [axes.get_title(loc="left") for axes in figure(report_of(1, curve=points)).axes]
 
-    shared = ["What is left of each cost", "Units kept and removed"]
+    shared = ["Remaining fraction of each cost", "Units kept and removed"]
     assert titles(curve) == [*shared, "Loss against size", "", "conv0"]
     assert titles(curve[:2]) == [*shared, "conv0"]
     panel = figure(report_of(1, curve=curve)).axes[2]

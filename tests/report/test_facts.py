@@ -9,17 +9,19 @@ import pytest
 
 import deadhead.report
 from deadhead.drawing import shorten
-from deadhead.pruning.record import Forecast, Point, Report
+from deadhead.pruning.record import GroupRecord, Point, PredictedPoint, Report
 from deadhead.report.facts import (
+    again,
+    by_purpose,
     costs,
-    divided,
-    foretold,
+    curve_summary,
+    in_order,
     is_wide,
     losses,
     predicted_at,
+    prediction_method,
     reasons,
-    tried,
-    way,
+    shown_curve,
 )
 
 
@@ -38,36 +40,58 @@ def test_reasons_gather_names(report_of: Callable[..., Report]) -> None:
     assert reasons(report_of()) == [("an output of the model", ["fc2", "head"]), ("unknown op", ["odd"])]
 
 
+def order_of(removed: list[int], saliency: list[float], order: list[int]) -> list[int]:
+    return [
+        entry.unit for entry in in_order(GroupRecord("g", "unit", len(saliency), removed, saliency, [], False, order))
+    ]
+
+
+def test_removed_units_come_first_in_their_order_and_kept_ones_as_they_would_follow() -> None:
+    saliency = [0.5, 0.9, 0.1, 0.2, 0.3]
+    assert order_of([1, 2], saliency, [2, 1, 3, 4, 0]) == [2, 1, 3, 4, 0]
+    assert order_of([1, 2], saliency, [2, 1]) == [2, 1, 3, 4, 0]
+    assert order_of([1, 2], saliency, [2, 1, 0]) == [2, 1, 0, 3, 4]
+    assert order_of([1, 2], saliency, []) == [2, 1, 3, 4, 0]
+    assert order_of([1, 2], [float("nan"), float("inf"), 3.0, 2.0, -1.0], []) == [2, 1, 4, 3, 0]
+
+
+def test_a_removed_unit_that_scores_higher_than_a_kept_one_is_explained(report_of: Callable[..., Report]) -> None:
+    mixed = GroupRecord("g", "unit", 3, [1], [0.1, 0.9, 0.5], [], order=[1])
+    plain = GroupRecord("g", "unit", 3, [0], [0.1, 0.9, 0.5], [], order=[0])
+    assert "chosen again" in again(report_of(groups=[plain, mixed], criterion="obs"))
+    assert again(report_of(groups=[plain], criterion="obs")) == again(report_of(groups=[mixed])) == ""
+
+
 def units(points: list[Point]) -> list[int]:
     return [point.units for point in points]
 
 
 def test_a_curve_is_divided_by_what_points_were_measured_for(curve: list[Point], beside: list[Point]) -> None:
-    found = divided(curve)
-    assert (units(found.taken), found.result, units(found.refused)) == ([16, 13, 10], curve[2], [9, 8])
-    looked = divided(beside)
-    assert (units(looked.taken), units(looked.aside), looked.refused) == ([16, 10], [13, 7], [])
+    found = by_purpose(curve)
+    assert (units(found.accepted), found.result, units(found.refused)) == ([16, 13, 10], curve[2], [9, 8])
+    looked = by_purpose(beside)
+    assert (units(looked.accepted), units(looked.comparison), looked.refused) == ([16, 10], [13, 7], [])
     assert units(looked.measured) == [16, 13, 10, 7]
-    unknown = divided([point for point in curve if point.purpose == "way"])
-    assert (units(unknown.taken), unknown.result, unknown.refused) == ([16, 13], None, [])
+    unknown = by_purpose([point for point in curve if point.purpose == "accepted"])
+    assert (units(unknown.accepted), unknown.result, unknown.refused) == ([16, 13], None, [])
 
 
-def test_what_is_predicted_is_interpolated_by_units(forecast: list[Forecast]) -> None:
-    assert [predicted_at(forecast, units) for units in (16, 10, 2)] == [0.02, 0.026, 0.5]
-    assert predicted_at(forecast, 13) == pytest.approx(0.023)
-    assert [predicted_at(forecast, units) for units in (17, 1)] == [None, None]
+def test_what_is_predicted_is_interpolated_by_units(predicted_curve: list[PredictedPoint]) -> None:
+    assert [predicted_at(predicted_curve, units) for units in (16, 10, 2)] == [0.02, 0.026, 0.5]
+    assert predicted_at(predicted_curve, 13) == pytest.approx(0.023)
+    assert [predicted_at(predicted_curve, units) for units in (17, 1)] == [None, None]
     assert predicted_at([], 16) is None
-    assert predicted_at(forecast[:1], 16) == 0.02
+    assert predicted_at(predicted_curve[:1], 16) == 0.02
 
 
 def test_two_points_are_no_curve(report_of: Callable[..., Report], curve: list[Point]) -> None:
-    assert [len(way(report_of(curve=curve[:count]))) for count in range(5)] == [0, 0, 0, 3, 4]
+    assert [len(shown_curve(report_of(curve=curve[:count]))) for count in range(5)] == [0, 0, 0, 3, 4]
 
 
-def test_two_points_with_a_forecast_between_them_are_a_curve(
-    report_of: Callable[..., Report], curve: list[Point], forecast: list[Forecast]
+def test_two_points_with_a_predicted_curve_between_them_are_a_curve(
+    report_of: Callable[..., Report], curve: list[Point], predicted_curve: list[PredictedPoint]
 ) -> None:
-    assert len(way(report_of(curve=[curve[0], curve[2]], forecast=forecast))) == 2
+    assert len(shown_curve(report_of(curve=[curve[0], curve[2]], predicted_curve=predicted_curve))) == 2
 
 
 def test_losses_are_wide_beyond_two_powers_of_ten(curve: list[Point]) -> None:
@@ -81,44 +105,52 @@ def test_losses_are_wide_beyond_two_powers_of_ten(curve: list[Point]) -> None:
     assert not wide(float("nan"))
 
 
-def test_losses_with_a_forecast_are_wide_beyond_one_power_of_ten(curve: list[Point], forecast: list[Forecast]) -> None:
-    assert is_wide(curve[:1], forecast)
-    assert not is_wide(curve[:1], forecast[:3])
-    assert not is_wide(curve[:1], [replace(forecast[3], loss=-1.0), *forecast])
+def test_losses_with_a_predicted_curve_are_wide_beyond_one_power_of_ten(
+    curve: list[Point], predicted_curve: list[PredictedPoint]
+) -> None:
+    assert is_wide(curve[:1], predicted_curve)
+    assert not is_wide(curve[:1], predicted_curve[:3])
+    assert not is_wide(curve[:1], [replace(predicted_curve[3], loss=-1.0), *predicted_curve])
 
 
-def test_what_was_tried_is_told_with_what_was_refused_next(
+def test_what_was_measured_is_summarised_with_what_was_refused_next(
     report_of: Callable[..., Report], curve: list[Point]
 ) -> None:
-    assert tried(report_of(curve=curve)) == (
-        "4 smaller networks were measured on held-out calibration rows. "
-        "Kept: 10 of 16 units, loss 0.03, accuracy 98.00 %. Refused: 9 of 16 units, loss 0.25."
+    assert curve_summary(report_of(curve=curve)) == (
+        "4 smaller networks were measured on held-out calibration samples. "
+        "Result: 10 of 16 units, loss 0.03, accuracy 98.00 %. Refused: 9 of 16 units, loss 0.25."
     )
-    assert tried(report_of(curve=curve[:3])).endswith("accuracy 98.00 %.")
-    assert tried(report_of(curve=curve[:2])) == ""
+    assert curve_summary(report_of(curve=curve[:3])).endswith("accuracy 98.00 %.")
+    assert curve_summary(report_of(curve=curve[:2])) == ""
 
 
-def test_what_lies_beyond_is_told_beside_what_was_predicted(
-    report_of: Callable[..., Report], beside: list[Point], forecast: list[Forecast]
+def test_what_lies_beyond_is_summarised_beside_what_was_predicted(
+    report_of: Callable[..., Report], beside: list[Point], predicted_curve: list[PredictedPoint]
 ) -> None:
-    assert tried(report_of(curve=beside, forecast=forecast)) == (
-        "3 smaller networks were measured on held-out calibration rows. "
-        "Kept: 10 of 16 units, loss 0.03 (mrs predicted 0.026), accuracy 98.00 %. "
-        "Further, for comparison: 7 of 16 units, loss 0.08 (mrs predicted 0.044), accuracy 93.00 %."
+    assert curve_summary(report_of(curve=beside, predicted_curve=predicted_curve)) == (
+        "3 smaller networks were measured on held-out calibration samples. "
+        "Result: 10 of 16 units, loss 0.03 (mrs predicted 0.026), accuracy 98.00 %. "
+        "Smaller, for comparison: 7 of 16 units, loss 0.08 (mrs predicted 0.044), accuracy 93.00 %."
     )
 
 
 @pytest.mark.parametrize(
     ("criterion", "order"), [("obs", "to second order"), ("taylor2", "to second order"), ("taylor1", "to first order")]
 )
-def test_a_forecast_says_what_it_is(
-    report_of: Callable[..., Report], beside: list[Point], forecast: list[Forecast], criterion: str, order: str
+def test_a_predicted_curve_says_what_it_is(
+    report_of: Callable[..., Report],
+    beside: list[Point],
+    predicted_curve: list[PredictedPoint],
+    criterion: str,
+    order: str,
 ) -> None:
-    told = foretold(report_of(curve=beside, forecast=forecast, criterion=criterion))
-    assert told.startswith(f"Predicted by {criterion}: the intact loss plus each removed unit's score")
-    assert ("at its turn in its group" in told) == (criterion == "obs")
-    assert f"found on calibration rows, {order}, without what removals in other groups change." in told
-    assert foretold(report_of(curve=beside)) == ""
+    text = prediction_method(report_of(curve=beside, predicted_curve=predicted_curve, criterion=criterion))
+    assert text.startswith(f"Predicted by {criterion}: the intact loss plus each removed unit's score")
+    assert ("at its turn in its group" in text) == (criterion == "obs")
+    assert (
+        f"computed on calibration samples, {order}; what removals in one group change for another is ignored." in text
+    )
+    assert prediction_method(report_of(curve=beside)) == ""
 
 
 def test_shortened_names_have_the_width_asked_for() -> None:
@@ -128,6 +160,7 @@ def test_shortened_names_have_the_width_asked_for() -> None:
 
 def test_report_imports_nothing_above_or_beside_it() -> None:
     allowed = ("deadhead.pruning.record", "deadhead.errors", "deadhead.progress", "deadhead.drawing", "deadhead.report")
+    allowed += ("deadhead.files", "deadhead.text")
     for path in Path(deadhead.report.__file__).parent.glob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and (node.module or "").startswith("deadhead"):

@@ -8,7 +8,7 @@ from html.parser import HTMLParser
 
 import pytest
 
-from deadhead.pruning.record import Forecast, Point, Report
+from deadhead.pruning.record import Point, PredictedPoint, Report
 from deadhead.report.page import render_page
 
 
@@ -58,7 +58,7 @@ def test_page_says_headline_table_prediction_reasons_notes_and_settings(report_o
     text = read(render_page(report)).text
     assert f"net {report.headline}" in text
     assert "parameters 20,522 8,000 39 %" in text
-    assert "0.0277 predicted, 0.0291 measured on 360 test rows, from 0.0184 intact" in text
+    assert "0.0277 predicted, 0.0291 measured on 360 test samples, from 0.0184 intact" in text
     assert "fc2, head an output of the model" in text
     assert "odd unknown op" in text
     assert "230 rows were held out" in text
@@ -104,21 +104,20 @@ def test_no_name_becomes_markup(report_of: Callable[..., Report], hostile: Repor
 def test_chart_data_survives_hostile_names_and_values(hostile: Report) -> None:
     reader = read(render_page(hostile))
     group = data(reader)["groups"][0]  # type: ignore[index]
-    assert group["units"] == [2, 0, 1]
-    assert group["saliency"] == [-1.0, None, None]
-    assert group["gone"] == [0, 1, 0]
+    assert group["units"] == [0, 2, 1]
+    assert group["saliency"] == [None, -1.0, None]
+    assert group["removed"] == 1
     # Plotly reads tags in labels as markup, so they reach it escaped.
     assert "<" not in group["name"]
     assert "&lt;/script&gt;" in group["name"]
 
 
-def test_chart_data_holds_sorted_saliencies_and_what_was_removed(report_of: Callable[..., Report]) -> None:
+def test_chart_data_holds_saliencies_in_the_order_of_removal(report_of: Callable[..., Report]) -> None:
     found = data(read(render_page(report_of(60))))
     groups = found["groups"]
     assert len(groups) == 60  # type: ignore[arg-type]
     first = groups[0]  # type: ignore[index]
     assert first["units"] == [2, 1, 5, 6, 3, 7, 0, 4]
-    assert first["gone"] == [1, 1, 1, 0, 0, 0, 0, 0]
     assert (first["kept"], first["removed"]) == (5, 3)
     assert found["costs"]["fractions"][0] == 0.625  # type: ignore[index]
 
@@ -151,29 +150,29 @@ def test_curve_data_has_every_point_and_where_the_result_is(
     page = render_page(report_of(curve=curve))
     assert data(read(page))["curve"] == {
         "axes": [
-            {"name": "units", "counts": [16, 13, 10, 9, 8], "along": []},
-            {"name": "parameters", "counts": [20_000, 14_000, 8_000, 7_000, 6_000], "along": []},
-            {"name": "multiply-adds", "counts": [1_000_000, 700_000, 400_000, 340_000, 300_000], "along": []},
+            {"name": "units", "counts": [16, 13, 10, 9, 8], "predicted": []},
+            {"name": "parameters", "counts": [20_000, 14_000, 8_000, 7_000, 6_000], "predicted": []},
+            {"name": "multiply-adds", "counts": [1_000_000, 700_000, 400_000, 340_000, 300_000], "predicted": []},
         ],
         "purpose": ["intact", "", "result", "refused", "refused"],
         "loss": [0.02, 0.021, 0.03, 0.25, None],
         "predicted": [None] * 5,
-        "forecast": [],
+        "predicted_curve": [],
         "accuracy": [0.995, 0.99, 0.98, None, 0.5],
     }
     assert options_of(page, "measure") == ["units", "parameters", "multiply-adds"]
 
 
-def test_curve_data_has_the_forecast_for_every_axis(
-    report_of: Callable[..., Report], beside: list[Point], forecast: list[Forecast]
+def test_curve_data_has_the_predicted_curve_for_every_axis(
+    report_of: Callable[..., Report], beside: list[Point], predicted_curve: list[PredictedPoint]
 ) -> None:
-    odd = [*forecast[:3], replace(forecast[3], loss=float("inf"))]
-    page = render_page(report_of(curve=beside, forecast=odd))
+    odd = [*predicted_curve[:3], replace(predicted_curve[3], loss=float("inf"))]
+    page = render_page(report_of(curve=beside, predicted_curve=odd))
     found = data(read(page))["curve"]
-    assert [axis["along"] for axis in found["axes"]] == [  # type: ignore[index]
+    assert [axis["predicted"] for axis in found["axes"]] == [  # type: ignore[index]
         [16, 10, 6, 2], [20_000, 8_000, 5_000, 1_000], [1_000_000, 400_000, 250_000, 50_000],
     ]  # fmt: skip
-    assert found["forecast"] == [0.02, 0.026, 0.05, None]  # type: ignore[index]
+    assert found["predicted_curve"] == [0.02, 0.026, 0.05, None]  # type: ignore[index]
     assert found["purpose"] == ["intact", "for comparison", "result", "for comparison"]  # type: ignore[index]
     assert found["predicted"] == [0.02, 0.023, 0.026, 0.044]  # type: ignore[index]
     text = read(page).text
@@ -201,7 +200,7 @@ def test_curve_without_sizes_accuracy_or_result_has_none_of_them(
     assert found["accuracy"] is None  # type: ignore[index]
     assert found["purpose"] == ["intact", "", "refused", "refused"]  # type: ignore[index]
     table = page[page.index("<details>") : page.index("</details>")]
-    assert re.findall(r"<th\b[^>]*>([^<]*)", table) == ["", "units", "left", "loss"]
+    assert re.findall(r"<th\b[^>]*>([^<]*)", table) == ["", "units", "remaining", "loss"]
     assert "result" not in table
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 from rich.console import Console
 
-from deadhead.pruning.record import Forecast, Point, Report
+from deadhead.pruning.record import Point, PredictedPoint, Report
 from deadhead.report import print_report, progress_bars
 
 
@@ -31,32 +31,32 @@ def test_tables_say_what_was_measured_and_what_went(report_of: Callable[..., Rep
     assert "parameters 20,522 8,000 39 %" in text
     assert "accuracy 99.72 % 99.17 %" in text
     assert "conv1 channel 5 of 8 3 0.2 conv2" in text
-    assert "0.0277 predicted, 0.0291 measured on 360 test rows" in text
+    assert "0.0277 predicted, 0.0291 measured on 360 test samples" in text
     assert "Passed: the pruned network and its gated original differ by at most 2.5e-07" in text
-    assert "left alone fc2, head: an output of the model" in text
-    assert "left alone odd: unknown op" in text
+    assert "not pruned fc2, head: an output of the model" in text
+    assert "not pruned odd: unknown op" in text
     assert "note 230 rows were held out" in text
 
 
 def test_what_was_tried_is_a_line_where_there_was_a_way(report_of: Callable[..., Report], curve: list[Point]) -> None:
-    assert "tried 4 smaller networks were measured" in words(printed(report_of(curve=curve)))
-    assert "tried" not in words(printed(report_of(curve=curve[:2])))
+    assert "measured 4 smaller networks were measured" in words(printed(report_of(curve=curve)))
+    assert "smaller networks" not in words(printed(report_of(curve=curve[:2])))
 
 
 def test_the_curve_is_a_table_with_what_was_predicted(
-    report_of: Callable[..., Report], beside: list[Point], forecast: list[Forecast]
+    report_of: Callable[..., Report], beside: list[Point], predicted_curve: list[PredictedPoint]
 ) -> None:
-    text = words(printed(report_of(curve=beside, forecast=forecast)))
-    assert "curve units left loss predicted accuracy" in text
+    text = words(printed(report_of(curve=beside, predicted_curve=predicted_curve)))
+    assert "curve units remaining loss predicted accuracy" in text
     assert "intact 16 100 % 0.02 0.02 99.50 %" in text
     assert "result 10 62.5 % 0.03 0.026 98.00 %" in text
     assert "for comparison 7 43.8 % 0.08 0.044 93.00 %" in text
-    assert "curve Predicted by mrs: the intact loss plus" in text
+    assert "predicted Predicted by mrs: the intact loss plus" in text
     assert "predicted accuracy" not in words(printed(report_of(curve=beside)))
 
 
 def test_of_a_curve_with_hundreds_of_points_some_are_printed(report_of: Callable[..., Report]) -> None:
-    points = [Point(900 - gone, 0, 0, 0.1, None, "result" if gone == 500 else "way") for gone in range(501)]
+    points = [Point(900 - gone, 0, 0, 0.1, None, "result" if gone == 500 else "accepted") for gone in range(501)]
     points += [Point(399 - gone, 0, 0, 0.9, None, "refused") for gone in range(3)]
     text = printed(report_of(curve=points))
     rows = [line for line in text.splitlines() if line.rstrip().endswith(("0.1", "0.9"))]

@@ -5,14 +5,29 @@ import json
 import os
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
+from torch import nn
 
-from deadhead.pruning.record import GroupRecord, Report
+from deadhead.cut.surgery import Surgery
+from deadhead.pruning.pruned import Pruned
+from deadhead.pruning.record import GroupRecord, Point, PredictedPoint, Report
 from deadhead.report import write
+from deadhead.select.plan import plan_of
 
 # The package re-exports the function under the module's own name.
 module = importlib.import_module("deadhead.report.write")
+
+
+def strictly(path: Path) -> dict[str, Any]:
+    """What a parser reads that knows no NaN and no Infinity."""
+
+    def refuse(word: str) -> None:
+        raise AssertionError(f"{word} is not JSON")
+
+    found: dict[str, Any] = json.loads(path.read_text(encoding="utf-8"), parse_constant=refuse)
+    return found
 
 
 def test_json_round_trips(report_of: Callable[..., Report], tmp_path: Path) -> None:
@@ -34,13 +49,21 @@ def test_numbers_that_json_has_not_become_null(report_of: Callable[..., Report],
         groups=[group], difference=float("nan"), settings={"path": Path("a/b"), "set": (1, float("inf"))}
     )
 
-    def refuse(word: str) -> None:
-        raise AssertionError(f"{word} is not JSON")
-
-    found = json.loads(write(report, tmp_path)[1].read_text(encoding="utf-8"), parse_constant=refuse)
+    found = strictly(write(report, tmp_path)[1])
     assert found["groups"][0]["saliency"] == [None, None, 2.0]
     assert found["difference"] is None
     assert found["settings"] == {"path": "a/b", "set": [1, None]}
+
+
+def test_a_pruned_network_is_saved_with_the_same_valid_json(report_of: Callable[..., Report], tmp_path: Path) -> None:
+    group = GroupRecord("g", "channel", 2, [0], [float("nan"), float("inf")], [])
+    point = Point(2, 0, 0, float("nan"), float("-inf"))
+    report = report_of(groups=[group], curve=[point], predicted_curve=[PredictedPoint(2, 0, 0, float("inf"))])
+    Pruned(nn.Linear(1, 1), plan_of([]), report, Surgery({}, [], {}, [])).save(tmp_path / "saved")
+    found = strictly(tmp_path / "saved" / "report.json")
+    assert found["groups"][0]["saliency"] == [None, None]
+    assert (found["curve"][0]["loss"], found["predicted_curve"][0]["loss"]) == (None, None)
+    assert (tmp_path / "saved" / "report.json").read_text() == write(report, tmp_path)[1].read_text()
 
 
 def test_failed_rendering_leaves_the_folder_as_it_was(

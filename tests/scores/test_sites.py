@@ -181,5 +181,5 @@ def test_a_prune_can_judge_at_the_producers() -> None:
         model, data, loss="cross_entropy", units=0.5, criterion="oracle", criterion_options=options, rounds=2
     )
     assert found.plan.count > 3
-    with pytest.raises(dh.DataError, match="no option place of criteria; the options are reference, baseline, site"):
+    with pytest.raises(dh.DataError, match="no option 'place'; its options are reference, baseline, site"):
         dh.prune(model, data, loss="cross_entropy", units=0.5, criterion_options={"place": 1})

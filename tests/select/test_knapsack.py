@@ -47,7 +47,7 @@ def test_no_way_to_spend_loses_much_less(seed: int, kind: str, share: float) -> 
     budget = Budget(kind, share)
 
     counts = spend(network.groups, saliencies, Constraints(), budget, size).counts(10**6)
-    target = budget.of(size({}))
+    target = budget.target(size({}))
     assert size(counts) <= target
     names = [group.name for group in network.groups]
     ways = itertools.product(*(range(group.size) for group in network.groups))

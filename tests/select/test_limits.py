@@ -170,7 +170,7 @@ def test_latency_is_that_of_trial_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.mark.parametrize(
     ("budget", "words"),
     [
-        ({"latency": 1}, r"latency=1 .*fraction that is left"),
+        ({"latency": 1}, r"latency=1 .*fraction that remains"),
         ({"max_loss_increase": -0.1}, r"max_loss_increase=-0.1 .*from 0 on"),
         ({"max_loss_increase": float("nan")}, r"from 0 on"),
         ({"max_accuracy_drop": 1.0}, r"from 0 to below 1"),

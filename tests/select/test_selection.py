@@ -108,9 +108,9 @@ def test_an_option_that_does_not_exist_gets_a_sentence_with_those_that_do(
 
 
 def test_a_budget_is_a_fraction_if_a_float_and_a_count_if_an_integer() -> None:
-    assert budget_of(units=0.5, params=None).of(7) == round(3.5)
-    assert budget_of(units=1, params=None).of(7) == 1
-    assert budget_of(units=None, params=1.0).of(7) == 7
+    assert budget_of(units=0.5, params=None).target(7) == round(3.5)
+    assert budget_of(units=1, params=None).target(7) == 1
+    assert budget_of(units=None, params=1.0).target(7) == 7
 
 
 # -- shares of every group -------------------------------------------------------------------------------------------

@@ -100,7 +100,9 @@ def score(
     """Say what each unit of a model is worth."""
     from deadhead.cli.commands import show_scores
 
-    show_scores(model, data, loss, criterion, absolute, out, samples, seed, trust)
+    show_scores(
+        model, data, out, loss=loss, criterion=criterion, trust=trust, absolute=absolute, samples=samples, seed=seed
+    )
 
 
 @app.command()
@@ -179,7 +181,7 @@ def attribute(
     out: Annotated[Path, typer.Option(help="File for the picture: png, pdf or svg.")] = Path("relevance.png"),
     trust: Trust = False,
 ) -> None:
-    """Attribute an output to inputs and biases, by LRP, gradients or DeepLIFT: a heatmap, and what each bias contributes.
+    """Attribute an output to inputs and biases, by LRP, gradients or DeepLIFT: a heatmap, and a bar for each bias.
 
     With blame_bias, inputs and biases add up to the output exactly. For other methods the rest is shown: `absorbed` is
     what rules gave to nothing, `residual` what is missing.

@@ -1,4 +1,4 @@
-"""What the commands do: resolve, call the library, show."""
+"""What the commands do: read their arguments, call the library, print."""
 
 from __future__ import annotations
 
@@ -12,25 +12,31 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
+from torch import Tensor
 
 import deadhead as dh
 from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_of, model_of
 from deadhead.data.calibration import Batch, as_batch
 from deadhead.errors import DataError
-from deadhead.files import write_together
-from deadhead.graph.network import Network
+from deadhead.files import json_text, write_together
+from deadhead.graph.describe import describe
 from deadhead.pruning.record import Point
 from deadhead.report import curve_figure, print_report, progress_bars, write
 from deadhead.select.plan import Plan, plan_of
+from deadhead.text import counted, listed
+
+LOWEST = 5
+"""So many units of the lowest saliency are named for each group."""
 
 
 def show_units(model: str, data: str | None, shape: str | None, trust: bool) -> None:
-    """`inspect`: the groups of units and the axes that are fixed."""
+    """`inspect`: the groups of units, and why other outputs are fixed."""
     if (data is None) == (shape is None):
         raise DataError("Give either --data or --shape, so that the model can be run once.")
     module = model_of(model, trust)
     example: Any = example_of(shape) if shape is not None else _first(data or "").inputs
-    print_units(dh.trace(module, example))
+    network = dh.trace(module, example)
+    print(describe(type(module).__name__, network.groups, network.fixed, most_groups=None))
 
 
 def _first(data: str) -> Batch:
@@ -39,34 +45,8 @@ def _first(data: str) -> Batch:
     raise DataError(f"--data {data} holds no batches.")
 
 
-def print_units(network: Network) -> None:
-    console = Console()
-    table = Table(title=f"{type(network.module).__name__}: units that can be pruned", title_justify="left")
-    for name in ("group", "units", "kind", "read by"):
-        table.add_column(name, justify="right" if name == "units" else "left", overflow="fold")
-    for group in network.groups:
-        readers = ", ".join(dict.fromkeys(site.module for site in group.consumers)) or "nothing"
-        table.add_row(_plain(group.name), f"{group.size:,}", group.kind, _plain(readers))
-    console.print(table)
-    if network.fixed:
-        fixed = Table(title="outputs that are fixed", title_justify="left")
-        fixed.add_column("module", overflow="fold")
-        fixed.add_column("why", overflow="fold")
-        for module, why in network.fixed.items():
-            fixed.add_row(_plain(module), _plain(why))
-        console.print(fixed)
-
-
 def show_scores(
-    model: str,
-    data: str,
-    loss: str,
-    criterion: str,
-    absolute: bool,
-    out: Path | None,
-    samples: int,
-    seed: int,
-    trust: bool,
+    model: str, data: str, out: Path | None, *, loss: str, criterion: str, trust: bool, **options: Any
 ) -> None:
     """`score`: the saliencies of each group, and of every unit as JSON."""
     if out is not None:
@@ -74,19 +54,30 @@ def show_scores(
     with progress_bars() as progress:
         found = dh.score(
             model_of(model, trust), data_of(data, progress=progress), loss=loss_of(loss), criterion=criterion,
-            absolute=absolute, samples=samples, seed=seed, progress=progress,
+            progress=progress, **options,
         )  # fmt: skip
+    print_scores(found, criterion)
+    if out is not None:
+        write_together({out: json_text({name: values.tolist() for name, values in found.items()})})
+        Console().print(f"wrote {out}")
+
+
+def print_scores(scores: Mapping[str, Tensor], criterion: str) -> None:
+    """A row for each group: how its saliencies are distributed, and which units have the lowest."""
     table = Table(title=f"saliency by {criterion}", title_justify="left")
     table.add_column("group", overflow="fold")
-    for name in ("units", "least", "median", "greatest"):
-        table.add_column(name, justify="right")
-    for name, values in found.items():
-        numbers = (values.min(), values.median(), values.max())
-        table.add_row(_plain(name), f"{len(values):,}", *(f"{float(number):.4g}" for number in numbers))
+    for name in ("units", "minimum", "median", "maximum"):
+        table.add_column(name, justify="right", no_wrap=True)
+    table.add_column("units of lowest saliency", overflow="fold")
+    for name, values in scores.items():
+        finite = values[values.isfinite()]
+        numbers = [finite.min(), finite.median(), finite.max()] if len(finite) else []
+        lowest = [str(unit) for unit in values.argsort(stable=True).tolist() if values[unit].isfinite()]
+        table.add_row(
+            _plain(name), f"{len(values):,}", *([f"{number.item():.4g}" for number in numbers] or ["-", "-", "-"]),
+            listed(lowest, LOWEST) or "-",
+        )  # fmt: skip
     Console().print(table)
-    if out is not None:
-        out.write_text(json.dumps({name: values.tolist() for name, values in found.items()}))
-        Console().print(f"wrote {out}")
 
 
 def find_order(model: str, data: str, out: Path, *, loss: str, remove: str | None, trust: bool, **options: Any) -> None:
@@ -104,14 +95,15 @@ def find_order(model: str, data: str, out: Path, *, loss: str, remove: str | Non
             checkpoint=checkpoint, progress=progress, **options,
         )  # fmt: skip
     total = sum(group.size for group in network.select(options["only"], options["exclude"]))
-    points = [Point(total - gone, 0, 0, value, None) for gone, value in enumerate(found.losses)]
+    points = [Point(total - removed, 0, 0, value, None) for removed, value in enumerate(found.losses)]
     picture, drawn = out.with_suffix(".png"), io.BytesIO()
-    curve_figure(points, f"{type(network.module).__name__}: the loss, unit by unit").savefig(drawn, dpi=120)
-    write_together({out: json.dumps(asdict(found)).encode(), picture: drawn.getvalue()})
+    curve_figure(points, f"{type(network.module).__name__}: loss after each removed unit").savefig(drawn, dpi=120)
+    write_together({out: json_text(asdict(found)), picture: drawn.getvalue()})
     checkpoint.unlink(missing_ok=True)
-    table = Table(title=f"{len(found.order):,} units removed, by {found.passes:,.0f} passes over the data")
-    for name in ("removed", "the last to go", "loss"):
-        table.add_column(name, justify="left" if name == "the last to go" else "right", overflow="fold")
+    passes = counted(round(found.passes), "pass", "passes")
+    table = Table(title=f"{counted(len(found.order), 'unit')} removed, by {passes} over the data")
+    for name in ("removed", "last removed", "loss"):
+        table.add_column(name, justify="left" if name == "last removed" else "right", overflow="fold")
     last = len(found.order)
     for place in sorted({round(part * last / 12) for part in range(13)}):
         name, unit = found.order[place - 1] if place else ("", "")
@@ -122,14 +114,14 @@ def find_order(model: str, data: str, out: Path, *, loss: str, remove: str | Non
 
 def _refuse_missing_folder(out: Path) -> None:
     if not out.absolute().parent.is_dir():
-        raise DataError(f"--out {out}: the folder {out.parent} is not there.")
+        raise DataError(f"--out {out}: the folder {out.parent} does not exist.")
 
 
 def _plan_of(file: Path | None, first: int | None) -> Plan | None:
     """The plan that a file of `oracle` holds."""
     if file is None:
         if first is not None:
-            raise DataError("--first says how many units of --plan go; give that too.")
+            raise DataError("--first says how many units of --plan to remove; give --plan too.")
         return None
     try:
         order = [(str(name), int(unit)) for name, unit in json.loads(file.read_text())["order"]]
@@ -138,7 +130,7 @@ def _plan_of(file: Path | None, first: int | None) -> Plan | None:
             f"--plan {file} is not a file that `deadhead oracle` wrote ({type(error).__name__})."
         ) from error
     if first is not None and not 1 <= first <= len(order):
-        raise DataError(f"--first {first} is out of range: {file} holds {len(order)} removals.")
+        raise DataError(f"--first {first} is out of range: {file} holds {counted(len(order), 'removal')}.")
     return plan_of(order[:first])
 
 

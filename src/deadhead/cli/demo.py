@@ -29,11 +29,18 @@ def run(data: str, units: float, out: Path, seed: int) -> None:
         else:
             split, model, settings = mnist(progress=progress), small_cnn(seed=seed), MNIST
         fit(model, split.train_inputs, split.train_targets, **{**settings, "seed": seed}, progress=progress)  # type: ignore[arg-type]
-        rows = torch.randperm(len(split.train_inputs), generator=torch.Generator().manual_seed(seed))[:SAMPLES]
-        known = batches(split.train_inputs[rows], split.train_targets[rows])
+        chosen = torch.randperm(len(split.train_inputs), generator=torch.Generator().manual_seed(seed))[:SAMPLES]
+        calibration = batches(split.train_inputs[chosen], split.train_targets[chosen])
         test = batches(split.test_inputs, split.test_targets)
         pruned = dh.prune(
-            model, known, loss="cross_entropy", units=units, test=test, samples=SAMPLES, seed=seed, progress=progress
+            model,
+            calibration,
+            loss="cross_entropy",
+            units=units,
+            test=test,
+            samples=SAMPLES,
+            seed=seed,
+            progress=progress,
         )
     print_report(pruned.report)
     page, numbers = write(pruned.report, folder)

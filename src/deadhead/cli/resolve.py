@@ -1,4 +1,4 @@
-"""From the words on the command line to models, data and losses."""
+"""Arguments of the command line as models, data and losses."""
 
 from __future__ import annotations
 
@@ -56,11 +56,11 @@ def model_of(name: str, trust: bool = False) -> nn.Module:
 
 def _program(path: Path, trust: bool) -> nn.Module:
     if not path.is_file():
-        raise DeadheadError(f"MODEL {str(path)!r} is not there.")
+        raise DeadheadError(f"MODEL {str(path)!r} does not exist.")
     if not trust:
         raise DeadheadError(
             f"MODEL {str(path)!r} is read by torch.export.load, which can run code that the file holds; if you trust "
-            "where it comes from, say --trust."
+            "where it comes from, give --trust."
         )
     try:
         return torch.export.load(path).module()
@@ -85,7 +85,7 @@ def data_of(name: str, part: str = "train", progress: Progress | None = None) ->
 
 
 def batches(inputs: torch.Tensor, targets: torch.Tensor) -> list[tuple[torch.Tensor, torch.Tensor]]:
-    """Rows in batches of `BATCH`."""
+    """Samples in batches of `BATCH`."""
     return list(zip(torch.split(inputs, BATCH), torch.split(targets, BATCH), strict=True))
 
 

@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 import safetensors
 import safetensors.torch
@@ -21,61 +19,72 @@ FORMAT = 1
 WEIGHTS, RECIPE, REPORT = "weights.safetensors", "surgery.json", "report.json"
 
 
-def save(folder: str | os.PathLike[str], model: nn.Module, surgery: Surgery, report: Mapping[str, Any]) -> Path:
-    """Write a pruned model to a folder: `load` reads it back. All files, or none."""
+def save(folder: str | os.PathLike[str], model: nn.Module, surgery: Surgery, report: str) -> Path:
+    """Write a pruned model to a folder, which `load` reads back: all files, or none.
+
+    Args:
+        folder: Where to write; made where it is missing.
+        model: The pruned model.
+        surgery: What makes an intact model of the same class as small.
+        report: The text of `report.json`.
+
+    Returns:
+        The folder.
+
+    Raises:
+        OSError: The folder cannot be written.
+    """
     path = Path(folder)
-    path.mkdir(parents=True, exist_ok=True)
     recipe = {"format": FORMAT, "model": type(model).__qualname__, "surgery": surgery.to_json()}
     write_together(
         {
             path / WEIGHTS: safetensors.torch.save(weights_of(model)),
-            path / REPORT: json.dumps(report, indent=1).encode(),
-            path / RECIPE: json.dumps(recipe).encode(),
+            path / REPORT: report,
+            path / RECIPE: json.dumps(recipe, allow_nan=False),
         }
     )
     return path
 
 
 def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
-    """The pruned model saved in `folder`, made from an intact instance of its class, which is left as it is.
+    """Load the pruned model that `Pruned.save` wrote, given an intact instance of its class. Nothing in the folder is
+    run.
 
-    The instance's weights do not matter, and it may lie on the meta device. Nothing in the folder is run.
+    Args:
+        folder: What was given to `Pruned.save`.
+        model: An intact instance of the class, which is left as it is; its weights do not matter, and it may lie on the
+            meta device.
 
-    Raises `LoadError` where files are missing or damaged, or belong to another model.
+    Returns:
+        A pruned model with the saved weights.
 
-    >>> import tempfile
-    >>> import deadhead
-    >>> def intact(): return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
-    >>> data = [(torch.randn(32, 2), torch.randint(2, (32,)))]
-    >>> with tempfile.TemporaryDirectory() as folder:
-    ...     _ = deadhead.pruning.prune(intact(), data, loss="cross_entropy", units=0.5).save(folder)
-    ...     load(folder, intact())[0]
-    Linear(in_features=2, out_features=4, bias=True)
+    Raises:
+        LoadError: Files are missing or damaged, or belong to another model.
+
+    Example:
+        >>> import tempfile
+        >>> import deadhead
+        >>> def intact(): return nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> data = [(torch.randn(32, 2), torch.randint(2, (32,)))]
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     _ = deadhead.prune(intact(), data, loss="cross_entropy", units=0.5).save(folder)
+        ...     load(folder, intact())[0]
+        Linear(in_features=2, out_features=4, bias=True)
     """
     path = Path(folder)
-    try:
-        recipe = json.loads((path / RECIPE).read_text())
-        weights = safetensors.torch.load_file(path / WEIGHTS)
-        if recipe["format"] != FORMAT:
-            raise LoadError(f"{path} has format {recipe['format']}, this version of deadhead reads {FORMAT}.")
-        surgery = Surgery.from_json(recipe["surgery"])
-    except FileNotFoundError as error:
-        raise LoadError(f"{path} holds no pruned model: {error.filename} is missing.") from error
-    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
-        raise LoadError(f"{path} is damaged: {error}; save the result again.") from error
+    made_from, surgery, weights = _read(path)
     smaller = copy_of(model)
     try:
         operate(smaller, surgery)
     except (CutError, AttributeError) as error:
         raise LoadError(
-            f"{path} was made from a {recipe['model']}, which does not fit this {type(model).__name__}: {error}"
+            f"{path} was made from a {made_from}, which does not fit this {type(model).__name__}: {error}"
         ) from error
     own: dict[str, Tensor] = {**dict(smaller.named_parameters()), **dict(smaller.named_buffers())}
     wrong = [n for n in {*own, *weights} if n not in own or n not in weights or own[n].shape != weights[n].shape]
     if wrong:
         raise LoadError(
-            f"{path} was made from a {recipe['model']}, which does not fit this {type(model).__name__}: "
-            f"{min(wrong)} differs."
+            f"{path} was made from a {made_from}, which does not fit this {type(model).__name__}: {min(wrong)} differs."
         )
     for name, tensor in weights.items():
         owner = smaller.get_submodule(name.rpartition(".")[0])
@@ -87,6 +96,20 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
             with torch.no_grad():
                 getattr(owner, leaf).copy_(tensor)
     return smaller
+
+
+def _read(path: Path) -> tuple[str, Surgery, dict[str, Tensor]]:
+    """The name of the class that a saved model was made from, its surgery and its weights."""
+    try:
+        recipe = json.loads((path / RECIPE).read_text())
+        weights = safetensors.torch.load_file(path / WEIGHTS)
+        if recipe["format"] != FORMAT:
+            raise LoadError(f"{path} has format {recipe['format']}, this version of deadhead reads {FORMAT}.")
+        return recipe["model"], Surgery.from_json(recipe["surgery"]), weights
+    except FileNotFoundError as error:
+        raise LoadError(f"{path} holds no pruned model: {error.filename} is missing.") from error
+    except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:
+        raise LoadError(f"{path} is damaged: {error}; save the result again.") from error
 
 
 def _materialise(module: nn.Module, target: Tensor, tensor: Tensor) -> None:

@@ -11,6 +11,7 @@ from torch import Tensor
 
 from deadhead.errors import DataError
 from deadhead.graph.pytree import as_call, take
+from deadhead.text import counted
 
 HELD_OUT = 0.2
 """The fraction of the calibration rows that scores and compensation do not see."""
@@ -86,7 +87,7 @@ def as_batch(raw: Any, *, labels_to_model: bool = False, batch_axis: int = 0) ->
         )
     for tensor in take(targets)[0]:
         if tensor.dim() == 0 or tensor.shape[0] != rows:
-            raise DataError(f"A batch has {rows} rows of inputs and targets of shape {tuple(tensor.shape)}.")
+            raise DataError(f"A batch has {counted(rows, 'row')} of inputs and targets of shape {tuple(tensor.shape)}.")
     return Batch(inputs, targets, raw, rows, labels_to_model, batch_axis)
 
 

@@ -13,6 +13,7 @@ from torch import Tensor, nn
 
 from deadhead.data.calibration import Batch
 from deadhead.errors import LossError
+from deadhead.text import counted
 
 
 def _squares_apart(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
@@ -55,8 +56,8 @@ class Loss:
             return value.reshape(()).expand(batch.rows)
         if value.dim() == 0 or value.shape[0] != batch.rows:
             raise LossError(
-                f"The loss {self.name} gave shape {tuple(value.shape)} for {batch.rows} rows: it must give one loss "
-                'per sample; most losses do with reduction="none".'
+                f"The loss {self.name} gave shape {tuple(value.shape)} for {counted(batch.rows, 'row')}: it must give "
+                'one loss per sample; most losses do with reduction="none".'
             )
         return value.reshape(batch.rows, -1).mean(1)
 

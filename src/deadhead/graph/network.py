@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from deadhead.errors import DataError, TraceError
+from deadhead.graph.describe import describe
 from deadhead.graph.graph import Edits, Graph, functional
 from deadhead.graph.nodes import where
 from deadhead.graph.pytree import Call, Structure, as_call, take
@@ -20,6 +21,7 @@ from deadhead.graph.trace import PREFIX, batch_size, export_as_is, has_rows, row
 from deadhead.graph.units.groups import Group, Units, find_units
 from deadhead.graph.units.registry import has_rule
 from deadhead.graph.unregistered import unregistered
+from deadhead.text import counted
 
 REFUSED_ABOVE = 1e-4
 """Relative difference between graph and module above which a trace is refused."""
@@ -168,7 +170,8 @@ class Network:
         tensors, structure = take(as_call(inputs))
         if structure.count != self._call.count:
             raise DataError(
-                f"The network was traced with {self._call.count} input tensors, this batch has {structure.count}."
+                f"The network was traced with {counted(self._call.count, 'input tensor')}, "
+                f"this batch has {structure.count}."
             )
         device = self.device()
         return [tensor.to(device) for tensor in tensors]
@@ -238,7 +241,9 @@ class Network:
                     found = traced.graph.run(chosen, state)
             except Exception as error:
                 reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-                raise TraceError(f"{name} fails on {rows} rows: {type(error).__name__}: {reason}.") from error
+                raise TraceError(
+                    f"{name} fails on {counted(rows, 'row')}: {type(error).__name__}: {reason}."
+                ) from error
             for ours, theirs in zip(found, expected, strict=True):
                 self._compare(ours, theirs, rows)
 
@@ -254,8 +259,9 @@ class Network:
         name = type(self.module).__name__
         if found.shape != expected.shape:
             raise TraceError(
-                f"The graph of {name} gives {tuple(found.shape)} at {rows} rows, the module {tuple(expected.shape)}: "
-                "its forward depends on the number of rows in a way that tracing cannot follow."
+                f"The graph of {name} gives {tuple(found.shape)} at {counted(rows, 'row')}, the module "
+                f"{tuple(expected.shape)}: its forward depends on the number of rows in a way that tracing cannot "
+                "follow."
             )
         if not expected.is_floating_point():
             return
@@ -263,18 +269,13 @@ class Network:
         self.difference = max(self.difference, difference)
         if not difference <= REFUSED_ABOVE:
             raise TraceError(
-                f"The graph of {name} differs from the module by {difference:.1e} relative at {rows} rows: its forward "
-                "is random in evaluation mode, or depends on something that tracing cannot see."
+                f"The graph of {name} differs from the module by {difference:.1e} relative at {counted(rows, 'row')}: "
+                "its forward is random in evaluation mode, or depends on the number of rows or on something else that "
+                "tracing cannot see."
             )
 
     def __str__(self) -> str:
-        width = max((len(group.name) for group in self.groups), default=0)
-        lines = [f"{type(self.module).__name__}: {len(self.groups)} groups, {sum(g.size for g in self.groups)} units"]
-        for group in self.groups:
-            readers = ", ".join(dict.fromkeys(site.module for site in group.consumers)) or "nothing"
-            lines.append(f"  {group.name:{width}}  {group.size:6,} {group.kind}s, read by {readers}")
-        lines += [f"  fixed: {module}: {why}" for module, why in self.fixed.items()]
-        return "\n".join(lines)
+        return describe(type(self.module).__name__, self.groups, self.fixed)
 
     __repr__ = __str__
 

@@ -23,10 +23,11 @@ import torch
 from torch import Tensor
 
 from deadhead.errors import DataError, DeadheadError
+from deadhead.files import write_together
 from deadhead.progress import Progress, track
 
 TIMEOUT = 30.0
-"""Seconds that a mirror may stay silent before the next one is asked."""
+"""Seconds without an answer after which the next mirror is asked."""
 
 MIRRORS = (
     "https://ossci-datasets.s3.amazonaws.com/mnist/",
@@ -51,10 +52,15 @@ CIFAR_FILES = {
 
 @dataclass(frozen=True, eq=False)
 class Split:
-    """A data set in two parts that share no row.
+    """A data set in two parts that share no sample.
 
-    `train_inputs` and `test_inputs` are (rows, channels, height, width) float32 in [0, 1], `train_targets` and
-    `test_targets` are (rows,) int64 indices into `classes`, the names of the classes.
+    Args:
+        name: What the data set is called.
+        train_inputs: (samples, channels, height, width) float32 in [0, 1].
+        train_targets: (samples,) int64, indices into `classes`.
+        test_inputs: As `train_inputs`.
+        test_targets: As `train_targets`.
+        classes: The names of the classes.
     """
 
     name: str
@@ -66,12 +72,18 @@ class Split:
 
 
 def load(name: str, *, progress: Progress | None = None) -> Split:
-    """The data set called `name`: "digits", "mnist" or "cifar10".
+    """Load a data set by name.
 
-    Raises `DataError` for any other name, and whatever the data set itself raises.
+    Args:
+        name: "digits", "mnist" or "cifar10".
+        progress: Called for each file, or each decoded picture.
 
-    >>> load("digits").test_inputs.shape
-    torch.Size([360, 1, 8, 8])
+    Raises:
+        DataError: There is no data set of this name, or its files cannot be found.
+
+    Example:
+        >>> load("digits").test_inputs.shape
+        torch.Size([360, 1, 8, 8])
     """
     loaders: dict[str, Callable[[], Split]] = {
         "digits": digits,
@@ -84,15 +96,24 @@ def load(name: str, *, progress: Progress | None = None) -> Split:
 
 
 def digits(seed: int = 0) -> Split:
-    """The 1,797 handwritten digits of 8x8 pixels that come with scikit-learn, 360 of them for testing.
+    """Load the 1,797 handwritten digits of 8x8 pixels that come with scikit-learn, 360 of them for testing.
 
-    Inputs are (1437, 1, 8, 8) and (360, 1, 8, 8). The split is drawn by `seed` and stratified: each class has the
-    same share of both parts, to one row. Raises `DeadheadError` where scikit-learn is not installed. Source: UCI
-    Machine Learning Repository, Optical Recognition of Handwritten Digits, test part.
+    Inputs are (1437, 1, 8, 8) and (360, 1, 8, 8). The split is stratified: each class has the same share of both
+    parts, to one sample.
 
-    >>> split = digits()
-    >>> split.train_inputs.shape, split.test_targets.bincount().tolist()
-    (torch.Size([1437, 1, 8, 8]), [36, 36, 35, 37, 36, 37, 36, 36, 35, 36])
+    Args:
+        seed: Draws the split.
+
+    Raises:
+        DeadheadError: scikit-learn is not installed.
+
+    Source:
+        UCI Machine Learning Repository, Optical Recognition of Handwritten Digits, test part.
+
+    Example:
+        >>> split = digits()
+        >>> split.train_inputs.shape, split.test_targets.bincount().tolist()
+        (torch.Size([1437, 1, 8, 8]), [36, 36, 35, 37, 36, 37, 36, 36, 35, 36])
     """
     try:
         datasets = importlib.import_module("sklearn.datasets")
@@ -109,13 +130,20 @@ def digits(seed: int = 0) -> Split:
 
 
 def mnist(*, progress: Progress | None = None) -> Split:
-    """MNIST: 60,000 and 10,000 handwritten digits, inputs (rows, 1, 28, 28).
+    """Load MNIST: 60,000 and 10,000 handwritten digits, inputs (samples, 1, 28, 28).
 
     The four original files are looked for in `$DEADHEAD_DATA`, in `$DEADHEAD_DATA/mnist` and in the user's cache
     (`$XDG_CACHE_HOME/deadhead/mnist`, else `~/.cache/deadhead/mnist`), and are downloaded to the cache where they are
-    in none. Every file is checked by its SHA-256, wherever it came from. Raises `DataError` that names the file whose
-    digest is wrong, or that says where to put the files when they can be neither found nor downloaded. Source: LeCun,
-    Cortes and Burges, The MNIST database of handwritten digits.
+    in none. Every file is checked by its SHA-256, wherever it came from.
+
+    Args:
+        progress: Called for each file.
+
+    Raises:
+        DataError: A file's digest is wrong, or files can be neither found nor downloaded; it says where to put them.
+
+    Source:
+        LeCun, Cortes and Burges, The MNIST database of handwritten digits.
 
     Example (not run: it needs the files)::
 
@@ -135,13 +163,23 @@ def mnist(*, progress: Progress | None = None) -> Split:
 
 
 def cifar10_jpeg(*, progress: Progress | None = None) -> Split:
-    """CIFAR-10 (JPEG): 50,000 and 10,000 photographs in ten classes, inputs (rows, 3, 32, 32), in the original order.
+    """Load CIFAR-10 (JPEG): 50,000 and 10,000 photographs in ten classes, inputs (samples, 3, 32, 32), in the original
+    order.
 
     The images went through a lossy compression (mean error about 6 grey levels), so that results do not compare with
     published CIFAR-10 figures. Read from `$DEADHEAD_DATA/cifar10-jpeg`, which holds `cifar10_jpeg.tar.gz`,
-    `train_labels.json` and `test_labels.json`; the decoded pixels are kept in the user's cache, and the second load
-    takes them from there. Raises `DataError` where a file is missing or its SHA-256 is wrong, `DeadheadError` where
-    Pillow is not installed. Source: Krizhevsky, Learning multiple layers of features from tiny images, 2009.
+    `train_labels.json` and `test_labels.json`; the decoded pixels are written to the user's cache, and the second load
+    reads them there.
+
+    Args:
+        progress: Called for each decoded picture.
+
+    Raises:
+        DataError: A file is missing, or its SHA-256 is wrong.
+        DeadheadError: Pillow is not installed.
+
+    Source:
+        Krizhevsky (2009), Learning multiple layers of features from tiny images.
 
     Example (not run: it needs the files)::
 
@@ -195,8 +233,8 @@ def _mnist_file(name: str) -> bytes:
         _keep(content, _cache("mnist") / name)
         return content
     raise DataError(
-        f"MNIST's {name} is neither on this machine nor to be had from its mirrors ({'; '.join(reasons)}): set "
-        f"DEADHEAD_DATA to a folder that holds the four files {', '.join(MNIST_FILES)}."
+        f"MNIST's {name} is not on this machine and could not be downloaded from its mirrors ({'; '.join(reasons)}): "
+        f"set DEADHEAD_DATA to a folder that holds the four files {', '.join(MNIST_FILES)}."
     )
 
 
@@ -272,13 +310,6 @@ def _cache(subfolder: str) -> Path:
 
 
 def _keep(content: bytes, path: Path) -> None:
-    """Write beside `path` and rename, so that a kill leaves no half of a file there."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    # A home that cannot be written costs the next run some time, and must not cost this run its data.
+    """Write a file of the cache where that can be: a home that is read-only must not cost this run its data."""
     with contextlib.suppress(OSError):
-        path.parent.mkdir(parents=True, exist_ok=True)
-        try:
-            partial.write_bytes(content)
-            os.replace(partial, path)
-        finally:
-            partial.unlink(missing_ok=True)
+        write_together({path: content})

@@ -18,12 +18,15 @@ def digits_cnn(*, seed: int | None = None) -> nn.Sequential:
     """A convolutional network with batch norm for 8x8 digits: (batch, 1, 8, 8) to (batch, 10) logits.
 
     Three convs of 16, 32 and 32 filters of 3x3, each with batch norm and ReLU, max pool after the second and the
-    third, then 64 hidden units. `seed` fixes the initial weights and leaves torch's generator as it was; None draws
-    them from that generator.
+    third, then 64 hidden units.
 
-    >>> import torch
-    >>> digits_cnn()(torch.zeros(2, 1, 8, 8)).shape
-    torch.Size([2, 10])
+    Args:
+        seed: Fixes the initial weights, without a change of torch's generator; None draws them from that generator.
+
+    Example:
+        >>> import torch
+        >>> digits_cnn()(torch.zeros(2, 1, 8, 8)).shape
+        torch.Size([2, 10])
     """
     with _seeded(seed):
         return nn.Sequential(
@@ -48,15 +51,24 @@ def digits_cnn(*, seed: int | None = None) -> nn.Sequential:
 
 
 def small_cnn(activation: str = "relu", *, seed: int | None = None) -> nn.Sequential:
-    """The small CNN for MNIST of the thesis on dead units: (batch, 1, 28, 28) to (batch, 10) logits.
+    """The small CNN for MNIST of Evci (2018): (batch, 1, 28, 28) to (batch, 10) logits.
 
     Convs of 8 and 16 filters of 5x5, each with max pool and nonlinearity, then 64 hidden units: 20,522 parameters.
-    `activation` is "relu", "tanh" or "sigmoid"; `seed` as in `digits_cnn`. Raises `DeadheadError` for another
-    activation. Source: 003, section 2.2 and appendix C.1; the appendix prints 32 hidden units, but sections 2.2 and
-    4.2 have 64, and the count of 20,522 parameters belongs to these.
 
-    >>> sum(parameter.numel() for parameter in small_cnn().parameters())
-    20522
+    Args:
+        activation: "relu", "tanh" or "sigmoid".
+        seed: As in `digits_cnn`.
+
+    Raises:
+        DeadheadError: Another activation.
+
+    Source:
+        Evci (2018), section 2.2 and appendix C.1; the appendix prints 32 hidden units, but sections 2.2 and 4.2 have
+        64, and the count of 20,522 parameters belongs to these.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in small_cnn().parameters())
+        20522
     """
     if activation not in ACTIVATIONS:
         raise DeadheadError(f"There is no activation called {activation!r}: choose one of {', '.join(ACTIVATIONS)}.")

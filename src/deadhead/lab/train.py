@@ -17,6 +17,7 @@ from torch.nn import functional
 
 from deadhead.errors import DataError, DeadheadError, LossError
 from deadhead.progress import Progress, track
+from deadhead.text import counted
 
 
 class Settings(TypedDict):
@@ -48,25 +49,41 @@ def fit(
     seed: int,
     progress: Progress | None = None,
 ) -> list[float]:
-    """Train `model` in place by mean cross-entropy, and return the mean loss over the rows of each epoch.
+    """Train a classifier in place by mean cross-entropy.
 
-    `inputs` is (rows, ...), `targets` (rows,) int64; batches are moved to the model's device. "sgd" is without
-    momentum or weight decay, at a constant rate. The order of the rows and whatever the model draws (dropout) follow
-    from `seed`; torch's own generators, and the mode of every module, are left as they were. Raises `DataError` for
-    no rows or unequal lengths, `DeadheadError` for an unknown optimizer or an empty batch, `LossError` when the loss
-    is not finite.
+    Torch's own random generators and the mode of every module are as before when it returns.
 
-    >>> import torch
-    >>> inputs = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]])
-    >>> targets = torch.tensor([0, 0, 1, 1])
-    >>> model = torch.nn.Linear(1, 2)
-    >>> losses = fit(model, inputs, targets, epochs=50, batch_size=2, learning_rate=0.1, seed=0)
-    >>> len(losses), losses[-1] < 0.1, evaluate(model, inputs, targets)[1]
-    (50, True, 1.0)
+    Args:
+        model: What is trained, on its own device.
+        inputs: (samples, ...).
+        targets: (samples,) int64.
+        epochs: Passes over the samples.
+        batch_size: Samples of one step.
+        learning_rate: Constant over the run.
+        optimizer: "adam", or "sgd" without momentum or weight decay.
+        seed: Fixes the order of the samples and what the model draws (dropout).
+        progress: Called after each step.
+
+    Returns:
+        The mean loss over the samples of each epoch.
+
+    Raises:
+        DataError: No samples, or unequal lengths.
+        DeadheadError: An unknown optimizer or an empty batch.
+        LossError: The loss is not finite.
+
+    Example:
+        >>> import torch
+        >>> inputs = torch.tensor([[-1.0], [-2.0], [1.0], [2.0]])
+        >>> targets = torch.tensor([0, 0, 1, 1])
+        >>> model = torch.nn.Linear(1, 2)
+        >>> losses = fit(model, inputs, targets, epochs=50, batch_size=2, learning_rate=0.1, seed=0)
+        >>> len(losses), losses[-1] < 0.1, evaluate(model, inputs, targets)[1]
+        (50, True, 1.0)
     """
-    _check_rows(inputs, targets)
+    _check_samples(inputs, targets)
     if batch_size < 1:
-        raise DeadheadError(f"batch_size is {batch_size}: give at least one row to a batch.")
+        raise DeadheadError(f"batch_size is {batch_size}: give at least one sample to a batch.")
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
     stepper: torch.optim.Optimizer
     if optimizer == "adam":
@@ -84,7 +101,7 @@ def fit(
         for epoch, group in itertools.groupby(track(progress, "training", batches, total), key=lambda pair: pair[0]):
             summed = torch.zeros((), dtype=torch.float64, device=device)
             for _, rows in group:
-                # Row indices lie where the data lies: the data may be too large for the model's device.
+                # Indices lie where the data lies: the data may be too large for the model's device.
                 rows = rows.to(inputs.device)
                 loss = functional.cross_entropy(model(inputs[rows].to(device)), targets[rows].to(device))
                 stepper.zero_grad(set_to_none=True)
@@ -102,19 +119,28 @@ def fit(
 
 
 def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, float]:
-    """The mean cross-entropy (nats) and the accuracy (a fraction) of `model` in eval mode.
+    """Measure the loss and the accuracy of a classifier in evaluation mode.
 
-    `inputs` is (rows, ...), `targets` (rows,) int64. The mode of every module is left as it was. Raises `DataError`
-    for no rows or unequal lengths.
+    Args:
+        model: The classifier; the mode of every module is as before when it returns.
+        inputs: (samples, ...).
+        targets: (samples,) int64.
 
-    >>> import torch
-    >>> model = torch.nn.Linear(1, 2)
-    >>> _ = model.requires_grad_(False), model.weight.zero_(), model.bias.zero_()
-    >>> loss, accuracy = evaluate(model, torch.ones(4, 1), torch.tensor([0, 0, 0, 1]))
-    >>> round(loss, 4), accuracy
-    (0.6931, 0.75)
+    Returns:
+        The mean cross-entropy (nats) and the accuracy (a fraction).
+
+    Raises:
+        DataError: No samples, or unequal lengths.
+
+    Example:
+        >>> import torch
+        >>> model = torch.nn.Linear(1, 2)
+        >>> _ = model.requires_grad_(False), model.weight.zero_(), model.bias.zero_()
+        >>> loss, accuracy = evaluate(model, torch.ones(4, 1), torch.tensor([0, 0, 0, 1]))
+        >>> round(loss, 4), accuracy
+        (0.6931, 0.75)
     """
-    _check_rows(inputs, targets)
+    _check_samples(inputs, targets)
     device = _device(model, inputs)
     loss = correct = 0.0
     with torch.no_grad(), _mode(model, training=False):
@@ -126,20 +152,23 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, 
 
 
 def _batches(count: int, batch_size: int, order: torch.Generator | None) -> list[Tensor]:
-    """The rows in batches, shuffled by `order`."""
+    """Indices of samples in batches, shuffled by `order`."""
     rows = torch.arange(count) if order is None else torch.randperm(count, generator=order)
     batches = list(torch.split(rows, batch_size))
-    # Batch norm cannot train on a single row, so a last batch of one joins its neighbour.
+    # Batch norm cannot train on a single sample, so a last batch of one joins its neighbour.
     if len(batches) > 1 and len(batches[-1]) == 1 < batch_size:
         batches[-2:] = [torch.cat(batches[-2:])]
     return batches
 
 
-def _check_rows(inputs: Tensor, targets: Tensor) -> None:
+def _check_samples(inputs: Tensor, targets: Tensor) -> None:
     if len(inputs) == 0:
-        raise DataError("The data has no rows: give inputs and targets with at least one.")
+        raise DataError("The data has no samples: give inputs and targets with at least one.")
     if len(inputs) != len(targets):
-        raise DataError(f"There are {len(inputs)} inputs and {len(targets)} targets: give one target for each input.")
+        raise DataError(
+            f"inputs has {counted(len(inputs), 'sample')} and targets has {len(targets):,}: give one target for each "
+            "input."
+        )
 
 
 def _device(model: nn.Module, inputs: Tensor) -> torch.device:

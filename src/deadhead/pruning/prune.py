@@ -167,6 +167,6 @@ def prune_with(
     with clock("curve"):
         predicted = pruning.trade_off(scores, ranked)
     model, trainer = pruning.deliver(cut, compensation, optimizer)
-    report = replace(report, curve=pruning.candidates.curve(plan), forecast=predicted, seconds=clock.seconds)
+    report = replace(report, curve=pruning.candidates.curve(plan), predicted_curve=predicted, seconds=clock.seconds)
     network = pruning.network
     return Pruned(model, plan, report, cut.surgery, trainer, network.example_call(), network.batch_axis)

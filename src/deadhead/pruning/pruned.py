@@ -48,4 +48,4 @@ class Pruned:
 
         `deadhead.load(folder, model)` reads them back; loading runs no code.
         """
-        return save(folder, self.model, self.surgery, self.report.to_dict())
+        return save(folder, self.model, self.surgery, self.report.to_json())

@@ -6,16 +6,24 @@ import dataclasses
 from dataclasses import dataclass, field
 from typing import Any
 
+from deadhead.files import json_text
+from deadhead.text import counted
+
 
 @dataclass(frozen=True)
 class Measures:
     """Size, speed and quality of one network, as measured.
 
-    `units` counts the removable units, `parameters` the entries of all parameter tensors (tied ones once), `macs` the
-    multiply-adds of one input row, `bytes` the size on disk of the weights as safetensors, `memory` the bytes of
-    parameters, buffers and the most activations of one row that are alive at once, `latency` the median seconds of one
-    forward pass over `latency_rows` rows. `loss` is the mean over rows, `accuracy` a fraction in
-    [0, 1], or None where the targets are not classes.
+    Args:
+        units: The units that can be removed, counted.
+        parameters: The entries of all parameter tensors, tied ones once.
+        macs: Multiply-adds of one sample.
+        bytes: Size on disk of the weights as safetensors.
+        memory: Bytes of parameters, buffers and the most activations of one sample that exist at once.
+        latency: Median seconds of one forward pass over `latency_rows` samples.
+        latency_rows: Samples in the batch that was timed.
+        loss: Mean over the samples.
+        accuracy: A fraction in [0, 1], or None where the targets are not classes.
     """
 
     units: int
@@ -31,11 +39,17 @@ class Measures:
 
 @dataclass(frozen=True)
 class Point:
-    """One place on the way from the intact network to the pruned one: what is left there, in units, parameters and
-    multiply-adds of a row, and the loss and accuracy that were measured on the held-out rows, compensated.
+    """One network between the intact and the smallest one, as measured on the held-out samples after compensation.
 
-    `purpose` says why it was measured: on the "way" (the intact network, too), as the "result", because it was tried
-    and "refused", or, deciding nothing, as an "aside" to show what more or less pruning would give.
+    Args:
+        units: Remaining units.
+        parameters: Remaining parameters.
+        macs: Remaining multiply-adds of one sample.
+        loss: Mean over the held-out samples.
+        accuracy: A fraction in [0, 1], or None where the targets are not classes.
+        purpose: Why it was measured: "accepted" (the intact network, and those that the search accepted before its
+            result), "result", "refused" (the search tried it and refused it), or "comparison" (no decision used it: it
+            shows what more or less pruning would give).
     """
 
     units: int
@@ -43,17 +57,23 @@ class Point:
     macs: int
     loss: float
     accuracy: float | None
-    purpose: str = "way"
+    purpose: str = "accepted"
 
 
 @dataclass(frozen=True)
-class Forecast:
-    """One place on the curve that a criterion predicts from the scores of the intact network, without measuring: the
-    sizes there, and the loss of the intact network on the held-out rows plus the scores of all units that go, each at
-    its turn in its group.
+class PredictedPoint:
+    """One network between the intact and the smallest one, with the loss that the criterion predicts for it.
 
-    The scores are from the other calibration rows, and as exact as the criterion: `obs` is of second order, with the
-    rest of the group taking over. What removals in one group change for another is left out.
+    The loss is that of the intact network on the held-out samples plus the scores of all removed units, each at its
+    turn in its group. The scores are from the other calibration samples, and as exact as the criterion: `obs` is of
+    second order, with the remaining units of the group refitted. What removals in one group change for another is
+    ignored.
+
+    Args:
+        units: Remaining units.
+        parameters: Remaining parameters.
+        macs: Remaining multiply-adds of one sample.
+        loss: The predicted loss.
     """
 
     units: int
@@ -64,11 +84,18 @@ class Forecast:
 
 @dataclass(frozen=True)
 class GroupRecord:
-    """One group of units: what it is, what each unit was found to be worth, and which units went.
+    """One group of units: what it is, the score of each unit, and which units were removed.
 
-    `saliency[k]` is the score of unit k by the report's criterion, `removed` lists unit indices in ascending order,
-    `consumers` names the modules that read the group. Where a normalisation takes statistics over its units, taking
-    some off is `approximate`.
+    Args:
+        name: The group's name.
+        kind: What its units are: "channel", "unit", "head" and so on.
+        units: How many it had.
+        removed: Indices of the removed units, ascending.
+        saliency: The score of each unit by the report's criterion, (units,).
+        consumers: The modules that read the group.
+        approximate: Whether a normalisation takes statistics over its units, so that removing some is approximate.
+        order: The units in the order of removal: those removed first, then, where it is known, those kept in the
+            order in which they would be removed next. Empty where it is not known: then it is that of the saliencies.
     """
 
     name: str
@@ -78,9 +105,11 @@ class GroupRecord:
     saliency: list[float]
     consumers: list[str]
     approximate: bool = False
+    order: list[int] = field(default_factory=list)
 
     @property
     def kept(self) -> int:
+        """How many units were kept."""
         return self.units - len(self.removed)
 
 
@@ -88,16 +117,34 @@ class GroupRecord:
 class Report:
     """Everything that is known about one prune; `to_dict` is what `report.json` holds.
 
-    `before` and `after` were measured on `rows` rows of `evaluated_on` ("test" rows that no decision saw, or the
-    "held-out" part of the calibration data). `predicted_loss` is the loss before plus the increase that the
-    calibration data foretold. `difference` is verify's largest difference between the pruned network and its
-    gated original, relative to the largest absolute output of the latter; it must not exceed `tolerance`. Where the
-    width was pruned, the gated original normalises over what is left, as the pruned network does; `approximation` is
-    the difference from one that goes on normalising over all units. `curve` has a point for the intact network, one
-    for each time that a plan was tried, and those measured beside, on the held-out part of the calibration rows, most
-    units first. `forecast` is the curve that the criterion predicts, from the intact network through the result to the
-    smallest one, most units first; empty where its scores are not in the unit of the loss. `left_alone` pairs what was
-    not pruned with the reason. `seconds` has the duration of each step.
+    Args:
+        model: Name of the model's class.
+        budget: What was asked for, as text.
+        criterion: What ranked the units.
+        compensation: How the remaining weights were changed.
+        loss_name: The loss.
+        evaluated_on: What `before` and `after` were measured on: "test" samples that no decision used, or the
+            "held-out" part of the calibration data.
+        rows: How many samples those are.
+        calibration_rows: Samples of calibration data.
+        before: The intact network, as measured.
+        after: The pruned network, as measured.
+        predicted_loss: The loss before plus the increase that was predicted from the calibration data, or None.
+        difference: The largest difference between the pruned network and its gated original, relative to the largest
+            absolute output of the latter. Where the width was pruned, the gated original normalises over the remaining
+            units, as the pruned network does.
+        tolerance: What `difference` must not exceed.
+        groups: What happened to each group.
+        approximation: Where the width was pruned, the difference from a gated original that normalises over all units.
+        curve: The intact network, each that the search tried, and those measured for comparison, on the held-out
+            calibration samples, most units first.
+        predicted_curve: The curve that the criterion predicts, from the intact network through the result to the
+            smallest, most units first; empty where its scores are not in the unit of the loss.
+        left_alone: Pairs of what was not pruned and the reason.
+        notes: Further facts, in sentences.
+        seconds: The duration of each step.
+        settings: The options of the prune.
+        environment: Versions, machine, device and date.
     """
 
     model: str
@@ -116,7 +163,7 @@ class Report:
     groups: list[GroupRecord]
     approximation: float | None = None
     curve: list[Point] = field(default_factory=list)
-    forecast: list[Forecast] = field(default_factory=list)
+    predicted_curve: list[PredictedPoint] = field(default_factory=list)
     left_alone: list[tuple[str, str]] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     seconds: dict[str, float] = field(default_factory=dict)
@@ -125,16 +172,20 @@ class Report:
 
     @property
     def headline(self) -> str:
-        """One sentence that cannot be read the wrong way round: what stays and what goes."""
+        """One sentence that says both what was kept and what was removed."""
         total = sum(group.units for group in self.groups)
         removed = sum(len(group.removed) for group in self.groups)
         kept = 100 * (total - removed) / total if total else 100.0
-        groups = "1 group" if len(self.groups) == 1 else f"{len(self.groups)} groups"
+        groups = counted(len(self.groups), "group")
         return f"keeps {kept:.3g} % of the units: removes {removed:,} of {total:,} in {groups}"
 
     def to_dict(self) -> dict[str, Any]:
-        """The report as JSON types, with its headline."""
+        """The report as nested dicts and lists, with its headline."""
         return {"headline": self.headline, **dataclasses.asdict(self)}
+
+    def to_json(self) -> str:
+        """The text of `report.json`: valid JSON, in which NaN and infinities are null."""
+        return json_text(self.to_dict(), indent=2) + "\n"
 
     def __str__(self) -> str:
         lines = [f"{self.model}: {self.headline}", f"{'':14}{'before':>14}{'after':>14}"]
@@ -143,7 +194,7 @@ class Report:
         if self.predicted_loss is not None:
             lines.append(f"predicted loss {self.predicted_loss:.4g}, measured {self.after.loss:.4g}")
         lines.append(f"pruned against gated: {self.difference:.2g} relative (tolerance {self.tolerance:.0e})")
-        lines += [f"left alone: {name}: {reason}" for name, reason in self.left_alone]
+        lines += [f"not pruned: {name}: {reason}" for name, reason in self.left_alone]
         return "\n".join([*lines, *self.notes])
 
 
@@ -175,4 +226,4 @@ def _bytes(count: int) -> str:
 
 
 def _seconds(value: float) -> str:
-    return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} us"
+    return f"{1e3 * value:.3g} ms" if value >= 1e-3 else f"{1e6 * value:.3g} µs"

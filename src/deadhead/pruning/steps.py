@@ -30,12 +30,12 @@ from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network, trace
 from deadhead.progress import Progress
 from deadhead.pruning.candidates import Candidates, TrialCuts
-from deadhead.pruning.forecast import foretells
 from deadhead.pruning.measure import measure
 from deadhead.pruning.messages import approximate, failed, further, left_alone, notes, nothing, unasked
 from deadhead.pruning.options import Options
 from deadhead.pruning.predict import predict
-from deadhead.pruning.record import Forecast, GroupRecord, Report
+from deadhead.pruning.predicted_curve import predicts_loss
+from deadhead.pruning.record import GroupRecord, PredictedPoint, Report
 from deadhead.pruning.tradeoff import trade_off
 from deadhead.reconstruction.compensation import Compensation
 from deadhead.reconstruction.consumers import new_biases
@@ -291,13 +291,13 @@ class Pruning:
             )
         return Verified(difference, tolerance, moved)
 
-    def trade_off(self, scores: dict[str, Tensor] | None, plan: Plan) -> list[Forecast]:
+    def trade_off(self, scores: dict[str, Tensor] | None, plan: Plan) -> list[PredictedPoint]:
         """Measure networks beside the result, and predict the loss all along by the scores of the intact network."""
         if scores:
             path = self.allocation.path(scores, plan)
         else:
             path = path_of_plan(plan, self.cutting.groups, self.constraints, self.cutting.ties)
-        told = scores if scores and foretells(self.options.judge, self.options.criterion_options) else {}
+        told = scores if scores and predicts_loss(self.options.judge, self.options.criterion_options) else {}
         return trade_off(self.candidates, path, plan, told, self.options.curve, self.progress)
 
     def report(self, plan: Plan, compensation: Compensation, cut: Cut, verified: Verified) -> Report:
@@ -347,6 +347,7 @@ class Pruning:
                 saliency=plan.saliencies[group.name].tolist(),
                 consumers=list(dict.fromkeys(site.module for site in group.consumers)),
                 approximate=bool(group.norms),
+                order=[unit for name, unit in plan.order if name == group.name],
             )
             for group in self.cutting.groups
         ]

@@ -1,5 +1,4 @@
-"""What could be had around the result of a prune: the loss against the size, foretold all along and measured here and
-there."""
+"""The loss against the size around the result of a prune: predicted all along, measured at a few sizes."""
 
 from __future__ import annotations
 
@@ -10,13 +9,13 @@ from torch import Tensor
 
 from deadhead.progress import Progress, track
 from deadhead.pruning.candidates import Candidates
-from deadhead.pruning.forecast import forecast
-from deadhead.pruning.record import Forecast
+from deadhead.pruning.predicted_curve import predicted_curve
+from deadhead.pruning.record import PredictedPoint
 from deadhead.select.path import Path
 from deadhead.select.plan import Plan
 
 PLACES = 20
-"""At so many places on either side of the result a loss is foretold."""
+"""At so many sizes on either side of the result a loss is predicted."""
 
 
 def trade_off(
@@ -26,18 +25,20 @@ def trade_off(
     saliencies: Mapping[str, Tensor],
     wanted: int,
     progress: Progress | None = None,
-) -> list[Forecast]:
-    """Measure up to `wanted` networks of a path beside its result, and foretell the loss all along by the saliencies of
-    the intact network; none are foretold where `saliencies` is empty.
+) -> list[PredictedPoint]:
+    """Measure up to `wanted` networks of a path beside its result, and predict the loss all along by the saliencies of
+    the intact network; nothing is predicted where `saliencies` is empty.
 
     Networks beside are chosen and compensated as the result was, where `Path.beside` says; the points are added to
-    those of the candidates. One that cannot be had is left out, and nothing else of the candidates changes. `result` is
-    the plan as it was ranked, before its units were chosen anew.
+    those of the candidates. One that cannot be made is skipped, and nothing else of the candidates changes. `result` is
+    the plan as it was ranked, before its units were chosen again.
     """
     beside = _measure(candidates, path, result, wanted, progress) if wanted else []
     if not saliencies:
         return []
-    return forecast(path, saliencies, candidates.sizes, candidates.intact.loss, sorted({*path.places(PLACES), *beside}))
+    return predicted_curve(
+        path, saliencies, candidates.sizes, candidates.intact.loss, sorted({*path.places(PLACES), *beside})
+    )
 
 
 def _measure(candidates: Candidates, path: Path, result: Plan, wanted: int, progress: Progress | None) -> list[int]:
@@ -54,7 +55,7 @@ def _measure(candidates: Candidates, path: Path, result: Plan, wanted: int, prog
     numbers = path.beside(wanted, {total - point.units for point in candidates.points})
     for number in track(progress, "curve", numbers):
         try:
-            candidates.points.append(replace(quiet.measure(path.plan(number, result)), purpose="aside"))
+            candidates.points.append(replace(quiet.measure(path.plan(number, result)), purpose="comparison"))
         except Exception:
             continue
     return numbers

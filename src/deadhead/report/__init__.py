@@ -1,4 +1,4 @@
-"""What a person gets to see of a prune: tables and progress bars on the terminal, figures, a page, a JSON file.
+"""A prune made visible: tables and progress bars on the terminal, figures, a page, a JSON file.
 
 All of it is drawn from the plain data of `pruning/record.py`; of the rest of the package it imports the ground only.
 Matplotlib and Plotly are imported when something is drawn with them, so that a run which only prints does not wait for

@@ -1,4 +1,4 @@
-"""Progress bars on the terminal for the callback that the rooms below take."""
+"""Progress bars on the terminal for the callback of `progress.py`."""
 
 from __future__ import annotations
 
@@ -23,12 +23,12 @@ from deadhead.progress import Progress
 def progress_bars() -> Iterator[Progress]:
     """Show a bar on standard error for each step that reports to the callback yielded.
 
-    Each bar has the step's name, how much is done, the seconds gone and the seconds expected; steps stand one below
-    the other, and one that starts anew takes its own bar again. Where standard error is not a terminal nothing is
-    shown, so that logs and pipes stay clean.
+    Each bar has the step's name, how much is done, the elapsed and the remaining time; a step that starts again takes
+    its own bar again. Where standard error is not a terminal nothing is shown, so that logs and pipes stay clean.
 
-    >>> with progress_bars() as progress:
-    ...     progress("score", 1, 10)
+    Example:
+        >>> with progress_bars() as progress:
+        ...     progress("score", 1, 10)
     """
     console = Console(stderr=True)
     if not console.is_terminal:
@@ -39,9 +39,9 @@ def progress_bars() -> Iterator[Progress]:
         BarColumn(),
         MofNCompleteColumn(),
         TimeElapsedColumn(),
-        TextColumn("gone,"),
+        TextColumn("elapsed,"),
         TimeRemainingColumn(),
-        TextColumn("left"),
+        TextColumn("remaining"),
         console=console,
     )
     tasks: dict[str, TaskID] = {}

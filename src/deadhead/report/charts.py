@@ -11,8 +11,16 @@ from collections.abc import Sequence
 from typing import Any
 
 from deadhead.drawing import shorten
-from deadhead.pruning.record import Forecast, GroupRecord, Point, Report
-from deadhead.report.facts import costs, predicted_at, purpose, ranked, way
+from deadhead.pruning.record import GroupRecord, Point, PredictedPoint, Report
+from deadhead.report.facts import (
+    costs,
+    in_order,
+    predicted_at,
+    purpose_label,
+    quantity_of,
+    shown_curve,
+    spread_of,
+)
 
 
 def chart_data(report: Report) -> str:
@@ -21,20 +29,22 @@ def chart_data(report: Report) -> str:
     Labels are escaped, because Plotly takes tags in them for markup; saliencies and losses are rounded to five digits,
     and null where they are not finite.
 
-    >>> from deadhead.pruning.record import GroupRecord, Measures, Report
-    >>> measures = Measures(2, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
-    >>> group = GroupRecord("</script>", "channel", 2, [0], [0.0, 2.0], [])
-    >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, measures, measures,
-    ...                 None, 0.0, 1e-4, [group])
-    >>> "<" in chart_data(report), json.loads(chart_data(report))["groups"][0]["label"]
-    (False, '&lt;/script&gt;')
+    Example:
+        >>> from deadhead.pruning.record import GroupRecord, Measures, Report
+        >>> measures = Measures(2, 100, 400, 400, 600, 1e-3, 32, 0.1, 0.99)
+        >>> group = GroupRecord("</script>", "channel", 2, [0], [0.0, 2.0], [])
+        >>> report = Report("net", "units=0.5", "mrs", "constant", "cross_entropy", "test", 100, 400, measures,
+        ...                 measures, None, 0.0, 1e-4, [group])
+        >>> "<" in chart_data(report), json.loads(chart_data(report))["groups"][0]["label"]
+        (False, '&lt;/script&gt;')
     """
-    left = costs(report.before, report.after)
+    remaining = costs(report.before, report.after)
     data = {
         "criterion": _label(report.criterion),
-        "costs": {"names": [name for name, _ in left], "fractions": [fraction for _, fraction in left]},
+        "quantity": quantity_of(report),
+        "costs": {"names": [name for name, _ in remaining], "fractions": [part for _, part in remaining]},
         "groups": [_group(group) for group in report.groups],
-        "curve": _curve(way(report), report.forecast),
+        "curve": _curve(shown_curve(report), report.predicted_curve),
     }
     # Whatever a label holds, nothing in here may end the script element.
     text = json.dumps(data, allow_nan=False, separators=(",", ":"))
@@ -42,7 +52,7 @@ def chart_data(report: Report) -> str:
 
 
 def _group(group: GroupRecord) -> dict[str, Any]:
-    entries = ranked(group)
+    entries = in_order(group)
     return {
         "name": _label(group.name),
         "label": _label(shorten(group.name, 34)),
@@ -50,30 +60,30 @@ def _group(group: GroupRecord) -> dict[str, Any]:
         "removed": len(group.removed),
         "units": [entry.unit for entry in entries],
         "saliency": [_rounded(entry.saliency) for entry in entries],
-        "gone": [int(entry.removed) for entry in entries],
+        "wide": spread_of(group.saliency) is not None,
     }
 
 
-def _curve(points: list[Point], forecast: list[Forecast]) -> dict[str, Any] | None:
+def _curve(points: list[Point], predicted_curve: list[PredictedPoint]) -> dict[str, Any] | None:
     """What the chart of the curve shows: the points measured, each with its purpose and what was predicted there, and
-    the places of the forecast."""
+    the predicted curve."""
     if not points:
         return None
-    predicted = [predicted_at(forecast, point.units) for point in points]
-    accuracies = [point.accuracy for point in points]
+    predicted = [predicted_at(predicted_curve, point.units) for point in points]
+    accuracies = [None if point.accuracy is None else _rounded(point.accuracy) for point in points]
     axes = axes_of(points)
-    along = dict(axes_of(forecast)) if forecast else {}
+    along = dict(axes_of(predicted_curve)) if predicted_curve else {}
     return {
-        "axes": [{"name": name, "counts": counts, "along": along.get(name, [])} for name, counts in axes],
-        "purpose": [purpose(point, points[0]) for point in points],
+        "axes": [{"name": name, "counts": counts, "predicted": along.get(name, [])} for name, counts in axes],
+        "purpose": [purpose_label(point, points[0]) for point in points],
         "loss": [_rounded(point.loss) for point in points],
         "predicted": [None if value is None else _rounded(value) for value in predicted],
-        "forecast": [_rounded(place.loss) for place in forecast],
+        "predicted_curve": [_rounded(place.loss) for place in predicted_curve],
         "accuracy": None if all(value is None for value in accuracies) else accuracies,
     }
 
 
-def axes_of(points: Sequence[Point | Forecast]) -> list[tuple[str, list[int]]]:
+def axes_of(points: Sequence[Point | PredictedPoint]) -> list[tuple[str, list[int]]]:
     """What a curve can be drawn against: a name and a count for each point; costs that were 0 are left out."""
     pairs = [
         ("units", [point.units for point in points]),
@@ -126,7 +136,7 @@ SCRIPT = """
     const {names, fractions} = data.costs;
     const trace = {type: "bar", orientation: "h", y: names, x: fractions, marker: {color: color("kept")},
                    text: fractions.map(f => (100 * f).toPrecision(3) + " %"), textposition: "auto",
-                   insidetextfont: {color: color("card")}, hovertemplate: "%{y}: %{text} left<extra></extra>"};
+                   insidetextfont: {color: color("card")}, hovertemplate: "%{y}: %{text} remaining<extra></extra>"};
     Plotly.react("costs", [trace], layout({
       height: 60 + 38 * names.length, margin: {l: 8, r: 16, t: 8, b: 34}, showlegend: false,
       shapes: [{type: "line", x0: 1, x1: 1, y0: 0, y1: 1, yref: "paper",
@@ -145,91 +155,105 @@ SCRIPT = """
     const labels = data.groups.map(group => group.label.includes("&") ? group.label : clip(group.label));
     Plotly.react("units", [bar("kept", "kept"), bar("removed", "removed")], layout({
       barmode: "stack", height: 110 + 22 * Math.max(places.length, 2),
-      xaxis: axis({tickformat: ",d", fixedrange: true, rangemode: "tozero", nticks: narrow() ? 4 : 9}),
+      xaxis: axis({title: {text: "units"}, tickformat: ",d", fixedrange: true, rangemode: "tozero",
+                   nticks: narrow() ? 4 : 9}),
       yaxis: axis({tickvals: places, ticktext: labels, range: [places.length - 0.4, -0.6], ticksuffix: "  ",
                    showgrid: false, zeroline: false, fixedrange: true})}), still);
   }
 
   const select = document.getElementById("group"), log = document.getElementById("log");
+  function chooseScale() { log.checked = data.groups[select.value].wide; }
   function drawSaliency() {
-    const group = data.groups[select.value];
-    const rank = group.units.map((_, place) => place + 1);
-    const bar = (key, gone, name) => {
-      const chosen = rank.map((_, place) => place).filter(place => group.gone[place] === gone);
-      return {type: "bar", name: name, x: chosen.map(place => rank[place]),
-              y: chosen.map(place => group.saliency[place]), width: 1, customdata: chosen.map(p => group.units[p]),
-              marker: {color: color(key), line: {width: 0}},
-              hovertemplate: "unit %{customdata}, " + name + "<br>rank %{x}<br>saliency %{y:.4g}<extra></extra>"};
+    const group = data.groups[select.value], values = group.saliency;
+    const finite = values.filter(value => value !== null), above = finite.filter(value => value > 0);
+    const scaled = log.checked && above.length > 0, floor = scaled ? Math.min(...above) / 2 : 0;
+    const drawn = value => value === null ? null : scaled ? Math.max(value, floor) : value;
+    const trace = (key, name, first, last, symbol) => {
+      const places = values.map((_, place) => place).slice(first, last);
+      return {type: "scatter", mode: "markers", name: name, x: places.map(place => place + 1),
+              y: places.map(place => drawn(values[place])),
+              customdata: places.map(place => [group.units[place], values[place] === null ? "not finite"
+                                                                   : values[place].toPrecision(4)]),
+              marker: {color: color(key), size: values.length > 300 ? 4 : 8,
+                       symbol: places.map(place => scaled && values[place] <= 0 ? "triangle-down" : symbol)},
+              hovertemplate: "unit %{customdata[0]}, " + name + "<br>place %{x} in the order of removal<br>" +
+                             data.quantity + " %{customdata[1]}<extra></extra>"};
     };
-    const strip = {type: "heatmap", x: rank, y: [0], z: [group.gone], yaxis: "y2", zmin: 0, zmax: 1,
-                   showscale: false, hoverinfo: "skip", colorscale: [[0, color("kept")], [1, color("removed")]]};
-    Plotly.react("saliency", [bar("kept", 0, "kept"), bar("removed", 1, "removed"), strip], layout({
-      height: 400, bargap: 0, barmode: "overlay",
-      xaxis: axis({title: {text: "units by rising saliency"}, anchor: "y2",
-                   range: [0.5, rank.length + 0.5], showgrid: false}),
-      yaxis: axis({title: {text: "saliency (" + data.criterion + ")"}, type: log.checked ? "log" : "linear",
-                   domain: [0.1, 1], exponentformat: "power", nticks: 7}),
-      yaxis2: axis({domain: [0, 0.06], showticklabels: false, showgrid: false, zeroline: false, ticks: "",
-                    fixedrange: true})}), config);
+    const border = group.removed + 0.5, decades = scaled ? Math.log10(Math.max(...above) / floor) : 0;
+    const shapes = group.removed === 0 ? [] : [
+      {type: "rect", layer: "below", x0: 0.5, x1: border, y0: 0, y1: 1, yref: "paper", line: {width: 0},
+       fillcolor: color("removed"), opacity: 0.14},
+      {type: "line", x0: border, x1: border, y0: 0, y1: 1, yref: "paper", line: {color: color("removed"), width: 1}}];
+    Plotly.react("saliency", [trace("removed", "removed", 0, group.removed, "square"),
+                              trace("kept", "kept", group.removed, values.length, "circle")], layout({
+      height: 400, shapes: shapes, hovermode: "closest",
+      xaxis: axis({title: {text: "order of removal (1 is removed first)"}, range: [0.5, values.length + 0.5],
+                   tickformat: ",d", nticks: Math.min(values.length + 1, narrow() ? 5 : 12), showgrid: false,
+                   zeroline: false}),
+      yaxis: axis({title: {text: data.quantity + " (" + data.criterion + ")", standoff: 6}, zeroline: false,
+                   ...(scaled ? {type: "log", dtick: decades > 2 ? Math.ceil(decades / 6) : "D2",
+                                 exponentformat: "power"}
+                              : {type: "linear", nticks: 7, rangemode: "tozero", exponentformat: "power"})})}),
+      config);
   }
 
   const measure = document.getElementById("measure"), curveLog = document.getElementById("curve-log");
   function drawCurve() {
-    const {axes, purpose, loss, predicted, forecast, accuracy} = data.curve;
-    const {name, counts, along} = axes[measure.value];
+    const {axes, purpose, loss, predicted, predicted_curve: ahead, accuracy} = data.curve;
+    const {name, counts, predicted: along} = axes[measure.value];
     const result = purpose.indexOf("result");
     const percent = (of, place, whole) => 100 * of[place] / (whole || of)[0];
     const share = counts.map((_, place) => percent(counts, place));
-    const ahead = along.map((_, place) => percent(along, place, counts));
-    const least = Math.min(...share, ...ahead), most = Math.max(...share), margin = 0.04 * (most - least || 1);
-    const seen = [...loss, ...forecast].filter(value => value > 0);
+    const places = along.map((_, place) => percent(along, place, counts));
+    const lowest = Math.min(...share, ...places), highest = Math.max(...share), margin = 0.04 * (highest - lowest || 1);
+    const seen = [...loss, ...ahead].filter(value => value > 0);
     const decades = Math.log10(Math.max(...seen) / Math.min(...seen));
-    const told = count => count.toLocaleString("en");
+    const grouped = count => count.toLocaleString("en");
     const number = value => value === null ? "not finite" : value.toPrecision(4);
     const sizes = (of, place) => axes.map(each =>
-      told(each[of][place]) + " " + each.name + " (" + percent(each[of], place, each.counts).toPrecision(3) + " %)");
+      grouped(each[of][place]) + " " + each.name + " (" + percent(each[of], place, each.counts).toPrecision(3) + " %)");
     const about = loss.map((value, place) => [
       purpose[place] === "refused" ? "tried and refused" : purpose[place] || "measured", ...sizes("counts", place),
       "loss " + number(value), ...(predicted[place] === null ? [] : ["predicted " + number(predicted[place])]),
       ...(accuracy && accuracy[place] !== null ? ["accuracy " + (100 * accuracy[place]).toFixed(2) + " %"] : []),
     ].join("<br>"));
     const every = loss.map((_, place) => place), refused = every.filter(place => purpose[place] === "refused");
-    const taken = every.filter(place => !["refused", "for comparison"].includes(purpose[place]));
-    const joint = taken.slice(-1);
+    const accepted = every.filter(place => !["refused", "for comparison"].includes(purpose[place]));
+    const joint = accepted.slice(-1);
     const lines = (values, yaxis) => {
       const trace = (title, places, extra) => ({
         type: "scatter", mode: "lines+markers", name: title, legendgroup: title, showlegend: yaxis === "y",
         x: places.map(place => share[place]), y: places.map(place => values[place]),
         customdata: places.map(place => about[place]), yaxis: yaxis,
         hovertemplate: "%{customdata}<extra></extra>", ...extra});
-      const found = [];
-      found.push({type: "scatter", mode: "lines", name: "intact", legendgroup: "intact", showlegend: yaxis === "y",
-                  x: [most + margin, least - margin], y: [values[0], values[0]], yaxis: yaxis, hoverinfo: "skip",
+      const traces = [];
+      traces.push({type: "scatter", mode: "lines", name: "intact", legendgroup: "intact", showlegend: yaxis === "y",
+                  x: [highest + margin, lowest - margin], y: [values[0], values[0]], yaxis: yaxis, hoverinfo: "skip",
                   line: {color: color("soft"), width: 1, dash: "dot"}});
-      if (yaxis === "y" && forecast.length)
-        found.push({type: "scatter", mode: "lines", name: "predicted", x: ahead, y: forecast,
-                    customdata: forecast.map((value, place) =>
-                      ["predicted", ...sizes("along", place), "loss " + number(value)].join("<br>")),
+      if (yaxis === "y" && ahead.length)
+        traces.push({type: "scatter", mode: "lines", name: "predicted", x: places, y: ahead,
+                    customdata: ahead.map((value, place) =>
+                      ["predicted", ...sizes("predicted", place), "loss " + number(value)].join("<br>")),
                     hovertemplate: "%{customdata}<extra></extra>",
                     line: {color: color("predicted"), width: 2, dash: "dash"}});
       if (refused.length)
-        found.push(trace("tried and refused", [...joint, ...refused], {
+        traces.push(trace("tried and refused", [...joint, ...refused], {
           opacity: 0.6, legendrank: 1001, line: {color: color("soft"), width: 1.5, dash: "dash"},
           marker: {color: color("soft"), size: [...joint.map(() => 0), ...refused.map(() => 6)]}}));
-      found.push(trace("measured", every.filter(place => !refused.includes(place)), {
+      traces.push(trace("measured", every.filter(place => !refused.includes(place)), {
         line: {color: color("kept"), width: 2}, marker: {color: color("kept"), size: 7}}));
       if (result >= 0)
-        found.push(trace("result: " + share[result].toPrecision(3) + " % of the " + name, [result],
+        traces.push(trace("result: " + share[result].toPrecision(3) + " % of the " + name, [result],
           {mode: "markers", marker: {symbol: "circle-open", color: color("removed"), size: 15, line: {width: 2.5}}}));
-      return found;
+      return traces;
     };
     const rates = accuracy && accuracy.map(value => value === null ? null : 100 * value);
     const mark = result < 0 ? [] : [{type: "line", x0: share[result], x1: share[result], y0: 0, y1: 1,
       yref: "paper", opacity: 0.7, line: {color: color("removed"), width: 1}}];
     Plotly.react("curve", [...lines(loss, "y"), ...(rates ? lines(rates, "y2") : [])], layout({
       height: rates ? 500 : 360, shapes: mark, hovermode: "closest",
-      xaxis: axis({title: {text: name + " left" + (narrow() ? "" : " (100 % is " + told(counts[0]) + ")")},
-                   ticksuffix: " %", range: [most + margin, least - margin], zeroline: false,
+      xaxis: axis({title: {text: "remaining " + name + (narrow() ? "" : " (100 % is " + grouped(counts[0]) + ")")},
+                   ticksuffix: " %", range: [highest + margin, lowest - margin], zeroline: false,
                    nticks: narrow() ? 5 : 11, anchor: rates ? "y2" : "y"}),
       yaxis: axis({title: {text: "loss", standoff: 6}, domain: [rates ? 0.44 : 0, 1], zeroline: false,
                    // Plotly's own choice of ticks names every digit between two powers, one on top of the other.
@@ -244,16 +268,18 @@ SCRIPT = """
     if (data.costs.names.length) drawCosts();
     if (data.groups.length) { drawUnits(); drawSaliency(); }
   }
+  if (data.groups.length) chooseScale();
   draw();
   if (data.curve) {
     measure.addEventListener("change", drawCurve);
     curveLog.addEventListener("change", drawCurve);
   }
   if (data.groups.length) {
-    select.addEventListener("change", drawSaliency);
+    select.addEventListener("change", () => { chooseScale(); drawSaliency(); });
     log.addEventListener("change", drawSaliency);
     document.getElementById("units").on("plotly_click", event => {
       select.value = event.points[0].pointIndex;
+      chooseScale();
       drawSaliency();
     });
   }

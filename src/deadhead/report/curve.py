@@ -1,4 +1,4 @@
-"""The loss against the size, measured and foretold, as a Matplotlib figure or a part of one."""
+"""The loss against the size, measured and predicted, as a Matplotlib figure or a part of one."""
 
 from __future__ import annotations
 
@@ -8,51 +8,64 @@ from typing import TYPE_CHECKING
 
 from deadhead.drawing import FAINT, KEPT, PREDICTED, REMOVED, canvas, plain
 from deadhead.errors import DataError
-from deadhead.pruning.record import Forecast, Point
-from deadhead.report.facts import divided, is_wide
+from deadhead.pruning.record import Point, PredictedPoint
+from deadhead.report.facts import by_purpose, is_wide
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
     from matplotlib.figure import Figure, SubFigure
 
 
-def curve_figure(points: Sequence[Point], title: str, forecast: Sequence[Forecast] = ()) -> Figure:
-    """Draw the loss of `points` against the units left, and beside it the accuracy where it is known.
+def curve_figure(points: Sequence[Point], title: str, predicted_curve: Sequence[PredictedPoint] = ()) -> Figure:
+    """Draw the loss against the number of remaining units, and beside it the accuracy where it is known.
 
-    The first point is the intact network, and the others follow by falling numbers of units. The result is ringed, and
-    what was refused is drawn so; `forecast` is the line that a criterion predicts. The loss has a logarithmic axis
-    where it spans more than two powers of ten, with a forecast more than one. Raises `DataError` where there is no
-    point.
+    The result is ringed, and refused networks have a line of their own. The loss has a logarithmic axis where it spans
+    more than two powers of ten, with a predicted curve more than one.
 
-    >>> way = [Point(4 - gone, 0, 0, 0.1 * 2**gone, None, "result" if gone == 2 else "way") for gone in range(3)]
-    >>> drawn = curve_figure(way, "Oracle")
-    >>> [axes.get_ylabel() for axes in drawn.axes], drawn.axes[0].get_title(loc="left")
-    (['loss'], 'Oracle')
+    Args:
+        points: The intact network first, the others by falling numbers of units.
+        title: What stands above the figure.
+        predicted_curve: The loss that a criterion predicts, a dashed line.
+
+    Returns:
+        A figure that belongs to no window: `figure.savefig(path)` writes it.
+
+    Raises:
+        DataError: There is no point.
+
+    Example:
+        >>> points = [Point(units, 0, 0, 0.4 / units, None, "result" if units == 2 else "accepted")
+        ...           for units in (4, 3, 2)]
+        >>> drawn = curve_figure(points, "Oracle")
+        >>> [axes.get_ylabel() for axes in drawn.axes], drawn.axes[0].get_title(loc="left")
+        (['loss'], 'Oracle')
     """
     if not points:
-        raise DataError("A curve without a point cannot be drawn; give at least that of the intact network.")
+        raise DataError("A curve without a point cannot be drawn; give at least the intact network's.")
     with canvas(10 if _knows_accuracy(points) else 7, 3.1) as whole:
-        draw_curve(whole, points, title, forecast)
+        draw_curve(whole, points, title, predicted_curve)
     return whole
 
 
-def draw_curve(part: Figure | SubFigure, points: Sequence[Point], title: str, forecast: Sequence[Forecast]) -> None:
+def draw_curve(
+    part: Figure | SubFigure, points: Sequence[Point], title: str, predicted_curve: Sequence[PredictedPoint]
+) -> None:
     """Fill `part` with what `curve_figure` shows."""
     quantities: list[tuple[str, Callable[[Point], float]]] = [("loss", lambda point: point.loss)]
     if _knows_accuracy(points):
         quantities.append(("accuracy", lambda point: math.nan if point.accuracy is None else 100 * point.accuracy))
     panels = part.subplots(1, len(quantities), squeeze=False)[0]
-    fewest = min([point.units for point in points] + [place.units for place in forecast])
-    if forecast:
-        losses = [each.loss if math.isfinite(each.loss) else math.nan for each in forecast]
+    fewest = min([point.units for point in points] + [place.units for place in predicted_curve])
+    if predicted_curve:
+        losses = [each.loss if math.isfinite(each.loss) else math.nan for each in predicted_curve]
         panels[0].plot(
-            [each.units for each in forecast], losses, label="predicted by the criterion", color=PREDICTED,
+            [each.units for each in predicted_curve], losses, label="predicted by the criterion", color=PREDICTED,
             linewidth=1.5, linestyle="--", zorder=2,
         )  # fmt: skip
     for axes, (name, value) in zip(panels, quantities, strict=True):
         _draw_quantity(axes, points, fewest, value)
         axes.set_ylabel(name)
-    if is_wide(points, forecast):
+    if is_wide(points, predicted_curve):
         from matplotlib.ticker import LogLocator, NullFormatter
 
         panels[0].set_yscale("log")
@@ -72,7 +85,7 @@ def _knows_accuracy(points: Sequence[Point]) -> bool:
 
 
 def _draw_quantity(axes: Axes, points: Sequence[Point], fewest: int, value: Callable[[Point], float]) -> None:
-    way = divided(points)
+    curve = by_purpose(points)
     intact = points[0]
     # Markers of several hundred points would merge into a band that hides the line.
     size = 4.5 if len(points) <= 80 else 0.0
@@ -85,17 +98,17 @@ def _draw_quantity(axes: Axes, points: Sequence[Point], fewest: int, value: Call
         axes.plot([point.units for point in shown], values(shown), label=label, markersize=size, **look)  # type: ignore[arg-type]
 
     axes.axhline(values([intact])[0], color=FAINT, linewidth=0.9, linestyle=":", label="intact", zorder=1)
-    plot(way.measured, "measured", color=KEPT, marker="o", linewidth=1.5, zorder=3)
-    if way.refused:
-        shown = [*way.taken[-1:], *way.refused]
-        joint = list(range(len(way.taken[-1:]), len(shown)))
+    plot(curve.measured, "measured", color=KEPT, marker="o", linewidth=1.5, zorder=3)
+    if curve.refused:
+        shown = [*curve.accepted[-1:], *curve.refused]
+        joint = list(range(len(curve.accepted[-1:]), len(shown)))
         plot(shown, "tried and refused", color=FAINT, marker="o", linewidth=1.2, linestyle="--", markevery=joint)
-    if way.result is not None:
-        label = f"result: {way.result.units:,} of {intact.units:,} units"
-        axes.axvline(way.result.units, color=REMOVED, linewidth=0.9, alpha=0.6, zorder=1)
+    if curve.result is not None:
+        label = f"result: {curve.result.units:,} of {intact.units:,} units"
+        axes.axvline(curve.result.units, color=REMOVED, linewidth=0.9, alpha=0.6, zorder=1)
         axes.plot(
-            [way.result.units],
-            values([way.result]),
+            [curve.result.units],
+            values([curve.result]),
             marker="o",
             markersize=10,
             markerfacecolor="none",
@@ -109,5 +122,5 @@ def _draw_quantity(axes: Axes, points: Sequence[Point], fewest: int, value: Call
     axes.set_xlim(intact.units + margin, fewest - margin)
     axes.xaxis.get_major_locator().set_params(integer=True)  # type: ignore[call-arg]
     axes.xaxis.set_major_formatter(lambda count, _: f"{count:,.0f}")
-    axes.set_xlabel(f"units left, of {intact.units:,}")
+    axes.set_xlabel(f"remaining units, of {intact.units:,}")
     axes.tick_params(length=2)

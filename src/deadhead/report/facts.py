@@ -7,39 +7,40 @@ import math
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from deadhead.pruning.record import Forecast, GroupRecord, Measures, Point, Report
+from deadhead.pruning.record import GroupRecord, Measures, Point, PredictedPoint, Report
 
 
 class Ranked(NamedTuple):
-    """One unit on its place in the ranking of its group."""
+    """One unit at its place in the order of removal of its group."""
 
     unit: int
     saliency: float
     removed: bool
 
 
-class Way(NamedTuple):
-    """The points of a curve, each by what it was measured for: those accepted, of which one may be the result, those
-    refused, and those that only show what more or less pruning would give."""
+class Curve(NamedTuple):
+    """The points of a curve by purpose: those accepted, of which one may be the result, those refused, and those that
+    were measured for comparison only."""
 
-    taken: list[Point]
+    accepted: list[Point]
     result: Point | None
     refused: list[Point]
-    aside: list[Point]
+    comparison: list[Point]
 
     @property
     def measured(self) -> list[Point]:
         """All but those refused, most units first."""
-        return sorted([*self.taken, *self.aside], key=lambda point: -point.units)
+        return sorted([*self.accepted, *self.comparison], key=lambda point: -point.units)
 
 
 def costs(before: Measures, after: Measures) -> list[tuple[str, float]]:
-    """Pairs of a cost and what is left of it, as a fraction of the intact network; costs that were 0 are left out.
+    """Each cost of the pruned network as a fraction of the intact one's; costs that were 0 are left out.
 
-    >>> before = Measures(64, 1000, 5000, 4000, 600, 2e-3, 32, 0.1, 0.99)
-    >>> after = Measures(32, 250, 1000, 1000, 600, 1e-3, 32, 0.1, 0.98)
-    >>> costs(before, after)[:2]
-    [('units', 0.5), ('parameters', 0.25)]
+    Example:
+        >>> before = Measures(64, 1000, 5000, 4000, 600, 2e-3, 32, 0.1, 0.99)
+        >>> after = Measures(32, 250, 1000, 1000, 600, 1e-3, 32, 0.1, 0.98)
+        >>> costs(before, after)[:2]
+        [('units', 0.5), ('parameters', 0.25)]
     """
     pairs = [
         ("units", before.units, after.units),
@@ -52,106 +53,156 @@ def costs(before: Measures, after: Measures) -> list[tuple[str, float]]:
     return [(name, new / old) for name, old, new in pairs if old > 0 and math.isfinite(new / old)]
 
 
-def ranked(group: GroupRecord) -> list[Ranked]:
-    """The units of a group by rising saliency, those whose saliency is not finite last.
+def in_order(group: GroupRecord) -> list[Ranked]:
+    """The units of a group in the order of removal: those removed first, then those kept as they would follow.
 
-    >>> [entry.unit for entry in ranked(GroupRecord("g", "channel", 3, [2], [0.5, float("nan"), 0.1], []))]
-    [2, 0, 1]
+    Where the record does not know the order of a unit, it comes after those whose order is known, by rising saliency;
+    saliencies that are not finite come last.
+
+    Example:
+        >>> [entry.unit for entry in in_order(GroupRecord("g", "channel", 4, [0, 2], [0.5, 0.3, 0.1, 0.2], []))]
+        [2, 0, 3, 1]
+        >>> known = GroupRecord("g", "channel", 4, [0, 2], [0.5, 0.3, 0.1, 0.2], [], order=[0, 2, 1, 3])
+        >>> [entry.unit for entry in in_order(known)]
+        [0, 2, 1, 3]
     """
-    removed = set(group.removed)
+    removed, place = set(group.removed), {unit: place for place, unit in enumerate(group.order)}
     entries = [Ranked(unit, saliency, unit in removed) for unit, saliency in enumerate(group.saliency)]
-    return sorted(entries, key=lambda entry: (not math.isfinite(entry.saliency), entry.saliency, entry.unit))
+
+    def key(entry: Ranked) -> tuple[bool, int, bool, float, int]:
+        finite = math.isfinite(entry.saliency)
+        known = place.get(entry.unit, len(entries))
+        return not entry.removed, known, not finite, entry.saliency if finite else 0.0, entry.unit
+
+    return sorted(entries, key=key)
 
 
-def way(report: Report) -> list[Point]:
-    """The curve of a report where there is a curve to see: fewer than three points, without a forecast between them,
-    are only before and after."""
-    return report.curve if len(report.curve) >= 3 or report.forecast else []
+def spread_of(values: Sequence[float]) -> tuple[float, float] | None:
+    """The smallest and the largest absolute value above 0, where they differ by more than two powers of ten: then a
+    linear axis would show the small ones as nothing. None where a linear axis shows them all.
 
-
-def divided(points: Sequence[Point]) -> Way:
-    """`points` by what they were measured for.
-
-    >>> way = divided([Point(8, 0, 0, 0.1, None), Point(6, 0, 0, 0.2, None, "result"),
-    ...                Point(5, 0, 0, 0.9, None, "refused")])
-    >>> [point.units for point in way.taken], way.result.units, [point.units for point in way.refused]
-    ([8, 6], 6, [5])
+    Example:
+        >>> spread_of([0.0, 1e-6, 0.5]), spread_of([0.1, 0.5])
+        ((1e-06, 0.5), None)
     """
-    return Way(
-        [point for point in points if point.purpose in ("way", "result")],
-        next((point for point in points if point.purpose == "result"), None),
-        [point for point in points if point.purpose == "refused"],
-        [point for point in points if point.purpose == "aside"],
+    found = [abs(value) for value in values if math.isfinite(value) and value != 0]
+    return (min(found), max(found)) if found and max(found) > 100 * min(found) else None
+
+
+def quantity_of(report: Report) -> str:
+    """What the saliencies of a report are, as a label for an axis."""
+    return "predicted rise of the loss" if report.predicted_curve else "saliency"
+
+
+def again(report: Report) -> str:
+    """A sentence for removed units that score higher than kept ones, where there are any."""
+    if report.criterion != "obs" or not any(_is_mixed(group) for group in report.groups):
+        return ""
+    return (
+        "The scores are those in the intact network. Where a removed unit scores higher than a kept one, the units of "
+        "its group were chosen again after the groups before it had been pruned."
     )
 
 
-def purpose(point: Point, intact: Point) -> str:
+def _is_mixed(group: GroupRecord) -> bool:
+    entries = [entry for entry in in_order(group) if math.isfinite(entry.saliency)]
+    removed = [entry.saliency for entry in entries if entry.removed]
+    kept = [entry.saliency for entry in entries if not entry.removed]
+    return bool(removed and kept) and max(removed) > min(kept)
+
+
+def shown_curve(report: Report) -> list[Point]:
+    """The curve of a report where there is a curve to see: fewer than three points, without a predicted curve between
+    them, are only before and after."""
+    return report.curve if len(report.curve) >= 3 or report.predicted_curve else []
+
+
+def by_purpose(points: Sequence[Point]) -> Curve:
+    """Points by what they were measured for.
+
+    Example:
+        >>> curve = by_purpose([Point(8, 0, 0, 0.1, None), Point(6, 0, 0, 0.2, None, "result"),
+        ...                     Point(5, 0, 0, 0.9, None, "refused")])
+        >>> [point.units for point in curve.accepted], curve.result.units, [point.units for point in curve.refused]
+        ([8, 6], 6, [5])
+    """
+    return Curve(
+        [point for point in points if point.purpose in ("accepted", "result")],
+        next((point for point in points if point.purpose == "result"), None),
+        [point for point in points if point.purpose == "refused"],
+        [point for point in points if point.purpose == "comparison"],
+    )
+
+
+def purpose_label(point: Point, intact: Point) -> str:
     """What a point was measured for, in a word or two."""
     if point is intact:
         return "intact"
-    return {"way": "", "aside": "for comparison"}.get(point.purpose, point.purpose)
+    return {"accepted": "", "comparison": "for comparison"}.get(point.purpose, point.purpose)
 
 
-def predicted_at(forecast: Sequence[Forecast], units: int) -> float | None:
-    """The loss that a forecast has for so many units left, by linear interpolation; None outside of it.
+def predicted_at(predicted_curve: Sequence[PredictedPoint], units: int) -> float | None:
+    """The loss predicted for so many remaining units, by linear interpolation; None outside of the curve.
 
-    >>> predicted_at([Forecast(8, 0, 0, 0.1), Forecast(4, 0, 0, 0.3)], 6)
-    0.2
+    Example:
+        >>> predicted_at([PredictedPoint(8, 0, 0, 0.1), PredictedPoint(4, 0, 0, 0.3)], 6)
+        0.2
     """
-    for place in forecast:
+    for place in predicted_curve:
         if place.units == units:
             return place.loss
-    for more, less in itertools.pairwise(forecast):
+    for more, less in itertools.pairwise(predicted_curve):
         if more.units > units > less.units:
             share = (more.units - units) / (more.units - less.units)
             return (1 - share) * more.loss + share * less.loss
     return None
 
 
-def is_wide(points: Sequence[Point], forecast: Sequence[Forecast] = ()) -> bool:
+def is_wide(points: Sequence[Point], predicted_curve: Sequence[PredictedPoint] = ()) -> bool:
     """Whether the losses span more than two powers of ten, so that most of them look alike on a linear axis; with a
-    forecast, which is steepest where nobody wants to go, more than one."""
-    losses = [point.loss for point in points] + [place.loss for place in forecast]
+    predicted curve, whose end is far above the result, more than one."""
+    losses = [point.loss for point in points] + [place.loss for place in predicted_curve]
     found = [loss for loss in losses if math.isfinite(loss)]
-    return bool(found) and min(found) > 0 and max(found) > (10 if forecast else 100) * min(found)
+    return bool(found) and min(found) > 0 and max(found) > (10 if predicted_curve else 100) * min(found)
 
 
-def tried(report: Report) -> str:
-    """What was measured around the result, in short sentences: how much, what was kept, and what lies beyond it."""
-    points = way(report)
+def curve_summary(report: Report) -> str:
+    """What was measured around the result, in short sentences: how much, the result, and what lies beyond it."""
+    points = shown_curve(report)
     if not points:
         return ""
 
-    def told(point: Point) -> str:
-        predicted = predicted_at(report.forecast, point.units)
+    def described(point: Point) -> str:
+        predicted = predicted_at(report.predicted_curve, point.units)
         beside = "" if predicted is None else f" ({report.criterion} predicted {predicted:.4g})"
         accuracy = "" if point.accuracy is None else f", accuracy {100 * point.accuracy:.2f} %"
         return f"{point.units:,} of {points[0].units:,} units, loss {point.loss:.4g}{beside}{accuracy}"
 
-    found, count = divided(points), len(points) - 1
+    curve, count = by_purpose(points), len(points) - 1
     networks = "1 smaller network was" if count == 1 else f"{count:,} smaller networks were"
-    text = f"{networks} measured on held-out calibration rows."
-    if found.result is not None:
-        text += f" Kept: {told(found.result)}."
-    if found.refused:
-        text += f" Refused: {told(found.refused[0])}."
-    further = [point for point in found.aside if found.result is not None and point.units < found.result.units]
-    if further:
-        text += f" Further, for comparison: {told(further[0])}."
+    text = f"{networks} measured on held-out calibration samples."
+    if curve.result is not None:
+        text += f" Result: {described(curve.result)}."
+    if curve.refused:
+        text += f" Refused: {described(curve.refused[0])}."
+    smaller = [point for point in curve.comparison if curve.result is not None and point.units < curve.result.units]
+    if smaller:
+        text += f" Smaller, for comparison: {described(smaller[0])}."
     return text
 
 
-def foretold(report: Report) -> str:
-    """What the predicted curve is, and what it leaves out."""
-    if not way(report) or not report.forecast:
+def prediction_method(report: Report) -> str:
+    """How the predicted curve is computed, and what it ignores."""
+    if not shown_curve(report) or not report.predicted_curve:
         return ""
     second = report.criterion == "obs" or report.criterion.startswith("taylor2")
     exact = ", to second order" if second else ", to first order" if report.criterion == "taylor1" else ""
-    score = "score at its turn in its group, the others taking over" if report.criterion == "obs" else "score by itself"
-    other = " The predicted loss of the result is found otherwise, from the weights that were changed."
+    score = "score at its turn in its group, the remaining units refitted" if report.criterion == "obs" else "score"
+    other = " The predicted loss of the result is computed otherwise, from the weights that were changed."
     return (
-        f"Predicted by {report.criterion}: the intact loss plus each removed unit's {score}, found on calibration rows"
-        f"{exact}, without what removals in other groups change.{other if report.predicted_loss is not None else ''}"
+        f"Predicted by {report.criterion}: the intact loss plus each removed unit's {score}, computed on calibration "
+        f"samples{exact}; what removals in one group change for another is ignored."
+        f"{other if report.predicted_loss is not None else ''}"
     )
 
 
@@ -172,16 +223,17 @@ def losses(report: Report) -> list[tuple[str, float]]:
     return [("intact, measured", report.before.loss), *predicted, ("pruned, measured", report.after.loss)]
 
 
-def prediction(report: Report) -> str:
+def loss_summary(report: Report) -> str:
     """One sentence that sets the predicted loss beside the measured one."""
-    measured = f"{report.after.loss:.4g} measured on {report.rows:,} {report.evaluated_on} rows"
+    samples = "sample" if report.rows == 1 else "samples"
+    measured = f"{report.after.loss:.4g} measured on {report.rows:,} {report.evaluated_on} {samples}"
     if report.predicted_loss is None:
         return f"No loss was predicted; {measured}, from {report.before.loss:.4g} intact."
     return f"{report.predicted_loss:.4g} predicted, {measured}, from {report.before.loss:.4g} intact."
 
 
 def reasons(report: Report) -> list[tuple[str, list[str]]]:
-    """What was left alone, gathered by reason in the order of first mention."""
+    """What was not pruned, gathered by reason in the order of first mention."""
     gathered: dict[str, list[str]] = {}
     for name, reason in report.left_alone:
         gathered.setdefault(reason, []).append(name)

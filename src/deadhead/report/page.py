@@ -8,32 +8,34 @@ from collections.abc import Collection
 from html import escape
 from typing import Any
 
-from deadhead.pruning.record import Forecast, GroupRecord, Point, Report, rows
+from deadhead.pruning.record import GroupRecord, Point, PredictedPoint, Report, rows
 from deadhead.report.charts import SCRIPT, axes_of, chart_data, plotly_script
 from deadhead.report.facts import (
+    again,
     costs,
-    foretold,
+    curve_summary,
     is_wide,
+    loss_summary,
     losses,
     predicted_at,
-    prediction,
-    purpose,
+    prediction_method,
+    purpose_label,
     reasons,
-    tried,
+    shown_curve,
     verdict,
-    way,
 )
 from deadhead.report.style import STYLE
+from deadhead.text import counted, listed
 
 POLICY = (
     "default-src 'none'; script-src 'unsafe-inline'; style-src 'unsafe-inline'; img-src data: blob:; "
     "base-uri 'none'; form-action 'none'"
 )
-"""The browser is told to load nothing from anywhere, whatever a name in the report should try."""
+"""The browser loads nothing from anywhere, whatever a name in the report contains."""
 
 
 def render_page(report: Report) -> str:
-    """The whole page as text: headline, tables, interactive figures, what was left alone, and how it was made.
+    """The whole page as text: headline, tables, interactive figures, what was not pruned, and how the result was made.
 
     Every text of the report is escaped. The page loads nothing, so that it opens without a network.
 
@@ -51,9 +53,9 @@ def render_page(report: Report) -> str:
         _measures(report),
         _promises(report),
         _curve(report),
-        _figures(report.groups),
+        _figures(report),
         _groups(report.groups),
-        _left_alone(report),
+        _not_pruned(report),
         _notes(report.notes),
         _making(report),
     ]
@@ -80,12 +82,14 @@ def render_page(report: Report) -> str:
 
 def _header(report: Report) -> str:
     passed, _ = verdict(report)
-    left = dict(costs(report.before, report.after))
+    remaining = dict(costs(report.before, report.after))
     cards = [
-        (f"{100 * left[name]:.3g} %", f"of the {name} left") for name in ("parameters", "multiply-adds") if name in left
+        (f"{100 * remaining[name]:.3g} %", f"of the {name} remaining")
+        for name in ("parameters", "multiply-adds")
+        if name in remaining
     ]
-    if left.get("latency"):
-        cards.append((f"{1 / left['latency']:.3g}x", "as fast as before"))
+    if remaining.get("latency"):
+        cards.append((f"{1 / remaining['latency']:.3g}x", "as fast as before"))
     if report.before.accuracy is not None and report.after.accuracy is not None:
         cards.append((f"{100 * report.after.accuracy:.2f} %", f"accuracy, from {100 * report.before.accuracy:.2f} %"))
     else:
@@ -102,22 +106,24 @@ def _header(report: Report) -> str:
 <h1>{escape(report.model)} <span>{escape(report.headline)}</span></h1>
 <p class="soft">Budget {escape(report.budget)}; units chosen by {escape(report.criterion)}; compensation
 {escape(report.compensation)}; loss {escape(report.loss_name)}. Measured on {report.rows:,}
-{escape(report.evaluated_on)} rows, decided on {report.calibration_rows:,} calibration rows.</p>
+{escape(report.evaluated_on)} {"sample" if report.rows == 1 else "samples"}, decided on
+{counted(report.calibration_rows, "calibration sample")}.</p>
 <div class="cards">{"".join(shown)}</div>
 </header>
 """
 
 
 def _measures(report: Report) -> str:
-    left = dict(costs(report.before, report.after))
+    remaining = dict(costs(report.before, report.after))
     body = [
-        [escape(name), escape(before), escape(after), f"{100 * left[name]:.3g} %" if name in left else ""]
+        [escape(name), escape(before), escape(after), f"{100 * remaining[name]:.3g} %" if name in remaining else ""]
         for name, before, after in rows(report.before, report.after)
     ]
-    timing = f'<p class="soft">Latency is the median of one forward pass over {report.after.latency_rows:,} rows.</p>'
+    timing = f"""<p class="soft">Latency is the median of one forward pass over
+{counted(report.after.latency_rows, "sample")}.</p>"""
     return _section(
         "Before and after",
-        f'<div class="two"><div>{_table(["", "before", "after", "left"], body)}{timing}</div>'
+        f'<div class="two"><div>{_table(["", "before", "after", "remaining"], body)}{timing}</div>'
         '<div><div id="costs" class="chart"></div></div></div>',
     )
 
@@ -127,7 +133,7 @@ def _promises(report: Report) -> str:
     values = losses(report)
     widest = max([value for _, value in values if 0 < value < float("inf")], default=1.0)
     bars = [[escape(name), _bar(value / widest, "kept"), f"{value:.4g}"] for name, value in values]
-    loss = f'{_table(["", "", "loss"], bars)}<p class="soft">{escape(prediction(report))}</p>'
+    loss = f'{_table(["", "", "loss"], bars)}<p class="soft">{escape(loss_summary(report))}</p>'
     return f"""<div class="two">
 {_section("Predicted beside measured loss", loss)}
 {_section("Verification", f'<p class="verdict {"good" if passed else "bad"}">{escape(sentence)}</p>')}
@@ -136,44 +142,45 @@ def _promises(report: Report) -> str:
 
 
 def _curve(report: Report) -> str:
-    points = way(report)
+    points = shown_curve(report)
     if not points:
         return ""
     options = "".join(f'<option value="{place}">{name}</option>' for place, (name, _) in enumerate(axes_of(points)))
-    checked = " checked" if is_wide(points, report.forecast) else ""
+    checked = " checked" if is_wide(points, report.predicted_curve) else ""
     return _section(
         "Loss against size",
-        f'<p class="soft">{escape(tried(report))}</p><p class="soft">{escape(foretold(report))}</p>'
+        f'<p class="soft">{escape(curve_summary(report))}</p><p class="soft">{escape(prediction_method(report))}</p>'
         f'<p class="controls"><label>Against <select id="measure" autocomplete="off">{options}</select></label>'
         f'<label><input type="checkbox" id="curve-log" autocomplete="off"{checked}> '
         "log scale</label></p>"
         "<noscript><p>The chart needs JavaScript; its numbers are in the table.</p></noscript>"
         '<div id="curve" class="chart"></div>'
-        f"<details><summary>The numbers</summary>{_points(points, report.forecast)}</details>",
+        f"<details><summary>The numbers</summary>{_points(points, report.predicted_curve)}</details>",
     )
 
 
-def _points(points: list[Point], forecast: list[Forecast]) -> str:
+def _points(points: list[Point], predicted_curve: list[PredictedPoint]) -> str:
     axes = axes_of(points)
     accurate = any(point.accuracy is not None for point in points)
     body = []
     for place, point in enumerate(points):
-        cells = [f'<span class="kind">{purpose(point, points[0])}</span>']
+        cells = [f'<span class="kind">{purpose_label(point, points[0])}</span>']
         for _, counts in axes:
             cells += [f"{counts[place]:,}", f"{100 * counts[place] / counts[0]:.3g} %"]
         cells.append(f"{point.loss:.4g}")
-        if forecast:
-            predicted = predicted_at(forecast, point.units)
+        if predicted_curve:
+            predicted = predicted_at(predicted_curve, point.units)
             cells.append("-" if predicted is None else f"{predicted:.4g}")
         if accurate:
             cells.append("-" if point.accuracy is None else f"{100 * point.accuracy:.2f} %")
         body.append(cells)
-    headings = ["", *(heading for name, _ in axes for heading in (name, "left")), "loss"]
-    headings += ["predicted"] if forecast else []
+    headings = ["", *(heading for name, _ in axes for heading in (name, "remaining")), "loss"]
+    headings += ["predicted"] if predicted_curve else []
     return _table([*headings, "accuracy"] if accurate else headings, body)
 
 
-def _figures(groups: list[GroupRecord]) -> str:
+def _figures(report: Report) -> str:
+    groups = report.groups
     if not groups:
         return ""
     options = "".join(f'<option value="{place}">{escape(group.name)}</option>' for place, group in enumerate(groups))
@@ -185,8 +192,10 @@ def _figures(groups: list[GroupRecord]) -> str:
         "Saliency of each unit",
         f'<p class="controls"><label>Group <select id="group" autocomplete="off">{options}</select></label>'
         '<label><input type="checkbox" id="log" autocomplete="off"> log scale</label></p>'
-        '<p class="soft">The strip below the bars shows which units were removed, also where their saliency is too '
-        'small to be seen.</p><div id="saliency" class="chart"></div>',
+        f'<p class="soft">Units in the order of removal: removed ones are squares on the left, kept ones circles on '
+        f"the right, in the order in which they would follow. On a log scale, triangles at the bottom are units with "
+        f"a saliency of 0 or less. {escape(again(report))}</p>"
+        '<div id="saliency" class="chart"></div>',
     )
 
 
@@ -201,7 +210,7 @@ def _groups(groups: list[GroupRecord]) -> str:
             f"{group.kept:,}",
             f"{len(group.removed):,}",
             f"{group.units:,}",
-            f'<span class="name">{escape(", ".join(group.consumers))}</span>',
+            f'<span class="name">{escape(listed(group.consumers, 6))}</span>',
         ]
         for group in groups
     ]
@@ -210,13 +219,13 @@ def _groups(groups: list[GroupRecord]) -> str:
     )
 
 
-def _left_alone(report: Report) -> str:
+def _not_pruned(report: Report) -> str:
     if not report.left_alone:
-        return _section("Left alone", "<p>Nothing: every unit could have been pruned.</p>")
+        return _section("Not pruned", "<p>Nothing: every unit could have been pruned.</p>")
     body = [
-        [f'<span class="name">{escape(", ".join(names))}</span>', escape(reason)] for reason, names in reasons(report)
+        [f'<span class="name">{escape(listed(names, 12))}</span>', escape(reason)] for reason, names in reasons(report)
     ]
-    return _section("Left alone", _table(["what", "why"], body, words=(0, 1)))
+    return _section("Not pruned", _table(["what", "why"], body, words=(0, 1)))
 
 
 def _notes(notes: list[str]) -> str:

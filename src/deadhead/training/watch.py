@@ -1,4 +1,4 @@
-"""How much training adjusts each weight."""
+"""How much training changes each weight."""
 
 from __future__ import annotations
 
@@ -13,10 +13,13 @@ from deadhead.errors import DataError
 
 
 class Watch:
-    """The recording of one training run; made by `watch`.
+    """The recording of one training run; made by `watch`. As a context manager it ends with its block, else with
+    `stop()`.
 
-    `adjustments[name]` has the shape of the parameter: the sum of `abs(w_t - w_(t-1))` over the optimizer's steps so
-    far; `steps` counts them. As a context manager it ends with its block, else with `stop()`.
+    Attributes:
+        adjustments: For each parameter's name the sum of `abs(w_t - w_(t-1))` over the optimizer's steps so far, in
+            the parameter's shape.
+        steps: How many steps that were.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -37,7 +40,7 @@ class Watch:
         self.steps += 1
 
     def stop(self) -> None:
-        """End the recording; what was recorded stays."""
+        """End the recording; `adjustments` and `steps` are kept."""
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
@@ -53,26 +56,39 @@ class Watch:
 
 
 def watch(model: nn.Module, optimizer: Optimizer) -> Watch:
-    """Record how much each weight is adjusted by the optimizer's steps from now on, for the criterion `gradient`.
+    """Record how much training changes each weight, for the criterion `gradient`.
 
-    A hook behind the optimizer's step; model, gradients and training stay as they are. Takes the memory of two copies
-    of the parameters. Raises `DataError` where the optimizer holds none of the model's parameters.
+    From now on, every step of the optimizer adds the absolute change of each parameter. Model, gradients and training
+    are not changed. Takes the memory of two copies of the parameters.
 
-    Source: 004, gradient-based pruning ("those least adjusted during training").
+    Args:
+        model: The network that is trained.
+        optimizer: The optimizer that trains it.
 
-    >>> import deadhead as dh
-    >>> model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
-    >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    >>> with watch(model, optimizer) as seen:
-    ...     for _ in range(3):
-    ...         optimizer.zero_grad()
-    ...         model(torch.ones(1, 2)).sum().backward()
-    ...         optimizer.step()
-    >>> seen.steps, seen.adjustments["2.bias"]  # three steps of 0.1 times a gradient of 1
-    (3, tensor([0.3000]))
-    >>> data = [(torch.randn(8, 2), torch.randn(8, 1))]
-    >>> found = dh.score(model, data, loss="mse", criterion="gradient", adjustments=seen.adjustments)
-    >>> found["0"].shape
-    torch.Size([4])
+    Returns:
+        The recording, which is also a context manager: its `adjustments` hold a tensor for each parameter.
+
+    Raises:
+        DataError: The optimizer holds no parameter of the model.
+
+    Source:
+        "Pruning in neural networks: purpose and concept", gradient-based pruning ("those least adjusted during
+        training").
+
+    Example:
+        >>> import deadhead as dh
+        >>> model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 1))
+        >>> optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+        >>> with watch(model, optimizer) as seen:
+        ...     for _ in range(3):
+        ...         optimizer.zero_grad()
+        ...         model(torch.ones(1, 2)).sum().backward()
+        ...         optimizer.step()
+        >>> seen.steps, seen.adjustments["2.bias"]  # three steps of 0.1 times a gradient of 1
+        (3, tensor([0.3000]))
+        >>> data = [(torch.randn(8, 2), torch.randn(8, 1))]
+        >>> scores = dh.score(model, data, loss="mse", criterion="gradient", adjustments=seen.adjustments)
+        >>> scores["0"].shape
+        torch.Size([4])
     """
     return Watch(model, optimizer)

@@ -11,13 +11,14 @@ from typing import Any
 
 import torch
 from safetensors import SafetensorError, safe_open
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import nn
 
 from deadhead.data.calibration import count
 from deadhead.data.losses import as_loss
 from deadhead.data.opened import opened
 from deadhead.errors import BudgetError, DataError
+from deadhead.files import write_together
 from deadhead.gates.batched import Stacked
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
@@ -137,13 +138,10 @@ def _resumed(checkpoint: str | os.PathLike[str] | None, told: dict[str, Any], se
 
 
 def _write(checkpoint: str | os.PathLike[str] | None, told: dict[str, Any], search: Search, result: Removal) -> None:
-    """Write the state of a run beside and rename it."""
-    if checkpoint is None:
-        return
-    path = Path(checkpoint)
-    beside = path.with_name(path.name + ".part")
-    save_file(search.state(), beside, {"state": json.dumps({"run": told, **asdict(result)})})
-    os.replace(beside, path)
+    """Write the state of a run, so that a kill leaves the one of the round before."""
+    if checkpoint is not None:
+        state = json.dumps({"run": told, **asdict(result)})
+        write_together({Path(checkpoint): save(search.state(), {"state": state})})
 
 
 class Exact(Search):

@@ -155,15 +155,15 @@ class Race(Search):
             inside = ((flat >= start) & (flat < start + batch.rows)).nonzero()[:, 0]
             if len(inside):
                 distinct, place = (flat[inside] - start).unique(return_inverse=True)  # type: ignore[no-untyped-call]
-                apart = ClosingLosses(gates, choose(batch, distinct), self.groups, self.parts)
+                closing = ClosingLosses(gates, choose(batch, distinct), self.groups, self.parts)
                 asked: list[int] = group[inside].unique().tolist()  # type: ignore[no-untyped-call]
-                apart.hold([names[which] for which in asked])
+                closing.hold([names[which] for which in asked])
                 for which in asked:
                     mine = group[inside] == which
-                    losses = apart.closing(names[which], numbers[inside[mine]], place[mine])
+                    losses = closing.closing(names[which], numbers[inside[mine]], place[mine])
                     found[inside[mine]] = losses.double().cpu()
-                self.passes += apart.computed / self.rows
-                self.work += apart.work / self.rows
+                self.passes += closing.computed / self.rows
+                self.work += closing.work / self.rows
             start += batch.rows
         return found.reshape(rows.shape)
 
