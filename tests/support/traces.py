@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -52,7 +53,7 @@ def fact(value: Any, depth: int = 0) -> Any:
         return (type(value), tuple(fact(getattr(value, each.name), depth + 1) for each in fields(value)))
     if isinstance(value, functools.partial):
         return ("partial", fact(value.func), fact(value.args, depth + 1), fact(value.keywords, depth + 1))
-    if callable(value) and not hasattr(value, "__self__") and not hasattr(value, "__wrapped__"):
+    if callable(value) and not isinstance(value, MethodType):
         return ("function", value)
     if hasattr(value, "to_dict") and hasattr(value, "model_type"):  # a configuration of transformers
         return (type(value), fact(dict(vars(value)), depth + 1))
