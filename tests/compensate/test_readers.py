@@ -133,11 +133,8 @@ def test_a_unit_that_is_another_one_negated_is_taken_over(name: str, method: str
     assert (without - wanted).abs().max() > 0.01 * wanted.abs().max()
     torch.testing.assert_close(pruned.model(x), wanted, rtol=0, atol=1e-9 * float(wanted.abs().max()))
     predicted = pruned.report.predicted_loss
-    if name in ("experts from the left", "einsum, two axes of outputs"):
-        assert predicted is None  # the samples lie along the third axis of what is given
-    else:
-        assert predicted is not None
-        assert abs(predicted) < 1e-9
+    assert predicted is not None
+    assert abs(predicted) < 1e-9
 
 
 @pytest.mark.parametrize("name", READINGS)

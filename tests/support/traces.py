@@ -11,6 +11,7 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field, fields, is_dataclass
+from types import MethodType
 from typing import Any
 
 import torch
@@ -25,6 +26,8 @@ from deadhead.graph.units.groups import Units, find_units
 from support.snapshot import bits
 
 ANEW = bool(os.environ.get("DEADHEAD_TRACE_ANEW"))
+MOST_HELD = 300
+"""Exports that are kept; the oldest goes first."""
 PLAIN = (str, bytes, int, float, complex, bool, type(None), type, torch.dtype, torch.device, torch.Size)
 
 
@@ -50,7 +53,7 @@ def fact(value: Any, depth: int = 0) -> Any:
         return (type(value), tuple(fact(getattr(value, each.name), depth + 1) for each in fields(value)))
     if isinstance(value, functools.partial):
         return ("partial", fact(value.func), fact(value.args, depth + 1), fact(value.keywords, depth + 1))
-    if callable(value) and not hasattr(value, "__self__") and not hasattr(value, "__wrapped__"):
+    if callable(value) and not isinstance(value, MethodType):
         return ("function", value)
     if hasattr(value, "to_dict") and hasattr(value, "model_type"):  # a configuration of transformers
         return (type(value), fact(dict(vars(value)), depth + 1))
@@ -120,13 +123,15 @@ class Exports:
     def trace_program(self, module: nn.Module, inputs: Any, batch_axis: int, free: Any) -> Any:
         try:
             key = _key(module, inputs, batch_axis, free)
-        except (UnknownError, TypeError, AttributeError, RuntimeError):
+        except Exception:  # what cannot be told apart, or has no hash, is exported
             self.made += 1
             return trace_program(module, inputs, batch_axis, free)
         if key not in self.held:
             self.made += 1
             program, output, tensors = trace_program(module, inputs, batch_axis, free)
             self.held[key] = Export(program, output)
+            if len(self.held) > MOST_HELD:
+                del self.held[next(iter(self.held))]
             return program, output, tensors
         self.found += 1
         export = self.held[key]
