@@ -24,7 +24,7 @@ from deadhead.graph.units.labels import Labels, Value
 from deadhead.graph.units.union_find import Array
 
 Rewrite = tuple[str, int, Any]
-"""(node, argument position, new value): entries of a list that stay are None."""
+"""(node, argument position, new value): entries of a list that do not change are None."""
 
 FILLED = {name: place for name in names_of(filled=True) if (place := known(name).sizes) is not None}
 """Ops that make something of the sizes given at that argument, the same all along."""
