@@ -3,14 +3,15 @@ PYTHON ?= python3
 VENV ?= .venv
 BIN := $(VENV)/bin
 
-.PHONY: help demo test check lint types fuzz clean
+.PHONY: help demo test test-rest test-all check lint types fuzz clean
 
 help:
-	@echo "make demo   train a small network on handwritten digits, halve it, write report/report.html"
-	@echo "make test   run the tests"
-	@echo "make check  lint, types and tests, as CI does"
-	@echo "make fuzz   10,000 random architectures and plans; resumable"
-	@echo "make clean  remove the environment and what was made"
+	@echo "make demo      train a small network on handwritten digits, halve it, write report/report.html"
+	@echo "make test      run the tests: every claim, with some of its cases"
+	@echo "make test-all  run the tests with all cases, as CI does"
+	@echo "make check     lint, types and tests"
+	@echo "make fuzz      10,000 random architectures and plans; resumable"
+	@echo "make clean     remove the environment and what was made"
 
 # torch comes first and by itself: its CPU build is used where one is at hand.
 $(VENV)/.installed: pyproject.toml requirements-dev.txt
@@ -24,8 +25,17 @@ $(VENV)/.installed: pyproject.toml requirements-dev.txt
 demo: $(VENV)/.installed
 	$(BIN)/deadhead demo --out report
 
+# Tests of one file, or of one architecture of the zoo, run in one process, where they share what they trace.
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+
 test: $(VENV)/.installed
-	$(BIN)/python -m pytest -n 2
+	$(PYTEST) -m "not exhaustive"
+
+test-rest: $(VENV)/.installed
+	$(PYTEST) -m exhaustive
+
+test-all: $(VENV)/.installed
+	$(PYTEST)
 
 # Random architectures, several plans for each; goes on where it was stopped. CASES=10000 takes about a quarter of an hour.
 CASES ?= 10000

@@ -13,9 +13,23 @@ import torch
 sys.path.insert(0, str(Path(__file__).parent))
 
 from support.snapshot import Unharmed
+from support.traces import ANEW, exported_once
 
 # torch's tracer logs thousands of empty lines, which pytest would show for a test that fails.
 logging.getLogger("torch.__trace").propagate = False
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Each file runs in one process, so that its tests share what they trace; every claim has a quick case."""
+    slow: dict[str, bool] = {}
+    for item in items:
+        if item.get_closest_marker("xdist_group") is None:
+            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
+        claim = item.nodeid.partition("[")[0]
+        slow[claim] = slow.get(claim, True) and item.get_closest_marker("exhaustive") is not None
+    if not any("::" in each for each in config.args) and any(slow.values()):
+        raise pytest.UsageError(f"{next(each for each in slow if slow[each])} has no case that is not exhaustive")
 
 
 @pytest.fixture(autouse=True)
@@ -26,6 +40,16 @@ def one_thread_and_a_known_seed() -> Iterator[None]:
     torch.manual_seed(0)
     yield
     torch.set_num_threads(threads)
+
+
+@pytest.fixture(autouse=True)
+def an_architecture_is_exported_once(request: pytest.FixtureRequest) -> Iterator[None]:
+    """Tests marked `traced_anew` export whatever they trace."""
+    if ANEW or request.node.get_closest_marker("traced_anew"):
+        yield
+    else:
+        with exported_once():
+            yield
 
 
 @pytest.fixture(autouse=True)

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
 from safetensors.torch import load_file, save_file
 from torch import Tensor, nn
 
@@ -16,7 +16,13 @@ import deadhead as dh
 from support.networks import Flat, Residual, classes, mlp, unit_gain
 from support.snapshot import Unharmed, bits, same
 
-FAST: dict[str, Any] = {"loss": "cross_entropy", "criterion": "magnitude", "units": 0.5}
+FAST: dict[str, Any] = {
+    "loss": "cross_entropy",
+    "criterion": "magnitude",
+    "units": 0.5,
+    "compensate": "zero",
+    "curve": 0,
+}
 DATA = classes(24, 2, 5, 5)
 
 
@@ -24,18 +30,15 @@ def residual() -> nn.Module:
     return unit_gain(Residual())
 
 
-def accuracy(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:
-    model.eval()
-    with torch.no_grad():
-        right = sum(int((model(inputs).argmax(1) == targets).sum()) for inputs, targets in data)
-    return right / sum(len(targets) for _, targets in data)
+@pytest.fixture(scope="module")
+def saved_once(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return dh.prune(residual(), DATA, **FAST).save(tmp_path_factory.mktemp("saved") / "saved")
 
 
-def entropy(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:
-    model.eval()
-    with torch.no_grad():
-        total = sum(float(F.cross_entropy(model(inputs), targets, reduction="sum")) for inputs, targets in data)
-    return total / sum(len(targets) for _, targets in data)
+@pytest.fixture
+def saved(saved_once: Path, tmp_path: Path) -> Path:
+    """A folder of this test's own with what was saved of a pruned `Residual`."""
+    return Path(shutil.copytree(saved_once, tmp_path / "saved"))
 
 
 def test_what_is_saved_is_loaded_to_the_bit(tmp_path: Path) -> None:
@@ -52,12 +55,11 @@ def test_what_is_saved_is_loaded_to_the_bit(tmp_path: Path) -> None:
     assert json.loads((folder / "report.json").read_text()) == json.loads(json.dumps(pruned.report.to_dict()))
 
 
-def test_loading_leaves_the_instance_given_as_it_is(tmp_path: Path, unharmed: Unharmed) -> None:
-    dh.prune(residual(), DATA, **FAST).save(tmp_path)
+def test_loading_leaves_the_instance_given_as_it_is(saved: Path, unharmed: Unharmed) -> None:
     other = Residual().double()
     other.fc.bias.requires_grad_(False)
-    with unharmed(other, tmp_path):
-        found = dh.load(tmp_path, other)
+    with unharmed(other, saved):
+        found = dh.load(saved, other)
     assert not found.fc.bias.requires_grad
 
 
@@ -89,12 +91,11 @@ def test_tied_weights_new_biases_and_buffers_come_back(meta: bool, tmp_path: Pat
     assert bits(found.eval()(new)) == bits(pruned.model.eval()(new))
 
 
-def test_saving_again_replaces_what_was_there(tmp_path: Path) -> None:
-    dh.prune(residual(), DATA, **FAST).save(tmp_path)
+def test_saving_again_replaces_what_was_there(saved: Path) -> None:
     again = dh.prune(residual(), DATA, **{**FAST, "units": 0.3})
-    again.save(tmp_path)
-    assert same(dh.load(tmp_path, Residual().double()), again.model)
-    assert not [path for path in tmp_path.iterdir() if path.suffix == ".part"]
+    again.save(saved)
+    assert same(dh.load(saved, Residual().double()), again.model)
+    assert not [path for path in saved.iterdir() if path.suffix == ".part"]
 
 
 def damage_recipe(change: Any) -> Any:
@@ -156,46 +157,38 @@ BROKEN = {
 
 
 @pytest.mark.parametrize("how", BROKEN)
-def test_a_damaged_folder_is_refused_and_the_instance_left_as_it_is(
-    how: str, tmp_path: Path, unharmed: Unharmed
-) -> None:
-    folder = tmp_path / "saved"
-    dh.prune(residual(), DATA, **FAST).save(folder)
-    BROKEN[how](folder)
+def test_a_damaged_folder_is_refused_and_the_instance_left_as_it_is(how: str, saved: Path, unharmed: Unharmed) -> None:
+    BROKEN[how](saved)
     other = Residual().double()
-    with unharmed(other, tmp_path), pytest.raises(dh.LoadError) as caught:
-        dh.load(folder, other)
+    with unharmed(other, saved.parent), pytest.raises(dh.LoadError) as caught:
+        dh.load(saved, other)
     message = str(caught.value)
     assert "\n" not in message
     assert "saved" in message
 
 
 @pytest.mark.parametrize("other", [lambda: Flat().double(), lambda: mlp(3, 4, 2), lambda: nn.Identity()])
-def test_another_model_is_refused_by_name(other: Any, tmp_path: Path, unharmed: Unharmed) -> None:
-    dh.prune(residual(), DATA, **FAST).save(tmp_path)
+def test_another_model_is_refused_by_name(other: Any, saved: Path, unharmed: Unharmed) -> None:
     model = other()
     with unharmed(model), pytest.raises(dh.LoadError, match=f"Residual.*{type(model).__name__}"):
-        dh.load(tmp_path, model)
+        dh.load(saved, model)
 
 
-def test_a_saved_folder_can_not_change_what_a_model_does(tmp_path: Path) -> None:
+def test_a_saved_folder_can_not_change_what_a_model_does(saved: Path) -> None:
     """Only sizes may be set: anything else in the settings is refused."""
-    dh.prune(residual(), DATA, **FAST).save(tmp_path)
     for path, attribute, value in (("", "forward", "x"), ("norm", "training", False), ("norm", "eps", 100.0)):
-        damage_recipe(lambda recipe, s=(path, attribute, value): recipe["surgery"]["settings"].append(s))(tmp_path)
+        damage_recipe(lambda recipe, s=(path, attribute, value): recipe["surgery"]["settings"].append(s))(saved)
         with pytest.raises(dh.LoadError):
-            dh.load(tmp_path, Residual().double())
-        damage_recipe(lambda recipe: recipe["surgery"]["settings"].pop())(tmp_path)
-    dh.load(tmp_path, Residual().double())
+            dh.load(saved, Residual().double())
+        damage_recipe(lambda recipe: recipe["surgery"]["settings"].pop())(saved)
+    dh.load(saved, Residual().double())
 
 
 def test_a_save_that_fails_leaves_what_was_there(
-    tmp_path: Path, unharmed: Unharmed, monkeypatch: pytest.MonkeyPatch
+    saved: Path, unharmed: Unharmed, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     import os
 
-    folder = tmp_path / "saved"
-    dh.prune(residual(), DATA, **FAST).save(folder)
     other = dh.prune(residual(), DATA, **{**FAST, "units": 0.3})
     replace, calls = os.replace, []
 
@@ -207,8 +200,8 @@ def test_a_save_that_fails_leaves_what_was_there(
 
     monkeypatch.setattr(os, "replace", full)
     with pytest.raises(OSError, match="No space"):
-        other.save(folder)
+        other.save(saved)
     monkeypatch.undo()
-    found = dh.load(folder, Residual().double())
+    found = dh.load(saved, Residual().double())
     assert found.a1.out_channels in (1, 2)
-    assert not [path for path in folder.iterdir() if path.suffix == ".part"]
+    assert not [path for path in saved.iterdir() if path.suffix == ".part"]

@@ -130,7 +130,7 @@ def random_plan(cutting: Cutting, dice: random.Random) -> Plan:
     order = []
     for item in dice.sample(items, dice.randint(1, len(items))):
         size = sizes[item[0]]
-        step = cutting.steps.get(item[0], 1)
+        step = cutting.multiples.get(item[0], 1)
         fewest = -(-max(least[name] for name in item) // step) * step
         count = size - dice.choice(range(fewest, size, step))
         order += [(name, unit) for name in item for unit in dice.sample(range(size), count)]

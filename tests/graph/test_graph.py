@@ -11,6 +11,8 @@ from deadhead.graph.graph import Edits
 from support.networks import classes, unit_gain
 from support.snapshot import Unharmed, bits
 
+pytestmark = pytest.mark.traced_anew
+
 
 class Base(nn.Module):
     def __init__(self) -> None:

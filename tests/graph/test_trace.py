@@ -15,6 +15,8 @@ import deadhead as dh
 from support.networks import Flat, classes, mlp, unit_gain
 from support.snapshot import Unharmed, bits
 
+pytestmark = pytest.mark.traced_anew
+
 
 def everything(model: nn.Module, data: list[Any], **options: Any) -> None:
     """Trace, replay with any number of rows, and score."""

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from support.networks import Residual, classes, mlp, unit_gain
+from support.quick import each_of
 from support.snapshot import Unharmed
 
 GOOD = classes(24, 3)
@@ -38,12 +39,16 @@ def plain(self: Shell, x: Tensor) -> Tensor:
     return self.last(torch.tanh(self.norm(self.first(x))))
 
 
+def heard(module: nn.Module, args: Any, output: Any) -> None:
+    """A hook of the user's."""
+
+
 def lived_in(body: Callable[..., Any] = plain) -> Shell:
     """A model that was trained for a step: nothing about it is as freshly made."""
     model = Shell(plain).double().train()
     model.norm.eval()
     model.last.weight.requires_grad_(False)
-    model.first.register_forward_hook(lambda module, args, output: None)
+    model.first.register_forward_hook(heard)
     model.first.weight.register_hook(lambda gradient: gradient)
     F.cross_entropy(model(GOOD[0][0]), GOOD[0][1]).backward()
     model.body = body
@@ -168,7 +173,7 @@ CASES: dict[str, Case] = {
 }  # fmt: skip
 
 
-@pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
+@pytest.mark.parametrize("inplace", each_of([False, True], [False]), ids=["copy", "in place"])
 @pytest.mark.parametrize("what", CASES)
 def test_a_refused_prune_is_one_sentence_and_leaves_everything_as_it_was(
     what: str, inplace: bool, tmp_path: Path, unharmed: Unharmed

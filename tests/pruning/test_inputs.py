@@ -18,19 +18,11 @@ from deadhead.data.calibration import calibrate, read
 from support.networks import Residual, classes, mlp, unit_gain, values
 from support.snapshot import bits, same
 
-FAST: dict[str, Any] = {"loss": "cross_entropy", "criterion": "magnitude", "units": 0.5}
 DATA = classes(24, 2, 5, 5)
 
 
 def residual() -> nn.Module:
     return unit_gain(Residual())
-
-
-def accuracy(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:
-    model.eval()
-    with torch.no_grad():
-        right = sum(int((model(inputs).argmax(1) == targets).sum()) for inputs, targets in data)
-    return right / sum(len(targets) for _, targets in data)
 
 
 def entropy(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:

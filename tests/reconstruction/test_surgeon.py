@@ -65,12 +65,12 @@ def test_swaps_lower_the_cost_and_none_is_left_that_would(seed: int, units: int,
     greedy, searched = choose([side], units, count, sweeps=0), choose([side], units, count, sweeps=20)
     base = least(side, ())
     assert searched.total <= greedy.total * (1 + 1e-9)
-    assert searched.total == pytest.approx(least(side, tuple(searched.removed)) - base, rel=1e-6)
-    assert sorted(set(searched.removed)) == sorted(searched.removed)
-    for unit in searched.removed:
-        rest = [each for each in searched.removed if each != unit]
+    assert searched.total == pytest.approx(least(side, tuple(searched.order)) - base, rel=1e-6)
+    assert sorted(set(searched.order)) == sorted(searched.order)
+    for unit in searched.order:
+        rest = [each for each in searched.order if each != unit]
         for other in range(units):
-            if other not in searched.removed:
+            if other not in searched.order:
                 assert least(side, (*rest, other)) - base >= searched.total * (1 - 1e-5)
 
 
@@ -88,7 +88,7 @@ def test_the_search_is_near_the_best_of_all_subsets() -> None:
                 assert found.total == pytest.approx(best, rel=1e-6)
             else:
                 ratios["searched"].append(found.total / best)
-                ratios["greedy"].append(sum(found.costs) / best)
+                ratios["greedy"].append(choose([side], 9, count, sweeps=0, tries=0).total / best)
     assert min(ratios["searched"]) >= 1 - 1e-8
     assert max(ratios["searched"]) <= 1.1
     assert sum(ratio < 1 + 1e-6 for ratio in ratios["searched"]) >= 28
@@ -120,3 +120,21 @@ def test_a_constant_unit_goes_for_nothing_and_twins_go_one_for_nothing() -> None
     assert found.costs[0] < 1e-6
     assert found.costs[1] < 1e-6
     assert found.costs[2] > 0.5
+
+
+@pytest.mark.parametrize("seed", range(6))
+def test_scores_are_half_the_costs_in_turn_and_what_the_others_would_cost_next(seed: int) -> None:
+    side = problem(9, 1, 2, seed)[0]
+    found = choose([side], 9, 4)
+    scores, base = found.scores(), least(side, ())
+    before = base
+    for place in range(4):
+        now = least(side, tuple(found.order[: place + 1]))
+        assert found.costs[place] == pytest.approx(now - before, rel=1e-6, abs=1e-9)
+        before = now
+    assert sum(found.costs) == pytest.approx(found.total, rel=1e-6)
+    assert scores[found.order].diff().min() >= 0
+    assert scores[found.order].max() == pytest.approx(0.5 * max(found.costs), rel=1e-6)
+    for unit in set(range(9)) - set(found.order):
+        next_cost = least(side, (*found.order, unit)) - before
+        assert scores[unit].item() == pytest.approx(0.5 * max(next_cost, max(found.costs)), rel=1e-6)

@@ -328,6 +328,31 @@ def test_float32_agrees_with_float64(method: str) -> None:
     assert gaps.max() < 1e-5
 
 
+class Sorted(nn.Module):
+    """Samples change places inside, as those do that go to experts, and back."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.enter, self.middle, self.leave = nn.Linear(3, 6), nn.Linear(6, 5), nn.Linear(5, 4)
+
+    def forward(self, x: Tensor) -> Tensor:
+        hidden = torch.tanh(self.enter(x))
+        order = hidden[:, 0].argsort()
+        return self.leave(torch.tanh(self.middle(hidden[order]))[order.argsort()])
+
+
+@pytest.mark.parametrize("method", ["blame_bias", "gradient_x_input"])
+def test_biases_are_those_of_the_sample_where_samples_change_places(method: str) -> None:
+    x = torch.randn(7, 3, dtype=torch.float64, generator=torch.Generator().manual_seed(0))
+    network = dh.trace(unit_gain(Sorted()), x)
+    together = dh.attribute(network, x, 1, method)
+    for sample in range(7):
+        alone = dh.attribute(network, x[sample : sample + 1], 1, method)
+        torch.testing.assert_close(together.inputs[sample], alone.inputs[0], **CLOSE)
+        for name, bias in alone.biases.items():
+            torch.testing.assert_close(together.biases[name][sample], bias[0], **CLOSE)
+
+
 def test_a_relevance_prints_as_a_short_table_whose_shares_sum_to_the_output() -> None:
     model = unit_gain(Flat())
     found = dh.attribute(model, torch.randn(12, 2, 6, 6, dtype=torch.float64), 1, "lrp_epsilon", epsilon=0.1)
@@ -345,9 +370,10 @@ def test_a_relevance_prints_as_a_short_table_whose_shares_sum_to_the_output() ->
         assert float(output) == pytest.approx(float(found.output[sample].detach()), rel=1e-3)
         assert sum(float(share.rstrip("%")) for share in shares) == pytest.approx(100, abs=0.2)
     largest = max(found.biases, key=lambda name: float(found.biases[name].detach().flatten(1).sum(1).abs().mean()))
-    assert lines[-1].startswith(f"largest biases (mean size): {largest} ")
+    assert lines[-1].startswith(f"largest biases (mean absolute relevance): {largest} ")
+    assert "biases (" not in str(dh.attribute(mlp(4, 6, 3, activation=nn.ReLU), torch.randn(2, 4).double(), 1, "lrp"))
     together = dh.attribute(model, torch.randn(2, 2, 6, 6, dtype=torch.float64), 1, "blame_bias", constants="all")
-    assert str(together).splitlines()[-1].startswith("largest biases (mean size): one ")
+    assert str(together).splitlines()[-1].startswith("largest biases (mean absolute relevance): one ")
 
 
 def test_a_relevance_without_an_index_of_the_target_and_with_an_output_of_zero_prints() -> None:
@@ -394,3 +420,24 @@ def test_lrp_gamma_conserves_and_is_lrp_0_at_zero() -> None:
     zero = dh.attribute(model, x, 1, "lrp_gamma", gamma=0.0).inputs
     torch.testing.assert_close(zero, dh.attribute(model, x, 1, "blame_bias").inputs, **CLOSE)
     assert (found.inputs - zero).abs().max() > 1e-3
+
+
+def test_methods_of_other_packages_come_by_entry_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    loaded: list[str] = []
+
+    class Found:
+        def __init__(self, group: str) -> None:
+            self.group = group
+
+        def load(self) -> None:
+            loaded.append(self.group)
+            register_composite("from_elsewhere")(lambda *, epsilon=0.1: named_composite("lrp_epsilon", epsilon=epsilon))
+
+    monkeypatch.setattr("deadhead.registry.entry_points", lambda group: [Found(group)])
+    monkeypatch.setattr(METHODS, "_loaded", False)
+    try:
+        found = dh.attribute(mlp(4, 6, 3), torch.randn(2, 4, dtype=torch.float64), 1, "from_elsewhere", epsilon=0.3)
+        assert loaded == ["deadhead.composites"]
+        assert found.method == "from_elsewhere(epsilon=0.3)"
+    finally:
+        METHODS._entries.pop("from_elsewhere", None)

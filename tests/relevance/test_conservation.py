@@ -12,7 +12,10 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.graph.network import Network
 from support.networks import Flat, Residual, TwoReaders, unit_gain
+from support.quick import each_of
 from zoo import test_zoo as zoo
+
+pytestmark = pytest.mark.traced_anew  # graphs are written to, and their sizes are asked for
 
 CLAIMED = ("lrp", "lrp_epsilon", "epsilon_plus", "blame_bias", "baseline")
 ROUNDING = 1e-12
@@ -161,7 +164,15 @@ ZOO = [
 ]  # fmt: skip
 
 
-@pytest.mark.parametrize("name", ZOO)
+QUICK = (
+    "plain/alexnet", "plain/densenet", "plain/unet", "plain/mixer", "plain/attention_sequence_first", "plain/own_gru",
+    "plain/experts_stacked", "plain/state_space", "plain/soft_forest", "plain/tied", "plain/siamese",
+    "huggingface/bert", "huggingface/gpt2", "huggingface/vit", "huggingface/resnet",
+)  # fmt: skip
+"""Architectures that share no rule, of each the quickest."""
+
+
+@pytest.mark.parametrize("name", each_of(ZOO, QUICK, group=True))
 def test_the_zoo_conserves_at_every_cut(name: str) -> None:
     model = zoo.fresh(name).double()
     if hasattr(getattr(model, "config", None), "_experts_implementation"):

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import itertools
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import pytest
 import torch
@@ -18,6 +19,7 @@ from deadhead.graph.network import Network
 from deadhead.scores import CRITERIA
 from deadhead.scores.criterion import REFERENCES
 from support.networks import unit_gain
+from support.quick import each_of
 
 Data = list[tuple[Tensor, Tensor]]
 Scores = dict[str, Tensor]
@@ -35,6 +37,20 @@ def examples(count: int) -> settings:
     """The same examples in every run; the first of a network waits for its trace."""
     checks = [HealthCheck.too_slow, HealthCheck.data_too_large, HealthCheck.filter_too_much]
     return settings(max_examples=count, deadline=None, derandomize=True, database=None, suppress_health_check=checks)
+
+
+def promise(count: int, quick: int, **strategies: st.SearchStrategy[Any]) -> Callable[[Callable[..., None]], Any]:
+    """A test that draws its arguments `count` times, of which `quick` times suffice for `make test`."""
+
+    def decorate(check: Callable[..., None]) -> Any:
+        @pytest.mark.parametrize("drawn", each_of((quick, count), (quick,)))
+        def test(drawn: int) -> None:
+            examples(drawn)(given(**strategies)(check))()
+
+        test.__name__, test.__doc__ = check.__name__, check.__doc__
+        return test
+
+    return decorate
 
 
 @dataclass(frozen=True)
@@ -187,8 +203,7 @@ def assert_same(found: dict[str, Scores], expected: dict[str, Scores]) -> None:
 # -- mean replacement ------------------------------------------------------------------------------------------------
 
 
-@examples(30)
-@given(case=cases(activations=SMOOTH, padding=(0,)))
+@promise(30, 6, case=cases(activations=SMOOTH, padding=(0,)))
 def test_mrs_tends_to_mrp_as_deviations_shrink(case: Case) -> None:
     """The relative gap is t p(t), p smooth where no row's change turns its sign. A parabola through p at h, 2 h and 4 h
     is at 0 at most 5 times the largest of them, so that at h / 100 the gap is at most a twentieth of the largest."""
@@ -210,8 +225,7 @@ def test_mrs_tends_to_mrp_as_deviations_shrink(case: Case) -> None:
     assert (narrow <= widest / 20 + rounding)[counted].all()
 
 
-@examples(30)
-@given(case=cases(), where=st.integers(0, 2), unit=st.integers(0, 6))
+@promise(30, 6, case=cases(), where=st.integers(0, 2), unit=st.integers(0, 6))
 def test_a_constant_unit_costs_nothing(case: Case, where: int, unit: int) -> None:
     model, network = network_of(case)
     widths = case.architecture.widths
@@ -245,10 +259,11 @@ def tightness(network: Network, data: Data, loss: str) -> Tensor:
     return (measured / rows / bounds)[bounds > 1e-9]
 
 
-def test_no_unit_does_more_than_its_certificate() -> None:
+@pytest.mark.parametrize("drawn", each_of((12, 60), (12,)))
+def test_no_unit_does_more_than_its_certificate(drawn: int) -> None:
     found: list[Tensor] = []
 
-    @examples(60)
+    @examples(drawn)
     @given(
         case=cases(losses=CERTIFIED), gain=st.sampled_from((0.1, 0.5, 1.0, 2.0, 4.0)), scale=st.sampled_from((0.1, 1.0))
     )
@@ -294,8 +309,7 @@ def test_no_unit_of_a_trained_network_does_more_than_its_certificate(
 # -- symmetries ------------------------------------------------------------------------------------------------------
 
 
-@examples(30)
-@given(case=cases(), reference=st.sampled_from(REFERENCES))
+@promise(30, 6, case=cases(), reference=st.sampled_from(REFERENCES))
 def test_permuted_units_have_permuted_scores(case: Case, reference: str) -> None:
     model, network = network_of(case)
     before = asked(network, case, case.criteria, reference=reference)
@@ -316,8 +330,7 @@ def test_permuted_units_have_permuted_scores(case: Case, reference: str) -> None
     assert_same(after, expected)
 
 
-@examples(30)
-@given(case=cases(), cuts=st.sets(st.integers(1, 11), min_size=1), reference=st.sampled_from(REFERENCES))
+@promise(30, 6, case=cases(), cuts=st.sets(st.integers(1, 11), min_size=1), reference=st.sampled_from(REFERENCES))
 def test_scores_do_not_depend_on_how_rows_are_ordered_and_batched(case: Case, cuts: set[int], reference: str) -> None:
     _, network = network_of(case)
     ((inputs, targets),) = whole = case.data()
@@ -329,10 +342,11 @@ def test_scores_do_not_depend_on_how_rows_are_ordered_and_batched(case: Case, cu
     assert_same(asked(network, case, names, batches, reference), expected)
 
 
-def test_absolute_scores_are_the_absolute_values_of_signed_ones() -> None:
+@pytest.mark.parametrize("drawn", each_of((9, 15), (9,)))
+def test_absolute_scores_are_the_absolute_values_of_signed_ones(drawn: int) -> None:
     negative: set[str] = set()
 
-    @examples(15)
+    @examples(drawn)
     @given(case=cases(), reference=st.sampled_from(REFERENCES))
     def holds(case: Case, reference: str) -> None:
         _, network = network_of(case)
@@ -354,8 +368,9 @@ SCALE_FREE = (
 """What depends on the function that a network computes and on where its units are, not on their scale."""
 
 
-@examples(30)
-@given(
+@promise(
+    30,
+    6,
     case=cases(activations=(nn.ReLU,)),
     reference=st.sampled_from(REFERENCES),
     where=st.integers(0, 2),

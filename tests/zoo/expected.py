@@ -387,7 +387,7 @@ NOTHING: dict[str, str] = {
 """Entries that have nothing to cut: what the error says."""
 
 UNTRACEABLE: dict[str, str] = {
-    "plain/transformer": r'plain\.py, line \d+: "x = self\.transformer\(.*it decides by the values of a tensor',
+    "plain/transformer": r'transformers\.py, line \d+: "x = self\.transformer\(.*it decides by the values of a tensor',
 }
 """Entries that cannot be traced: what the error says. nn.Transformer finds out whether a mask is causal by its values,
 unless it is told."""

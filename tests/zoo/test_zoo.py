@@ -10,7 +10,7 @@ import fnmatch
 import functools
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -23,8 +23,9 @@ from torch.overrides import TorchFunctionMode
 import deadhead as dh
 from deadhead.graph.network import Network
 from deadhead.select.sizes import Sizes
+from support.quick import each_of
 from support.snapshot import facts_of
-from zoo import expected, plain
+from zoo import exhaustive, expected, plain
 
 ROWS = {"traced with": 4, "calibration": 6, "new": 5}
 LEAST_MOVE = 0.01
@@ -33,16 +34,23 @@ DIRECTIONS = ("parametrizations.weight.original1", "weight_v")
 """A weight norm divides these by their own length: its magnitudes are set to zero instead."""
 ROUTERS = ("router.weight", "mlp.gate.weight")
 """What scores experts."""
+HALF: dict[str, Any] = {"units": 0.5, "criterion": "magnitude", "compensate": "zero", "curve": 0}
 GENERATIVE = [f"huggingface/{name}" for name in expected.GENERATIVE]
 CUTTABLE = [name for name in expected.GROUPS if name not in expected.NOTHING]
-CUTTABLE.sort(key=lambda name: (not name.startswith("huggingface/"), name not in GENERATIVE))
 ALL = [*CUTTABLE, *expected.NOTHING]
-# The order is that in which two workers do the least twice: entries that take long stand in front.
+WIDE = [
+    f"huggingface/{name}"
+    for name in (
+        "bert", "albert", "gpt2", "llama", "gemma2", "olmo2", "mamba", "vit", "swin", "convnextv2", "segformer",
+    )
+]  # fmt: skip
 
 
-def each(names: list[str]) -> Any:
-    """One test for each name, those of one entry behind one another."""
-    return pytest.mark.parametrize("name", names, ids=str, scope="module")
+def each(names: Iterable[str], quick: Collection[str] | None = None) -> Any:
+    """One test for each name, those of one entry behind one another and in one process; without `quick`, those of the
+    entries that are not listed as exhaustive are quick."""
+    params = each_of(names, quick or (lambda name: name not in exhaustive.ENTRIES), group=True)
+    return pytest.mark.parametrize("name", params, ids=str, scope="module")
 
 
 # -- an entry and its inputs --------------------------------------------------------------------------------------
@@ -157,7 +165,7 @@ def halved(name: str) -> Pruning:
     before = facts_of(network.module)
     inputs = inputs_of(name, ROWS["calibration"])
     data = [inputs if isinstance(inputs, dict) else (inputs,)]
-    pruned = dh.prune(network, data, loss=squares, units=0.5, criterion="magnitude", compensate="zero")
+    pruned = dh.prune(network, data, loss=squares, **HALF)
     return Pruning(network, pruned, before, facts_of(network.module))
 
 
@@ -246,11 +254,10 @@ def test_what_cannot_be_traced_says_why(name: str) -> None:
 @each(list(expected.NOTHING))
 def test_what_has_nothing_to_cut_says_why(name: str) -> None:
     inputs = inputs_of(name, ROWS["calibration"])
-    how = {"loss": squares, "units": 0.5, "criterion": "magnitude", "compensate": "zero"}
     with pytest.raises(dh.CutError, match=expected.NOTHING[name]):
-        dh.prune(traced(name), [inputs], width=False, **how)
+        dh.prune(traced(name), [inputs], width=False, loss=squares, **HALF)
     if traced(name).freed_by_width():
-        pruned = dh.prune(traced(name), [inputs], **how)
+        pruned = dh.prune(traced(name), [inputs], loss=squares, **HALF)
         assert "nothing else can be cut, so the width was" in pruned.report.notes[0]
         assert pruned.report.difference <= 1e-5
 
@@ -360,34 +367,14 @@ def test_cut_model_generates(name: str) -> None:
     assert torch.equal(generated(smaller, True), generated(smaller, False))
 
 
-WIDE = [
-    f"huggingface/{name}"
-    for name in (
-        "bert",
-        "albert",
-        "gpt2",
-        "llama",
-        "gemma2",
-        "olmo2",
-        "mamba",
-        "vit",
-        "swin",
-        "convnextv2",
-        "segformer",
-    )
-]
-
-
-@each(WIDE)
+@each(WIDE, exhaustive.QUICK_WIDTHS)
 def test_the_width_of_residual_streams_can_be_cut_through_their_norms(name: str) -> None:
     model, inputs = fresh(name), inputs_of(name, ROWS["calibration"])
     network = dh.trace(model, inputs_of(name, ROWS["traced with"]), batch_axis=axis_of(name), width=True)
     streams = [group for group in network.groups if group.norms]
     assert streams
-    pruned = dh.prune(
-        network, [inputs if isinstance(inputs, dict) else (inputs,)], loss=squares, units=0.5, criterion="magnitude",
-        compensate="zero", width=True,
-    )  # fmt: skip
+    data = [inputs if isinstance(inputs, dict) else (inputs,)]
+    pruned = dh.prune(network, data, loss=squares, width=True, **HALF)
     assert all(group.name in pruned.plan.removed for group in streams)
     assert pruned.report.difference <= 1e-5
     assert pruned.report.approximation > LEAST_MOVE
@@ -395,19 +382,18 @@ def test_the_width_of_residual_streams_can_be_cut_through_their_norms(name: str)
     assert [each.shape for each in outputs_of(pruned.model, new)] == [each.shape for each in outputs_of(model, new)]
 
 
-@each([name for name in expected.LEFT if name.startswith("plain/")])
+@each([name for name in expected.LEFT if name.startswith("plain/")], exhaustive.QUICK_PROGRAMS)
 def test_the_exported_program_goes_further_than_the_class(name: str) -> None:
     model, inputs = fresh(name), inputs_of(name, ROWS["calibration"])
     data = [inputs if isinstance(inputs, dict) else (inputs,)]
-    how = {"loss": squares, "units": 0.5, "criterion": "magnitude", "compensate": "zero"}
     example, axis = inputs_of(name, ROWS["traced with"]), axis_of(name)
     try:
-        told = " ".join(dh.prune(dh.trace(model, example, batch_axis=axis), data, **how).report.notes)
+        told = " ".join(halved(name).pruned.report.notes)
     except dh.CutError as error:
         told = str(error)
     assert "exported program" in told
     network = dh.trace(dh.trace(model, example, batch_axis=axis).program(), example, batch_axis=axis)
-    pruned = dh.prune(network, data, **how)
+    pruned = dh.prune(network, data, loss=squares, **HALF)
     assert pruned.plan.removed.keys() == {group.name for group in network.groups}
     assert pruned.report.difference <= 1e-10
     before, after = (outputs_of(each, inputs_of(name, ROWS["new"], seed=1)) for each in (model, pruned.model))

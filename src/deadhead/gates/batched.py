@@ -101,12 +101,12 @@ def _moves_by_columns(traced: Traced, group: Group) -> bool:
     )
 
 
-def _entries(node: fx.Node, rows: int) -> int:
+def _entries(node: fx.Node, samples: int) -> int:
     """How many entries a node gives for one sample."""
     value = node.meta.get("val")
     values = value if isinstance(value, (tuple, list)) else [value]
     sizes = [math.prod(max(hint(size), 1) for size in each.shape) for each in values if isinstance(each, Tensor)]
-    return max(sizes, default=rows) // rows + 1
+    return max(sizes, default=samples) // samples + 1
 
 
 def _agrees(traced: Traced, suffix: Suffix, tensors: list[Tensor], state: dict[str, Tensor], group: Group) -> bool:

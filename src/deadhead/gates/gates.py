@@ -192,7 +192,7 @@ class Gates:
             traced.graph.run(tensors, self.state, edits, until=None if weights is None else nodes)
 
     def loss(self, alpha: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """`L_n(alpha)` for each row of the batch, shape (rows,); differentiable in alpha."""
+        """`L_n(alpha)` for each sample of the batch, shape (samples,); differentiable in alpha."""
         batch = batch.to(self.network.device())
         losses = self.loss_function.per_sample(self.outputs(alpha, batch), batch)
         if not torch.isfinite(losses).all():

@@ -66,10 +66,10 @@ class Candidates:
         problem = replace(self.problem, plan=plan)
         if self.weighing is None:
             return plan, compensate(problem, method, own)
-        removed, found = choose_and_compensate(
+        units, scores, found = choose_and_compensate(
             problem.network, problem.groups, plan.removed, problem.calibration, self.weighing, problem.progress
         )
-        problem = replace(problem, plan=plan.with_units(removed), start=found)
+        problem = replace(problem, plan=plan.with_units(units, scores), start=found)
         after = self.options.method.after is not None
         return problem.plan, compensate(problem, method, own) if after else found
 

@@ -16,7 +16,7 @@ from deadhead.progress import Progress, track
 from deadhead.reconstruction.compensation import Compensation, put
 from deadhead.reconstruction.consumers import consumers_of
 from deadhead.reconstruction.sums import Regression, regressions
-from deadhead.reconstruction.surgeon import Side, choose
+from deadhead.reconstruction.surgeon import Choice, Side, choose
 from deadhead.reconstruction.weighing import Weighing
 
 CHOICE_DAMPINGS = (1e-4, 1e-3, 1e-2, 1e-1)
@@ -30,14 +30,20 @@ def choose_and_compensate(
     calibration: Calibration,
     weighing: Weighing,
     progress: Progress | None = None,
-) -> tuple[dict[str, Tensor], Compensation]:
+) -> tuple[dict[str, list[int]], dict[str, Tensor], Compensation]:
     """As many units of each group as were `planned`, {group: units}, but which, decided anew: group by group in forward
     order, by the optimal brain surgeon on the activations of the network as it is pruned and compensated before it,
     with what the intact network gave as the target, at the damping that does best on the held-out rows. The consumers
     are then fitted as `least_squares` fits them.
 
     Groups that no consumer of a weight reads lose the units that were planned.
+
+    Returns:
+        The units of each group in their order of removal; for each group that was chosen from, the scores (K,) at that
+        turn, and of the units that remain at the end; and the compensation.
     """
+    scores: dict[str, Tensor] = {}
+    chosen: dict[str, list[int]] = {}
     result = Compensation()
     affected = [group for group in groups if group.name in planned]
     _, result.refused = consumers_of(network, affected)
@@ -67,23 +73,24 @@ def choose_and_compensate(
                     )
                 ]
 
-            chosen = _choose(partial(sides, known), sides(held_out, 0.0), group.size, count, weighing.extra[group.name])
-            removed[group.name] = torch.tensor(sorted(chosen))
+            choice = _choose(partial(sides, known), sides(held_out, 0.0), group.size, count, weighing.extra[group.name])
+            chosen[group.name], scores[group.name] = choice.order, choice.scores()
         else:
-            removed[group.name] = planned[group.name]
+            chosen[group.name] = planned[group.name].tolist()
+        removed[group.name] = torch.tensor(sorted(chosen[group.name]))
         for consumer in consumers:
             put(network, consumer, removed, known.get(consumer.weight), held_out.get(consumer.weight), result)
-    return removed, result
+    return chosen, scores, result
 
 
 def _choose(
     sides: Callable[[float], list[Side]], held_out: Sequence[Side], size: int, count: int, extra: Tensor
-) -> list[int]:
+) -> Choice:
     """The units to remove, with the damping whose greedy choice and weights cost least on the held-out rows."""
 
     def cost(damping: float) -> float:
         found = choose(sides(damping), size, count, extra, sweeps=0, tries=0)
-        gone = sum(extra[unit].item() for unit in found.removed)
+        gone = sum(extra[unit].item() for unit in found.order)
         return gone + sum(side.cost(weights) for side, weights in zip(held_out, found.weights, strict=True))
 
-    return choose(sides(min(CHOICE_DAMPINGS, key=cost)), size, count, extra).removed
+    return choose(sides(min(CHOICE_DAMPINGS, key=cost)), size, count, extra)

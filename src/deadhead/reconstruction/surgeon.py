@@ -120,14 +120,34 @@ def inverse(gram: Tensor) -> Tensor:
 
 @dataclass(frozen=True)
 class Choice:
-    """`order` in which units go and what each costs at its turn, `costs`; after a local search, `removed` may be other
-    units, at `total` cost. `weights` are the best ones for each side then, times the root of S."""
+    """Units that are removed.
+
+    Attributes:
+        order: the units, each time the one next that costs least of them.
+        costs: what each costs at its turn.
+        remaining: (K,), what each of the others would cost next; infinity for those removed.
+        total: what all of them cost.
+        weights: the best weights for each side then, times the root of S.
+    """
 
     order: list[int]
     costs: list[float]
-    removed: list[int]
+    remaining: Tensor
     total: float
     weights: list[Tensor]
+
+    def scores(self) -> Tensor:
+        """Half the costs as scores (K,), float64: never falling along the order of removal, the others after it."""
+        scores = self.remaining.detach().to("cpu", torch.float64).clone()
+        costs = torch.tensor(self.costs, dtype=torch.float64)
+        rising = 1 + 1e-9 * torch.arange(len(costs), dtype=torch.float64)  # so that equal ones keep their order
+        scores[self.order] = costs.clamp(min=0).cummax(0).values * rising if len(costs) else costs
+        last = scores[self.order[-1]] if self.order else scores.new_zeros(())
+        others = torch.ones(len(scores), dtype=torch.bool).index_fill_(
+            0, torch.tensor(self.order, dtype=torch.long), False
+        )
+        scores[others] = scores[others].clamp(min=float(last) * (1 + 1e-9))
+        return 0.5 * scores
 
 
 def choose(
@@ -143,17 +163,32 @@ def choose(
     order: list[int] = []
     costs: list[float] = []
     for _ in range(count):
-        unit, cost = search.remove_least()
+        unit, cost = search.remove_cheapest()
         order.append(unit)
         costs.append(cost)
-    if 0 < count < size:
+    if 0 < count < size and sweeps:
         once = count * sum(len(side.units) ** 2 * (side.units >= 0).sum().item() / size for side in sides)
         affordable = int(WORK / max(once, 1))
         search.sweep(min(sweeps, affordable))
         generator = torch.Generator().manual_seed(0)
         for _ in range(min(tries, affordable // 4)):
             search.shake(generator, sweeps)
-    return Choice(order, costs, list(search.removed), search.total, [state.weights for state in search.states])
+        if set(search.removed) != set(order):
+            order, costs = _in_turn(_Search(sides, size, extra), search.removed)
+    return Choice(order, costs, search.costs(), search.total, [state.weights for state in search.states])
+
+
+def _in_turn(search: _Search, units: Sequence[int]) -> tuple[list[int], list[float]]:
+    """The order in which these units are removed, each time the one of them that costs least, and what each costs."""
+    order, costs, waiting = [], [], set(units)
+    while waiting:
+        found = search.costs()
+        unit = min(waiting, key=lambda each: float(found[each]))
+        search.remove(unit, float(found[unit]))
+        order.append(unit)
+        costs.append(float(found[unit]))
+        waiting.remove(unit)
+    return order, costs
 
 
 class _Search:
@@ -182,7 +217,7 @@ class _Search:
         self.removed.append(unit)
         self.total += cost
 
-    def remove_least(self) -> tuple[int, float]:
+    def remove_cheapest(self) -> tuple[int, float]:
         found = self.costs()
         unit = int(found.argmin())
         self.remove(unit, float(found[unit]))
@@ -224,7 +259,7 @@ class _Search:
         unit = others[int(torch.randint(len(others), (1,), generator=generator))]
         self.remove(unit, float(self.costs()[unit]))
         for _ in range(few - 1):
-            self.remove_least()
+            self.remove_cheapest()
         self.sweep(sweeps)
         if not self.total < total * (1 - GAIN):
             for unit in set(self.removed) - set(before):

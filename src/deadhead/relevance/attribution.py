@@ -20,7 +20,7 @@ from deadhead.relevance.forward import Tape, edge, run
 from deadhead.relevance.operations import Key
 from deadhead.relevance.program import Program
 from deadhead.relevance.result import Cut, Relevance
-from deadhead.relevance.samples import Owners, TogetherError, by_row, owners
+from deadhead.relevance.samples import Layouts, TogetherError, by_sample, layouts
 from deadhead.relevance.signals import Signal
 from deadhead.relevance.target import Target, explained
 
@@ -33,7 +33,7 @@ class Batch:
     tensors: list[Tensor]
     base: list[Tensor] | None
     target: Target
-    owners: Owners
+    layouts: Layouts
     rows: int
 
 
@@ -66,9 +66,9 @@ class Attribution:
         """`explain` for the whole batch, or for each sample where their entries cannot be told apart."""
         axis = self.network.batch_axis
         rows = batch_size(tensors, axis)
-        where_rows_lie = owners(self.network, self.traced, tensors) if rows > 1 else {}
+        where_samples_lie = layouts(self.network, self.traced, tensors) if rows > 1 else {}
         try:
-            return explain(Batch(tensors, base, target, where_rows_lie, rows))
+            return explain(Batch(tensors, base, target, where_samples_lie, rows))
         except TogetherError:
             if rows == 1:
                 raise
@@ -101,11 +101,11 @@ class Attribution:
             unfused = {operation for operation, rule in rules.items() if rule.unfused}
             tape = run(self.program, batch.tensors, state, differentiable, unfused, moved)
             base_tape = None if batch.base is None else run(self.program, batch.base, state, differentiable, unfused)
-            back = BackwardPass(tape, base_tape, rules, batch.owners, batch.rows, self.unknown, factors)
+            back = BackwardPass(tape, base_tape, rules, batch.layouts, batch.rows, self.unknown, factors)
             output, starts, chosen = self._start(batch, composite, back, differentiable)
             back.run(starts, set(self.layers.values()), self.cuts, output)
             if composite.constants == "all" and back.biases:
-                back.biases = {"one": torch.stack([by_row(each) for each in back.biases.values()]).sum(0)}
+                back.biases = {"one": torch.stack([by_sample(each) for each in back.biases.values()]).sum(0)}
             return self._result(batch.tensors, back, output, chosen)
 
     def state(self, tensors: Sequence[Tensor]) -> tuple[Mapping[str, Tensor], bool]:
@@ -176,7 +176,7 @@ class Attribution:
             if node in back.signals:
                 residual = residual - back.total(found[-1], node)
         for each in back.biases.values():
-            residual = residual - by_row(each)
+            residual = residual - by_sample(each)
         layers = {
             name: back.layers[key] if key in back.layers else torch.zeros_like(back.tape.values[key])
             for name, key in self.layers.items()

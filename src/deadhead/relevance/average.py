@@ -13,6 +13,7 @@ from torch import Tensor, fx
 
 from deadhead.errors import RelevanceError
 from deadhead.graph.pytree import take
+from deadhead.graph.samples import SampleLayout
 from deadhead.relevance.attribution import Attribution, Batch
 from deadhead.relevance.baselines import baseline_of
 from deadhead.relevance.composite import Composite
@@ -21,7 +22,7 @@ from deadhead.relevance.forward import Tape, run
 from deadhead.relevance.operations import Key
 from deadhead.relevance.registry import composite
 from deadhead.relevance.result import Relevance
-from deadhead.relevance.samples import Place, total
+from deadhead.relevance.samples import total
 from deadhead.relevance.target import Target, explained
 
 
@@ -189,7 +190,7 @@ def _averaged(attribution: Attribution, method: GradientAverage, batch: Batch) -
         unknown: dict[str, None] = {}
         for weight, point in method.points([*tensors, *own], [*base, *other]):
             moved = dict(zip(embeddings, point[len(tensors) :], strict=True))
-            at = Batch(point[: len(tensors)], None, choose, batch.owners, rows)
+            at = Batch(point[: len(tensors)], None, choose, batch.layouts, rows)
             one = attribution.once(at, method.composite, moved, factors)
             parts = [weight * each for each in take(one.inputs)[0]]
             sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts
@@ -200,7 +201,7 @@ def _averaged(attribution: Attribution, method: GradientAverage, batch: Batch) -
     residual = output
     for each in sums:
         if each.dim() > axis:
-            residual = residual - total(each, rows, Place(axis))
+            residual = residual - total(each, rows, SampleLayout(axis))
     fill, nothing = attribution.structure.fill, torch.zeros_like(output)
     return Relevance(
         fill(sums), {}, {}, nothing, residual, output, {}, tuple(unknown), fill([each.detach() for each in tensors]),

@@ -8,14 +8,16 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.errors import RelevanceError
+from deadhead.graph.catalogue import names_of
+from deadhead.graph.samples import SampleLayout
 from deadhead.relevance.forward import Record, Tape
 from deadhead.relevance.operations import DETACHED, INDICES, LIVE, Additive, Key, Operation, is_key
 from deadhead.relevance.result import Cut
 from deadhead.relevance.rules import Contributions, Gradient, RelevanceRule
-from deadhead.relevance.samples import Owners, Place, TogetherError, by_row, gathered, gathered_shape, total
+from deadhead.relevance.samples import Layouts, TogetherError, by_sample, gathered, gathered_shape, total
 from deadhead.relevance.signals import Signal, difference, quotient_and_zeros, times
 
-_ALIGNED = {"cat", "concat", "concatenate", "where", "maximum", "minimum", "fmax", "fmin", "slice_scatter"}
+_ALIGNED = frozenset(names_of(aligned=True))
 """Ops whose constant operands are laid out as what they give."""
 
 
@@ -27,13 +29,13 @@ class BackwardPass:
         tape: Tape,
         base: Tape | None,
         rules: Mapping[Operation, RelevanceRule],
-        owners: Owners,
+        layouts: Layouts,
         rows: int,
         unknown: str | None,
         factors: Mapping[Key, Tensor],
     ) -> None:
         self.tape, self.base_tape, self.rules = tape, base, rules
-        self.program, self.owners, self.rows = tape.program, owners, rows
+        self.program, self.layouts, self.rows = tape.program, layouts, rows
         self.unknown_policy, self.factors = unknown, factors
         self.unknown: dict[str, None] = {}
         self.signals: dict[Key, Signal] = {}
@@ -56,15 +58,15 @@ class BackwardPass:
 
     def total(self, value: Tensor, key: Key, operation: Operation | None = None) -> Tensor:
         """The sum of each sample's entries of something laid out as the value `key`."""
-        return total(value, self.rows, self._owner(key, operation))
+        return total(value, self.rows, self._layout(key, operation))
 
-    def _owner(self, key: Key, operation: Operation | None) -> Place | None:
+    def _layout(self, key: Key, operation: Operation | None) -> SampleLayout | None:
         if isinstance(key, fx.Node):
-            return self.owners.get(key)
-        return self.owners.get(operation.node if operation is not None else self.program.made_by[key].node)
+            return self.layouts.get(key)
+        return self.layouts.get(operation.node if operation is not None else self.program.made_by[key].node)
 
     def _blame(self, name: str, relevance: Tensor) -> None:
-        self._add(by_row(relevance), name)
+        self._add(by_sample(relevance), name)
         known, number = name, 1
         while known in self.biases and self.biases[known].shape != relevance.shape:
             number += 1
@@ -116,32 +118,32 @@ class BackwardPass:
             if self.program.status_of(additive.source) == DETACHED:
                 self.absorb(record, each)
             else:
-                owner = self._owner(record.operation.key, record.operation)
-                self._blame_additive(record, additive, gathered(each, placed.shape, self.rows, owner))
+                layout = self._layout(record.operation.key, record.operation)
+                self._blame_additive(record, additive, gathered(each, placed.shape, self.rows, layout))
 
     def blame_constants(self, record: Record, q: Tensor, constants: Sequence[Tensor | None]) -> None:
         sums: dict[torch.Size, Tensor] = {}
-        owner = self._owner(record.operation.key, record.operation)
+        layout = self._layout(record.operation.key, record.operation)
         for additive, own, placed in zip(record.operation.additive, record.constants, constants, strict=True):
             if placed is None:  # zeros, in the shape that its relevance would have had
-                shape = gathered_shape(q.shape, own.shape, self.rows, owner)
+                shape = gathered_shape(q.shape, own.shape, self.rows, layout)
                 self._blame_additive(record, additive, q.new_zeros(shape))
                 continue
             if self.program.status_of(additive.source) == DETACHED:
                 self.absorb(record, times(placed.expand_as(q), q))
                 continue
-            if self._has_samples(placed, q, owner):
-                found = gathered(times(placed.expand_as(q), q), placed.shape, self.rows, owner)
+            if self._has_samples(placed, q, layout):
+                found = gathered(times(placed.expand_as(q), q), placed.shape, self.rows, layout)
                 self._blame_additive(record, additive, found)
                 continue
             if placed.shape not in sums:  # a constant times a sum is cheaper than the other way round
-                sums[placed.shape] = gathered(q, placed.shape, self.rows, owner)
+                sums[placed.shape] = gathered(q, placed.shape, self.rows, layout)
             total = sums[placed.shape]
             self._blame_additive(record, additive, times(placed.reshape(1, *total.shape[1:]).expand_as(total), total))
 
-    def _has_samples(self, placed: Tensor, value: Tensor, owner: Place | None) -> bool:
+    def _has_samples(self, placed: Tensor, value: Tensor, layout: SampleLayout | None) -> bool:
         """Whether a constant has an axis of its own for the samples."""
-        axis = 0 if owner is None else owner.axis
+        axis = 0 if layout is None else layout.axis
         at = axis - (value.dim() - placed.dim())
         return at >= 0 and placed.shape[at] != 1
 
@@ -161,7 +163,7 @@ class BackwardPass:
 
     def blame_value_at_zero(self, record: Record, relevance: Tensor) -> None:
         value, operation = record.value, record.operation
-        found = gathered(relevance, value.shape, self.rows, self._owner(operation.key, operation))
+        found = gathered(relevance, value.shape, self.rows, self._layout(operation.key, operation))
         self._blame(operation.name, found)
 
     # -- the pass -----------------------------------------------------------------------------------------------------
@@ -217,8 +219,8 @@ class BackwardPass:
             if self.rows > 1 and record.operation.op not in _ALIGNED:
                 raise TogetherError
             name, _ = self.program.name_of(key, record.operation.name)
-            owner = self._owner(record.operation.key, record.operation)
-            self._blame(name, gathered(relevance, relevance.shape, self.rows, owner))
+            layout = self._layout(record.operation.key, record.operation)
+            self._blame(name, gathered(relevance, relevance.shape, self.rows, layout))
 
     def _send(self, key: Key, signal: Signal) -> None:
         before = self.signals.get(key)

@@ -63,7 +63,7 @@ class Relevance:
     sample  target  output  inputs  biases  absorbed  residual
          0       0       7  114.3%  -14.3%      0.0%      0.0%
          1       0       3  133.3%  -33.3%      0.0%      0.0%
-    largest biases (mean size): bias 1
+    largest biases (mean absolute relevance): bias 1
     """
 
     inputs: Any
@@ -91,8 +91,9 @@ class Relevance:
         lines += ["  ".join(map(str.rjust, row, widths)) for row in table]
         if rows > shown:
             lines.append(f"and {rows - shown} more samples")
-        if self.biases:
-            lines.append(f"largest biases (mean size): {', '.join(self._largest_biases())}")
+        largest = self._largest_biases()
+        if largest:
+            lines.append(f"largest biases (mean absolute relevance): {', '.join(largest)}")
         if self.layers:
             lines.append(f"layers: {', '.join(f'{name} {tuple(each.shape)}' for name, each in self.layers.items())}")
         if self.unknown:
@@ -114,7 +115,7 @@ class Relevance:
 
     def _largest_biases(self) -> list[str]:
         sums = {name: each.detach().reshape(len(each), -1).sum(1).abs().mean() for name, each in self.biases.items()}
-        sizes = sorted(((float(size), name) for name, size in sums.items()), reverse=True)
+        sizes = sorted(((float(size), name) for name, size in sums.items() if size != 0), reverse=True)
         rest = len(sizes) - MOST_BIASES
         return [
             *(f"{name} {size:.3g}" for size, name in sizes[:MOST_BIASES]),

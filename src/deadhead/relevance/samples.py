@@ -10,23 +10,22 @@ from torch import Tensor, fx
 from deadhead.graph.network import Network, Traced
 from deadhead.graph.samples import BATCH_FIRST, SampleLayout, layouts_of
 
-Place = SampleLayout
-Owners = dict[fx.Node, SampleLayout | None]
+Layouts = dict[fx.Node, SampleLayout | None]
 
 
 class TogetherError(Exception):
     """The samples of a value cannot be told apart by their place."""
 
 
-def owners(network: Network, traced: Traced, tensors: Sequence[Tensor]) -> Owners:
+def layouts(network: Network, traced: Traced, tensors: Sequence[Tensor]) -> Layouts:
     """Where the samples lie in what each node of the graph gives, measured once for a graph."""
     graph = traced.graph
-    if owners not in traced.kept:
+    if layouts not in traced.kept:
         nodes = [node for node in graph.calls if isinstance(node.meta.get("val"), Tensor)]
         given = [tensor.detach() for tensor in tensors]
         found = layouts_of(graph, nodes, given, network.batch_axis, network.frozen_state())
-        traced.kept[owners] = {**found, **dict.fromkeys(graph.inputs, SampleLayout(network.batch_axis))}
-    return traced.kept[owners]  # type: ignore[no-any-return]
+        traced.kept[layouts] = {**found, **dict.fromkeys(graph.inputs, SampleLayout(network.batch_axis))}
+    return traced.kept[layouts]  # type: ignore[no-any-return]
 
 
 def samples_first(value: Tensor, samples: int, layout: SampleLayout | None) -> Tensor:
@@ -41,22 +40,26 @@ def samples_first(value: Tensor, samples: int, layout: SampleLayout | None) -> T
     return layout.first(value, samples)
 
 
-def by_row(value: Tensor) -> Tensor:
+def by_sample(value: Tensor) -> Tensor:
     """The sum of everything behind the first axis."""
     return value.flatten(1).sum(1) if value.dim() > 1 else value
 
 
 def total(value: Tensor, samples: int, layout: SampleLayout | None) -> Tensor:
     """The sum of each sample's entries, shape (samples,)."""
-    return by_row(samples_first(value, samples, layout))
+    return by_sample(samples_first(value, samples, layout))
 
 
 def gathered(value: Tensor, shape: Sequence[int], samples: int, layout: SampleLayout | None) -> Tensor:
     """`value`, in the layout of what an op gives, summed for each sample over the axes along which a constant of this
-    shape was spread: (samples, *shape); where the constant has an axis for the samples, that one stands first."""
+    shape was spread: (samples, *shape); where the constant has an axis for the samples, that one stands first.
+
+    Raises `TogetherError` where it is not known which entries belong to which sample.
+    """
     rank, own = value.dim(), list(shape)
     where = _within(layout, rank)
-    first = samples_first(value, samples, where if rank else None)
+    known = rank and (samples == 1 or layout is not None)
+    first = samples_first(value, samples, where if known else None)
     padded = [1] * (rank - len(own)) + own
     order = [where.axis, *(axis for axis in range(rank) if axis != where.axis)]  # of the axes behind the samples
     summed = [at + 1 for at, axis in enumerate(order) if padded[axis] == 1]

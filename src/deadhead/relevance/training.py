@@ -12,7 +12,7 @@ from deadhead.graph.network import Network
 from deadhead.graph.pytree import take
 from deadhead.relevance.attribute import attribute
 from deadhead.relevance.composite import Composite
-from deadhead.relevance.samples import by_row
+from deadhead.relevance.samples import by_sample
 from deadhead.relevance.signals import quotient
 from deadhead.relevance.target import Target
 
@@ -77,11 +77,11 @@ def relevance_loss(
         if relevance.dim() <= axis or relevance.shape[axis] != len(found.output):
             continue
         size = relevance.abs().movedim(axis, 0)
-        total = total + by_row(size)
-        outside = outside + by_row(size * (1 - mask.to(size).movedim(axis, 0)))
+        total = total + by_sample(size)
+        outside = outside + by_sample(size * (1 - mask.to(size).movedim(axis, 0)))
     if biases:
         for each in found.biases.values():
-            total, outside = total + by_row(each.abs()), outside + by_row(each.abs())
+            total, outside = total + by_sample(each.abs()), outside + by_sample(each.abs())
     share = quotient(outside, total)
     return share.mean() if reduction == "mean" else share
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-import torch
 from torch import Tensor
 
 from deadhead.errors import DataError
@@ -59,11 +58,7 @@ def obs(question: Question, *, output_weight: str = "loss", weighing: Weighing |
                 if regression is not None:
                     sides += weighing.sides(group, consumer, weight, regression, {})
             choice = choose(sides, group.size, group.size, weighing.extra[group.name], sweeps=0, tries=0)
-            saliency = torch.zeros(group.size, dtype=torch.float64)
-            costs = torch.tensor(choice.costs, dtype=torch.float64)
-            rising = 1 + 1e-9 * torch.arange(group.size, dtype=torch.float64)  # so that equal ones keep their order
-            saliency[choice.order] = 0.5 * costs.clamp(min=0).cummax(0).values * rising
-            result[group.name] = saliency
+            result[group.name] = choice.scores()
     return result
 
 

@@ -35,15 +35,11 @@ class Plan:
         """Gates that close what the plan removes: {group: (K,) of ones and zeros}."""
         return closing(groups, self.removed)
 
-    def with_units(self, removed: Mapping[str, Tensor]) -> Plan:
-        """The plan with other units of the same groups, as many of each: units that both remove keep their place in the
-        order, the others take the places of those that they replace."""
-        new = {
-            name: [int(unit) for unit in units if int(unit) not in self.removed[name].tolist()]
-            for name, units in removed.items()
-        }
-        order = [(name, unit if unit in removed[name].tolist() else new[name].pop(0)) for name, unit in self.order]
-        return plan_of(order, self.saliencies)
+    def with_units(self, units: Mapping[str, Sequence[int]], scores: Mapping[str, Tensor]) -> Plan:
+        """As many units of each group, but these, in their order, at the places that the order has for their groups;
+        with other scores for some groups."""
+        waiting = {name: iter(chosen) for name, chosen in units.items()}
+        return plan_of([(name, next(waiting[name])) for name, _ in self.order], {**self.saliencies, **scores})
 
 
 def plan_of(order: Sequence[tuple[str, int]], saliencies: Mapping[str, Tensor] | None = None) -> Plan:

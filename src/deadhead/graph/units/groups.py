@@ -15,6 +15,7 @@ from deadhead.graph.units.labels import Contact, Labels, Product, Value
 from deadhead.graph.units.registry import plain_result
 from deadhead.graph.units.rules import propagate
 from deadhead.graph.units.union_find import Array
+from deadhead.text import counted
 
 MOST_INDICES = 65536
 """The maximum size of a constant of integers whose values labels follow."""
@@ -98,7 +99,7 @@ class Group:
 
     def __str__(self) -> str:
         readers = ", ".join(dict.fromkeys(site.module for site in self.consumers)) or "nothing"
-        return f"{self.name}: {self.size} {self.kind}s, read by {readers}"
+        return f"{self.name}: {counted(self.size, self.kind)}, read by {readers}"
 
 
 @dataclass(frozen=True)

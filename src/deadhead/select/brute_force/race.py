@@ -163,15 +163,15 @@ class Race(Search):
             inside = ((flat >= start) & (flat < start + batch.rows)).nonzero()[:, 0]
             if len(inside):
                 distinct, place = (flat[inside] - start).unique(return_inverse=True)  # type: ignore[no-untyped-call]
-                apart = ClosingLosses(gates, choose(batch, distinct), self.groups, self.parts)
+                closing = ClosingLosses(gates, choose(batch, distinct), self.groups, self.parts)
                 asked: list[int] = group[inside].unique().tolist()  # type: ignore[no-untyped-call]
-                apart.hold([names[which] for which in asked])
+                closing.hold([names[which] for which in asked])
                 for which in asked:
                     mine = group[inside] == which
-                    closed = apart.closing(names[which], numbers[inside[mine]], place[mine])
+                    closed = closing.closing(names[which], numbers[inside[mine]], place[mine])
                     losses[inside[mine]] = closed.double().cpu()
-                self.passes += apart.computed / self.samples
-                self.work += apart.work / self.samples
+                self.passes += closing.computed / self.samples
+                self.work += closing.work / self.samples
             start += batch.rows
         return losses.reshape(samples.shape)
 
