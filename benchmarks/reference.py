@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from pathlib import Path
 
 from deadhead.cli.listing import KINDS, markdown
@@ -26,9 +25,9 @@ def reference() -> str:
 def with_tables(text: str) -> str:
     """A page with the tables between its marks, `<!-- budgets -->` and `<!-- end -->`."""
     for kind in KINDS:
-        text = re.sub(
-            rf"(<!-- {kind} -->\n).*?(<!-- end -->)", lambda m, kind=kind: f"{m[1]}{markdown(kind)}\n{m[2]}", text, flags=re.S
-        )  # fmt: skip
+        start, found, rest = text.partition(f"<!-- {kind} -->\n")
+        if found:
+            text = start + found + markdown(kind) + "\n" + rest[rest.index("<!-- end -->") :]
     return text
 
 

@@ -3,11 +3,46 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from deadhead.cli.listing import names
+from deadhead.cli.options import (
+    DATA_HELP,
+    RANKING,
+    Compensate,
+    CompensateOption,
+    Criterion,
+    CriterionOptions,
+    Curve,
+    Data,
+    EveryRemovals,
+    Exclude,
+    FirstOfPlan,
+    Latency,
+    LossName,
+    Macs,
+    MaxAccuracyDrop,
+    MaxLossIncrease,
+    Memory,
+    MinUnits,
+    Model,
+    Normalize,
+    Only,
+    OtherBudget,
+    Params,
+    PlanFile,
+    PrunedFolder,
+    Rounds,
+    RoundTo,
+    Samples,
+    Scope,
+    Seed,
+    TestData,
+    Trust,
+    Units,
+    Width,
+)
 
 app = typer.Typer(
     help="Prune a trained PyTorch network to a smaller dense one, score its units, and explain its decisions.",
@@ -16,72 +51,6 @@ app = typer.Typer(
     pretty_exceptions_enable=False,
     context_settings={"help_option_names": ["-h", "--help"]},
 )
-
-MODEL_HELP = (
-    "The trained model: package.module:factory, where factory is a torch.nn.Module or a function without arguments "
-    "that returns one (modules of the current folder are found first); or a .pt2 file written by torch.export.save, "
-    "which needs no class. Loading a .pt2 can run code that it holds, so it needs --trust."
-)
-DATA_HELP = (
-    "The calibration data: package.module:factory, where factory is an iterable of batches (inputs, targets) or a "
-    "function without arguments that returns one; or digits or mnist, the training part of those."
-)
-
-BUDGET, RANKING, COMPENSATION, JUDGED = (
-    "Budget: exactly one. A fraction (0.5) or a count (32) of what REMAINS, or what may be lost",
-    "How units are ranked",
-    "How the remaining units compensate",
-    "What it is judged on",
-)
-"""Panels of help."""
-
-Model = Annotated[str, typer.Argument(help=MODEL_HELP, metavar="MODEL")]
-Data = Annotated[str, typer.Option(help=DATA_HELP, metavar="DATA")]
-LossName = Annotated[
-    str,
-    typer.Option(
-        help="The loss: cross_entropy, mse, squared_error, binary_cross_entropy, model (a model that returns its own), "
-        "or package.module:function, a function (outputs, batch) that returns a loss for each sample.",
-        rich_help_panel=JUDGED,
-    ),
-]
-Criterion = Annotated[
-    str,
-    typer.Option(
-        help=f"What units are ranked by: {names('criteria')}. `deadhead list criteria` says what each is.",
-        rich_help_panel=RANKING,
-        metavar="NAME",
-    ),
-]
-CriterionOptions = Annotated[
-    list[str] | None,
-    typer.Option(
-        "--criterion-option",
-        help="An option of the criterion (repeatable), as in reference=mean; `deadhead list criteria` has them.",
-        rich_help_panel=RANKING,
-        metavar="NAME=VALUE",
-    ),
-]
-Samples = Annotated[
-    int, typer.Option(help="At most this many samples of the calibration data are read.", rich_help_panel=JUDGED)
-]
-Trust = Annotated[bool, typer.Option("--trust", help="Load a .pt2 file although that can run code that it holds.")]
-Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn at random.")]
-Only = Annotated[
-    list[str] | None,
-    typer.Option(
-        help="Prune only groups whose module name matches this pattern (repeatable).", rich_help_panel=RANKING
-    ),
-]
-Exclude = Annotated[
-    list[str] | None,
-    typer.Option(help="Leave groups whose module name matches this pattern (repeatable).", rich_help_panel=RANKING),
-]
-
-
-def _budget(help_: str) -> Any:
-    return typer.Option(help=help_, rich_help_panel=BUDGET, metavar="AMOUNT")
-
 
 lab = typer.Typer(
     help="Experiments of the papers that deadhead implements, run again.", no_args_is_help=True, add_completion=False
@@ -200,9 +169,9 @@ def oracle(
 
 def _methods(wanted: bool) -> None:
     if wanted:
-        from deadhead.cli.attribute import list_methods
+        from deadhead.cli.listing import print_listing
 
-        list_methods()
+        print_listing("methods")
         raise typer.Exit
 
 
@@ -244,121 +213,44 @@ def attribute(
     With blame_bias, inputs and biases add up to the output exactly. For other methods the rest is shown: `absorbed` is
     what rules gave to nothing, `residual` what is missing.
     """
-    from deadhead.cli.attribute import show_relevance
+    from deadhead.cli.attribute import Explained, show_relevance
 
-    show_relevance(
-        model, out, images=image or [], data=data, rows=rows, target=target, method=method, baseline=baseline,
-        shape=shape, mean=mean, std=std, trust=trust,
-    )  # fmt: skip
+    explained = Explained(image or [], data, rows, baseline, shape, mean, std)
+    show_relevance(model, explained, out, target=target, method=method, trust=trust)
 
 
 @app.command()
 def prune(
     model: Model,
     data: Data,
-    out: Annotated[
-        Path, typer.Option(help="Folder for the pruned weights, the surgery, report.html and report.json.")
-    ] = Path("pruned"),
-    units: Annotated[str | None, _budget("Units of every group; with --scope all, of all groups together.")] = None,
-    params: Annotated[str | None, _budget("Parameters.")] = None,
-    macs: Annotated[str | None, _budget("Multiply-adds of one sample.")] = None,
-    memory: Annotated[str | None, _budget("Bytes of weights and of one sample's activations.")] = None,
-    latency: Annotated[float | None, _budget("Time of a forward pass on this machine (a fraction).")] = None,
-    max_loss_increase: Annotated[
-        float | None, _budget("How much the loss on held-out samples may rise, in its own unit.")
-    ] = None,
-    max_accuracy_drop: Annotated[
-        float | None, _budget("How much the accuracy on held-out samples may drop: 0.01 is one point.")
-    ] = None,
-    budget: Annotated[
-        str | None,
-        typer.Option(
-            help="A budget that another package registered; `deadhead list budgets` has all.",
-            rich_help_panel=BUDGET,
-            metavar="NAME=AMOUNT",
-        ),
-    ] = None,
-    plan: Annotated[
-        Path | None,
-        typer.Option(
-            help="Exactly the units of this file, which `deadhead oracle` wrote.",
-            rich_help_panel=BUDGET,
-            metavar="FILE",
-        ),
-    ] = None,
-    first: Annotated[
-        int | None, typer.Option(help="With --plan: only its first N units.", rich_help_panel=BUDGET, metavar="N")
-    ] = None,
+    out: PrunedFolder = Path("pruned"),
+    units: Units = None,
+    params: Params = None,
+    macs: Macs = None,
+    memory: Memory = None,
+    latency: Latency = None,
+    max_loss_increase: MaxLossIncrease = None,
+    max_accuracy_drop: MaxAccuracyDrop = None,
+    budget: OtherBudget = None,
+    plan: PlanFile = None,
+    first: FirstOfPlan = None,
     criterion: Criterion = "obs",
     criterion_option: CriterionOptions = None,
-    scope: Annotated[
-        str,
-        typer.Option(help="Spend --units in each group (group), or in one ranking (all).", rich_help_panel=RANKING),
-    ] = "group",
-    normalize: Annotated[
-        str | None,
-        typer.Option(
-            help="Make the scores of groups comparable in one ranking: none, mean, max, l2 or rank.",
-            rich_help_panel=RANKING,
-        ),
-    ] = None,
-    rounds: Annotated[
-        int, typer.Option(help="Re-rank what remains this many times on the way.", rich_help_panel=RANKING)
-    ] = 1,
-    step: Annotated[
-        int | None, typer.Option(help="Re-rank after every this many removals.", rich_help_panel=RANKING)
-    ] = None,
+    scope: Scope = "group",
+    normalize: Normalize = None,
+    rounds: Rounds = 1,
+    step: EveryRemovals = None,
     only: Only = None,
     exclude: Exclude = None,
-    round_to: Annotated[
-        int, typer.Option(help="Keep multiples of this many units of each group.", rich_help_panel=RANKING)
-    ] = 1,
-    min_units: Annotated[
-        int, typer.Option(help="Keep at least this many units of each group.", rich_help_panel=RANKING)
-    ] = 1,
-    width: Annotated[
-        bool | None,
-        typer.Option(
-            "--width/--no-width",
-            help="Remove units of residual streams too, through LayerNorm, which is approximate. By default only where "
-            "nothing else can be cut.",
-            rich_help_panel=RANKING,
-        ),
-    ] = None,
-    compensate: Annotated[
-        str,
-        typer.Option(
-            help=f"How the remaining units take over: {names('compensations')}. `deadhead list compensations` says "
-            "what each does.",
-            rich_help_panel=COMPENSATION,
-            metavar="NAME",
-        ),
-    ] = "gauss_newton",
-    compensate_option: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="An option of the compensation (repeatable), as in steps=20.",
-            rich_help_panel=COMPENSATION,
-            metavar="NAME=VALUE",
-        ),
-    ] = None,
+    round_to: RoundTo = 1,
+    min_units: MinUnits = 1,
+    width: Width = None,
+    compensate: Compensate = "gauss_newton",
+    compensate_option: CompensateOption = None,
     loss: LossName = "cross_entropy",
-    test: Annotated[
-        str | None,
-        typer.Option(
-            help="Data that no decision sees, to measure on; as --data. By default the samples held out of --data.",
-            rich_help_panel=JUDGED,
-            metavar="DATA",
-        ),
-    ] = None,
+    test: TestData = None,
     samples: Samples = 4096,
-    curve: Annotated[
-        int,
-        typer.Option(
-            help="Measure this many networks beside the result, to show what less or more pruning would give.",
-            rich_help_panel=JUDGED,
-        ),
-    ] = 2,
+    curve: Curve = 2,
     seed: Seed = 0,
     trust: Trust = False,
 ) -> None:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -20,67 +21,67 @@ from deadhead.errors import DataError, TraceError
 from deadhead.files import write_together
 from deadhead.graph.pytree import take
 from deadhead.graph.trace import rows_of
-from deadhead.relevance import METHODS
 
 MOST_COLUMNS = 6
 
 
+@dataclass(frozen=True)
+class Explained:
+    """What is explained: `images`, read with `shape`, `mean` and `std`, or the first `count` samples of `data`; and the
+    picture `baseline` that it is compared with."""
+
+    images: Sequence[Path]
+    data: str | None
+    count: int
+    baseline: Path | None = None
+    shape: str | None = None
+    mean: str | None = None
+    std: str | None = None
+
+    def __post_init__(self) -> None:
+        if bool(self.images) == (self.data is not None):
+            raise DataError("Give either --image, once for each picture, or --data.")
+        if self.data is not None and (self.shape or self.mean or self.std):
+            raise DataError("--shape, --mean and --std say how pictures are read; DATA gives its inputs as they are.")
+
+    def inputs(self) -> Any:
+        """The inputs of the model."""
+        return self._read(self.images) if self.data is None else _first_rows(self.data, self.count)
+
+    def options(self) -> dict[str, Any]:
+        """The baseline, as `attribute` takes it."""
+        return {} if self.baseline is None else {"baseline": self._read([self.baseline])}
+
+    def _read(self, files: Sequence[Path]) -> Tensor:
+        return read_images(files, self.shape, self.mean, self.std)
+
+
 def show_relevance(
-    model: str,
-    out: Path,
-    *,
-    images: Sequence[Path],
-    data: str | None,
-    rows: int,
-    target: int | None,
-    method: str,
-    baseline: Path | None,
-    shape: str | None,
-    mean: str | None,
-    std: str | None,
-    trust: bool,
+    model: str, explained: Explained, out: Path, *, target: int | None, method: str, trust: bool
 ) -> None:
     """Attribute the outputs for images, or for the first samples of data, and write the heatmaps."""
-    if bool(images) == (data is not None):
-        raise DataError("Give either --image, once for each picture, or --data.")
-    if data is not None and (shape or mean or std):
-        raise DataError("--shape, --mean and --std say how pictures are read; DATA gives its inputs as they are.")
     if not out.absolute().parent.is_dir():
         raise DataError(f"--out {out}: the folder {out.parent} is not there.")
     module = model_of(model, trust)
-
-    def read(files: Sequence[Path]) -> Tensor:
-        return read_images(files, shape, mean, std)
-
-    inputs = read(images) if data is None else _first_rows(data, rows)
-    given: dict[str, Any] = {} if baseline is None else {"baseline": read([baseline])}
+    inputs = explained.inputs()
     try:
         with torch.no_grad():
-            found = dh.attribute(module, inputs, target, method, **given)
+            found = dh.attribute(module, inputs, target, method, **explained.options())
     except TraceError as error:
-        if data is not None or shape is not None:
+        if explained.data is not None or explained.shape is not None:
             raise
         sizes = ",".join(map(str, inputs.shape[1:]))
         raise DataError(f"{error} (the pictures have the shape {sizes}; --shape says which the model takes)") from error
     drawn = io.BytesIO()
-    figure = found.heatmap(samples=range(min(len(found.output), rows)))
+    figure = found.heatmap(samples=range(min(len(found.output), explained.count)))
     known = figure.canvas.get_supported_filetypes()
     if out.suffix[1:].lower() not in known:
         raise DataError(f"--out {out} ends in no format that can be drawn; the formats are {', '.join(sorted(known))}.")
     figure.savefig(drawn, format=out.suffix[1:].lower(), dpi=150)
     write_together({out: drawn.getvalue()})
-    _print(found, [path.name for path in images] or [f"sample {sample}" for sample in range(len(found.output))], method)
+    named = [path.name for path in explained.images] or [f"sample {sample}" for sample in range(len(found.output))]
+    _print(found, named, method)
     Console().print(Text(f"wrote {out}"))
-
-
-def list_methods() -> None:
-    """Print the attribution methods with their options and what each computes."""
-    table = Table("method", "options", "what it computes")
-    for name in sorted(METHODS):
-        entry = METHODS[name]
-        options = ", ".join(f"{option}={default!r}" for option, default in entry.options.items())
-        table.add_row(Text(name), Text(options), Text(entry.summary))
-    Console().print(table)
 
 
 def read_images(files: Sequence[Path], shape: str | None, mean: str | None, std: str | None) -> Tensor:

@@ -14,9 +14,10 @@ from deadhead.cut.optimizer import check_optimizer
 from deadhead.data.opened import prepared_network
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
+from deadhead.pruning.material import Clock, Material, Removable
 from deadhead.pruning.options import Options
 from deadhead.pruning.pruned import Pruned
-from deadhead.pruning.steps import Clock, Material, Pruning, Removable
+from deadhead.pruning.steps import Pruning
 from deadhead.select.plan import Plan
 
 

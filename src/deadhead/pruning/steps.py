@@ -4,9 +4,6 @@ from __future__ import annotations
 
 import datetime
 import platform
-import time
-from collections.abc import Iterable, Iterator, Sequence
-from contextlib import contextmanager
 from dataclasses import dataclass
 from functools import cached_property
 from typing import Any
@@ -19,18 +16,18 @@ from deadhead.compensate import Problem
 from deadhead.cut.configuration import configuration_of, has_configuration, write_configuration
 from deadhead.cut.cut import carry_out, cut, surgery_of
 from deadhead.cut.optimizer import adopt, cut_in_place, exchange, follow
-from deadhead.cut.provable import Cutting, cuttable
+from deadhead.cut.provable import Cutting
 from deadhead.cut.surgery import Surgery
 from deadhead.cut.verify import tolerance_of, verify
-from deadhead.data.calibration import Batch, Calibration, calibrate, count, read
-from deadhead.data.losses import Loss, as_loss
-from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
+from deadhead.data.calibration import count
+from deadhead.errors import BudgetError, CutError, DeadheadError
 from deadhead.gates.state import PrunedState
-from deadhead.graph.network import Network, trace
+from deadhead.graph.network import Network
 from deadhead.progress import Progress
 from deadhead.pruning.candidates import Candidates, TrialCuts
+from deadhead.pruning.material import Material, Removable
 from deadhead.pruning.measure import measure
-from deadhead.pruning.messages import approximate, failed, further, left_alone, notes, nothing, unasked
+from deadhead.pruning.messages import approximate, failed, further, left_alone, notes, unasked
 from deadhead.pruning.options import Options
 from deadhead.pruning.predict import predict
 from deadhead.pruning.predicted_curve import predicts_loss
@@ -49,89 +46,6 @@ from deadhead.select.schedule import in_rounds
 from deadhead.select.sizes import Sizes
 from deadhead.select.ties import checked
 from deadhead.text import counted
-
-
-class Clock:
-    """The seconds of each step."""
-
-    def __init__(self) -> None:
-        self.seconds: dict[str, float] = {}
-
-    @contextmanager
-    def __call__(self, step: str) -> Iterator[None]:
-        start = time.perf_counter()
-        yield
-        self.seconds[step] = time.perf_counter() - start
-
-
-@dataclass(frozen=True)
-class Material:
-    """What a prune is judged on.
-
-    Attributes:
-        loss: the loss of each sample.
-        batches: all batches that were read.
-        calibration: their samples in two parts, calibration and held-out.
-        unseen: what the report measures on: the test data, or the held-out samples.
-        is_test: whether that is test data.
-    """
-
-    loss: Loss
-    batches: Sequence[Batch]
-    calibration: Calibration
-    unseen: Sequence[Batch]
-    is_test: bool
-
-    @classmethod
-    def read(
-        cls, data: Iterable[Any], test: Iterable[Any] | None, loss: Any, options: Options, batch_axis: int
-    ) -> Material:
-        """Read the data once, up to `options.samples` samples, and all of the test data."""
-        judge = as_loss(loss)
-        how: dict[str, Any] = {"labels_to_model": judge.labels_to_model, "batch_axis": batch_axis}
-        batches = read(data, samples=options.samples, **how)
-        calibration = calibrate(batches, seed=options.seed)
-        unseen = calibration.held_out if test is None else read(test, samples=None, **how)
-        return cls(judge, batches, calibration, unseen, test is not None)
-
-
-@dataclass(frozen=True)
-class Removable:
-    """The network and what can be cut from it.
-
-    Attributes:
-        network: the traced network.
-        cutting: the groups that can be cut, and the reason for each other one.
-        widened: whether units of residual streams can be cut because nothing else can, without having been asked for.
-    """
-
-    network: Network
-    cutting: Cutting
-    widened: bool = False
-
-    @classmethod
-    def of(cls, network: Network, batches: Sequence[Batch], options: Options, progress: Progress | None) -> Removable:
-        """Find what can be cut from a network by trial cuts; units of residual streams too where nothing else can be
-        cut and the options do not forbid it.
-
-        Raises:
-            DataError: where a tensor of the network is not finite.
-            CutError: where nothing can be cut.
-        """
-        for name, tensor in network.state().items():
-            if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise DataError(
-                    f"{name} is not finite (NaN or infinity), so that nothing can be computed with it; give a network "
-                    "whose training did not diverge."
-                )
-        found = cls(network, cuttable(network, network.select(options.only, options.exclude), progress))
-        if not found.cutting.groups and options.width is None and network.freed_by_width():
-            wide = trace(network.module, network.example_call(), batch_axis=network.batch_axis, width=True)
-            wide = wide.prepare(batches[0].inputs)
-            found = cls(wide, cuttable(wide, wide.select(options.only, options.exclude), progress), widened=True)
-        if not found.cutting.groups:
-            raise CutError(nothing(found.network, found.cutting.refused))
-        return found
 
 
 @dataclass(frozen=True)

@@ -285,7 +285,7 @@ def test_two_units_merged_by_a_repeat_are_one() -> None:
 
 def test_printing_names_groups_readers_and_reasons() -> None:
     text = str(traced(mlp(3, 5, 2), 3))
-    for part in ("1 group, 5 units", "read by", "fixed", "it is an output of the model"):
+    for part in ("1 group", "5", "read by 2", "fixed: 2: it is an output of the model"):
         assert part in text
 
 
