@@ -244,7 +244,13 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def parameter_lengths(groups: Sequence[Group], name: str, shape: Sequence[int]) -> list[Length]:
-    """The lengths of a parameter or buffer, by the slices that the groups have of it."""
+    """The lengths of a parameter or buffer, by the slices that the groups have of it.
+
+    Args:
+        groups: the groups.
+        name: the parameter or buffer.
+        shape: its sizes.
+    """
     widths: list[dict[str, int]] = [{} for _ in shape]
     for group in groups:
         for part in group.slices:

@@ -28,7 +28,13 @@ LATENCY_SAMPLES = 64
 
 
 def multiply_adds(network: Network, module: nn.Module, batch: Batch) -> int:
-    """Count the multiply-adds of one sample with torch's own counter."""
+    """Count the multiply-adds of one sample with torch's own counter.
+
+    Args:
+        network: says how the module is called.
+        module: the network's module, or a smaller one.
+        batch: its first sample is what is run.
+    """
     first = choose(batch, torch.zeros(1, dtype=torch.long))
     # Of the fused kernels of attention, torch's counter knows those of the GPU alone, and of grouped products none.
     grouped = [

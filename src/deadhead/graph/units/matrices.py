@@ -20,8 +20,15 @@ from deadhead.graph.units.windows import Window, is_convolution, is_transposed, 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """A weight as a matrix (groups, outputs, columns): reshaped to `split`, whose axes are then of one of the three
-    kinds each. Those that are `flipped` run backwards."""
+    """A weight as a matrix (groups, outputs, columns).
+
+    Attributes:
+        split: the shape that the weight is reshaped to, each axis of one of three kinds.
+        group: the axes of groups.
+        output: the axes of outputs.
+        column: the axes of columns.
+        flipped: the axes that run backwards.
+    """
 
     split: tuple[int, ...]
     group: tuple[int, ...]
@@ -31,15 +38,17 @@ class Arrangement:
 
     @property
     def groups(self) -> int:
+        """The number of groups."""
         return math.prod(self.split[axis] for axis in self.group)
 
     @property
     def outputs(self) -> int:
-        """The outputs of one group."""
+        """The number of outputs of one group."""
         return math.prod(self.split[axis] for axis in self.output)
 
     @property
     def columns(self) -> int:
+        """The number of columns of one group."""
         return math.prod(self.split[axis] for axis in self.column)
 
     @property
