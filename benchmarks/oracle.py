@@ -2,14 +2,14 @@
 
     python benchmarks/oracle.py [mlp] [cnn] [resnet]
 
-`mlp`: 400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20 (002's network). `cnn`: 003's small CNN
-on 10,000 images. `resnet`: the first 16 removals among the last two blocks of ResNet-18's shape, its stem made for
-small images, on 512 images of CIFAR-10. In one run: the plain loop (a hook masks what a consumer reads, one forward
-pass for each unit that is left; of `cnn` and `resnet` only some rounds are timed, and the rest estimated by their
-number of passes),
-`oracle(exact=True)` and the race. Along the exact order, the plain loop's loss of the unit that was picked is compared
-with the smallest: relative to the loss, at most 1e-6 is a tie in float32. Passes are losses of single samples by the
-number of samples; work is multiply-adds, in forward passes over the data.
+`mlp`: 400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20, the network of Wolfe et al. (2016).
+`cnn`: the small CNN of Evci (2018) on 10,000 images. `resnet`: the first 16 removals among the last two blocks of
+ResNet-18's shape, its stem made for small images, on 512 images of CIFAR-10. In one run: the plain loop (a hook masks
+what a consumer reads, one forward pass for each unit that is left; of `cnn` and `resnet` only some rounds are timed,
+and the rest estimated by their number of passes), `oracle(exact=True)` and the race. Along the exact order, the plain
+loop's loss of the unit that was picked is compared with the smallest: relative to the loss, at most 1e-6 is a tie in
+float32. Passes are losses of single samples by the number of samples; work is multiply-adds, in forward passes over the
+data.
 """
 
 from __future__ import annotations

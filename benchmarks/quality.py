@@ -9,13 +9,13 @@ The first row is deadhead's default, the second the same without the Gauss-Newto
 --no-deps torch-pruning) gets the same ratio, gradients of the same rows, and leaves the outputs alone; of attention it
 takes dimensions of heads, deadhead whole heads.
 
-`mnist`: 003's small CNN. `cifar`: the same with three colours, on CIFAR-10 (JPEG). `one` and `two`: 400-100-10 and
-400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20 (002's networks); `two` has brute force too, the
-units in the order of `dh.oracle`, and the ratio of the loss to the intact one where 50, 70 and 80 of 100 units are
-gone. `resnet20`: 16, 32 and 64 channels, batch norm, one epoch. `transformer`: two layers of width 64 on the characters
-of the documents in `seeds` beside $DEADHEAD_DATA. For each network, the loss of the largest even spread with at
-most half of the parameters is printed beside that of a budget of as many; for `mnist`, the pruned network's latency
-over that of one built afresh in its shapes.
+`mnist`: the small CNN of Evci (2018). `cifar`: the same with three colours, on CIFAR-10 (JPEG). `one` and `two`:
+400-100-10 and 400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20, the networks of Wolfe et al.
+(2016); `two` has brute force too, the units in the order of `dh.oracle`, and the ratio of the loss to the intact one
+where 50, 70 and 80 of 100 units are removed. `resnet20`: 16, 32 and 64 channels, batch norm, one epoch. `transformer`:
+two layers of width 64 on the characters of the documents in `seeds` beside $DEADHEAD_DATA. For each network, the loss
+of the largest even spread with at most half of the parameters is printed beside that of a budget of as many; for
+`mnist`, the pruned network's latency over that of one built afresh in its shapes.
 
 With `--after`, each table again after some training: an epoch on `mnist`, `one` and `two`, and 100 steps on
 `resnet20`, there for three methods and one seed. Trained weights are kept in ~/.cache/deadhead/benchmarks: delete them

@@ -2,9 +2,9 @@
 
     DEADHEAD_DATA=... python benchmarks/sampling.py
 
-The small CNN of 003 on MNIST, half of the units of every group, least squares front to back, no retraining: test loss
-and accuracy when every consumer is read everywhere, and when all that have more than 16 columns are sampled as wide
-ones are.
+The small CNN of Evci (2018) on MNIST, half of the units of every group, least squares front to back, no retraining:
+test loss and accuracy when every consumer is read everywhere, and when all that have more than 16 columns are sampled
+as wide ones are.
 """
 
 from __future__ import annotations

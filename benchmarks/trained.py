@@ -44,7 +44,7 @@ def say(text: str) -> None:
 
 
 def small(pixels: int, colours: int) -> nn.Module:
-    """003's small CNN for images of other sizes."""
+    """The small CNN of Evci (2018) for images of other sizes."""
     model = small_cnn()
     model.conv1 = nn.Conv2d(colours, 8, 5)
     model.fc1 = nn.Linear(16 * ((pixels - 12) // 4) ** 2, 64)
@@ -59,7 +59,7 @@ def pictures(
 
 
 def perceptron(*sizes: int) -> Case:
-    """002's networks, trained as in oracle.py."""
+    """The networks of Wolfe et al. (2016), trained as in oracle.py."""
     split = mnist()
 
     def prepared(images: Tensor, targets: Tensor) -> Data:

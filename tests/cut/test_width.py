@@ -13,7 +13,6 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
-from deadhead.data.opened import as_network
 from deadhead.gates.gates import Gates
 from support.networks import unit_gain
 
@@ -141,7 +140,7 @@ def test_least_squares_makes_up_for_most_of_it() -> None:
 
 def test_gates_count_a_unit_in_its_norms_as_far_as_it_is_open() -> None:
     model, data = stream("layer"), batches()
-    network = as_network(dh.trace(model, data[0][0], width=True), [as_batch(data[0])])
+    network = dh.trace(model, data[0][0], width=True).prepare(data[0][0])
     gates = Gates(network, as_loss(FAST["loss"]))
     batch = as_batch(data[0])
     alpha = torch.ones(WIDTH, dtype=torch.float64)

@@ -125,9 +125,9 @@ def bad(value: float) -> Tensor:
 @pytest.mark.parametrize(
     ("data", "words"),
     [
-        ([], "no rows"),
-        (iter([]), "no rows"),
-        ([(X[:0], Y[:0])], "no rows"),
+        ([], "no samples"),
+        (iter([]), "no samples"),
+        ([(X[:0], Y[:0])], "no samples"),
         (X, r"list: \[\(inputs, targets\)\]"),
         ({"x": X}, "iterable of batches"),
         ("digits", "iterable of batches"),
@@ -135,7 +135,7 @@ def bad(value: float) -> Tensor:
         ([(X, Y, Y)], "tuple of 3"),
         ([("a", Y)], "no tensor"),
         ([(torch.tensor(1.0), Y)], "batch axis"),
-        ([(X, Y[:4])], "10 rows.*4"),
+        ([(X, Y[:4])], "10 samples.*4"),
         ([(bad(float("nan")), Y)], "not finite"),
         ([(bad(float("inf")), Y)], "not finite"),
     ],
@@ -146,12 +146,12 @@ def test_data_that_cannot_be_used_gets_a_sentence(data: Any, words: str) -> None
     assert "\n" not in str(caught.value)
 
 
-def test_a_single_row_gets_a_sentence() -> None:
-    with pytest.raises(dh.DataError, match=r"single row.*two"):
+def test_a_single_sample_gets_a_sentence() -> None:
+    with pytest.raises(dh.DataError, match=r"single sample.*two"):
         calibrate(read([(X[:1], Y[:1])]))
 
 
 @pytest.mark.parametrize("samples", [0, -3])
-def test_asking_for_no_rows_gets_a_sentence_about_samples(samples: int) -> None:
+def test_asking_for_no_samples_gets_a_sentence(samples: int) -> None:
     with pytest.raises(dh.DataError, match="samples"):
         read([(X, Y)], samples=samples)

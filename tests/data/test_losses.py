@@ -131,7 +131,7 @@ def single(outputs: Tensor, batch: Any) -> Tensor:
         (None, LOGITS, CLASSES, "name.*callable"),
         (single, LOGITS, CLASSES, 'single.*per sample.*reduction="none"'),
         (lambda outputs, batch: 3.0, LOGITS, CLASSES, "float.*tensor"),
-        (lambda outputs, batch: outputs[:1].sum(1), LOGITS, CLASSES, "2 rows.*per sample"),
+        (lambda outputs, batch: outputs[:1].sum(1), LOGITS, CLASSES, "2 samples.*per sample"),
         ("cross_entropy", LOGITS, None, "needs targets"),
         ("mse", LOGITS, torch.zeros(2, 5), "outputs.*targets"),
         ("cross_entropy", object(), CLASSES, "reads a tensor.*callable"),

@@ -73,10 +73,10 @@ def examine(spec: Spec, plans: int = 4, seed: int = 0) -> list[Outcome]:
         consistent(network)
         step = "trial"
         cutting = cuttable(network, network.groups)
-        unexplained = () if model.rigid else tuple(f"{name}: {why}" for name, why in cutting.left.items())
+        unexplained = () if model.rigid else tuple(f"{name}: {why}" for name, why in cutting.refused.items())
         if not cutting.groups:
-            assert_told(cutting.left)
-            return [Outcome("whole", next(iter(cutting.left.values())), 0, unexplained)] * plans
+            assert_told(cutting.refused)
+            return [Outcome("whole", next(iter(cutting.refused.values())), 0, unexplained)] * plans
         outcomes = []
         for number in range(plans):
             step = f"plan {number}"

@@ -218,7 +218,7 @@ class LargeIsSpecial(Decides):
 @pytest.mark.parametrize("kind", [BakedIn, LiteralBatch, OneRowIsSpecial, LargeIsSpecial])
 def test_a_forward_that_depends_on_the_number_of_rows_is_refused(kind: type[nn.Module], unharmed: Unharmed) -> None:
     model = kind().double()
-    with unharmed(model), pytest.raises(dh.TraceError, match=r"rows|batch") as caught:
+    with unharmed(model), pytest.raises(dh.TraceError, match=r"samples|batch") as caught:
         everything(model, classes(6, 3))
     assert kind.__name__ in str(caught.value)
 
@@ -232,7 +232,7 @@ class Raises(Decides):
 
 def test_a_forward_that_fails_on_some_number_of_rows_is_refused_in_a_sentence(unharmed: Unharmed) -> None:
     model = Raises().double()
-    with unharmed(model), pytest.raises(dh.TraceError, match="row"):
+    with unharmed(model), pytest.raises(dh.TraceError, match="fails on 1 sample"):
         everything(model, classes(6, 3))
 
 

@@ -66,7 +66,7 @@ def to_numpy(self: Shell, x: Tensor) -> Tensor:
     return self.last(torch.from_numpy(self.norm(self.first(x)).numpy()))
 
 
-def counts_rows(self: Shell, x: Tensor) -> Tensor:
+def counts_samples(self: Shell, x: Tensor) -> Tensor:
     return self.last(self.norm(self.first(x)).reshape(24, 6))
 
 
@@ -121,11 +121,11 @@ MAGNITUDE = {"criterion": "magnitude"}
 Case = tuple[type[Exception], str, Callable[..., Any], dict[str, Any]]
 CASES: dict[str, Case] = {
     # data
-    "no data": (dh.DataError, "data holds no rows", plain, {"data": []}),
-    "an exhausted iterator": (dh.DataError, "no rows.*one-shot", plain, {"data": iter([])}),
-    "one row": (dh.DataError, "single row.*at least two", plain, {"data": [(INPUTS[:1], TARGETS[:1])]}),
+    "no data": (dh.DataError, "data holds no samples", plain, {"data": []}),
+    "an exhausted iterator": (dh.DataError, "no samples.*one-shot", plain, {"data": iter([])}),
+    "one sample": (dh.DataError, "single sample.*at least two", plain, {"data": [(INPUTS[:1], TARGETS[:1])]}),
     "a bare tensor": (dh.DataError, r"list: \[\(inputs, targets\)\]", plain, {"data": INPUTS}),
-    "rows that do not match": (dh.DataError, "24 rows.*targets", plain, {"data": [(INPUTS, TARGETS[:3])]}),
+    "samples that do not match": (dh.DataError, "24 samples.*targets", plain, {"data": [(INPUTS, TARGETS[:3])]}),
     "three parts": (dh.DataError, "tuple of 3.*tuple of their own", plain, {"data": [(INPUTS, INPUTS, TARGETS)]}),
     "inputs that are not finite": (dh.DataError, "not finite.*clean", plain, {"data": nan_inputs()}),
     "batches of different structure": (
@@ -133,8 +133,8 @@ CASES: dict[str, Case] = {
     ),
     "inputs of the wrong width": (dh.TraceError, "Shell cannot be traced", plain, {"data": classes(24, 5)}),
     "inputs of the wrong type": (dh.DeadheadError, "type", plain, {"data": [(INPUTS.float(), TARGETS)]}),
-    "no test rows": (dh.DataError, "no rows", plain, {"test": []}),
-    "a test row that is not finite": (dh.DataError, "not finite", plain, {"test": nan_inputs()}),
+    "no test samples": (dh.DataError, "no samples", plain, {"test": []}),
+    "a test sample that is not finite": (dh.DataError, "not finite", plain, {"test": nan_inputs()}),
     # loss
     "no such loss": (dh.LossError, "no loss 'nll'.*cross_entropy.*callable", plain, {"loss": "nll"}),
     "a loss for the whole batch": (dh.LossError, 'single.*per sample.*reduction="none"', plain, {"loss": single}),
@@ -163,7 +163,7 @@ CASES: dict[str, Case] = {
     "numpy in forward": (dh.TraceError, r"test_errors\.py, line \d+", to_numpy, {}),
     "packed sequences": (dh.DeadheadError, "pack|batch size", packs, {}),
     "a forward that raises": (dh.TraceError, "the user's own reason", raises, {}),
-    "a literal number of rows": (dh.TraceError, "batch|rows", counts_rows, {}),
+    "a literal number of samples": (dh.TraceError, "batch|samples", counts_samples, {}),
     "a random forward": (dh.TraceError, "random in evaluation mode", is_random, {}),
     "an output that is text": (dh.TraceError, "Shell returns no tensor", gives_text, {}),
     "an output that is nothing": (dh.TraceError, "Shell returns no tensor", gives_nothing, {}),
@@ -276,7 +276,7 @@ def test_what_is_no_module_is_refused() -> None:
         ({"criterion": "best"}, dh.DataError, "no criterion 'best'"),
         ({"reference": "middle"}, dh.DataError, "no reference 'middle'.*zero, mean"),
         ({"loss": "best"}, dh.LossError, "no loss 'best'"),
-        ({"data": []}, dh.DataError, "no rows"),
+        ({"data": []}, dh.DataError, "no samples"),
         ({"data": nan_inputs()}, dh.DataError, "not finite"),
         ({"loss": single}, dh.LossError, "per sample"),
         ({"loss": "model"}, dh.LossError, "mrs needs a loss for each sample.*magnitude"),

@@ -16,7 +16,7 @@ import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
-from deadhead.graph.network import relative_difference
+from deadhead.graph.agreement import relative_difference
 from support.quick import each_of
 from support.snapshot import Unharmed
 

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
+from deadhead.cli.listing import names
+
 app = typer.Typer(
-    help=__doc__ and "Make a trained PyTorch network smaller, and find out what its units are worth.",
+    help="Prune a trained PyTorch network to a smaller dense one, score its units, and explain its decisions.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
@@ -16,32 +18,69 @@ app = typer.Typer(
 )
 
 MODEL_HELP = (
-    "The model: package.module:factory, a function without arguments (or a module object) that gives a trained "
-    "torch.nn.Module, the current folder searched first; or a .pt2 file written by torch.export.save, whose graph "
-    "needs no class. Reading a .pt2 can run code that it holds, so it needs --trust."
+    "The trained model: package.module:factory, where factory is a torch.nn.Module or a function without arguments "
+    "that returns one (modules of the current folder are found first); or a .pt2 file written by torch.export.save, "
+    "which needs no class. Loading a .pt2 can run code that it holds, so it needs --trust."
 )
 DATA_HELP = (
-    "The calibration data: package.module:factory, a function without arguments that gives an iterable of batches "
-    "(inputs, targets); or digits or mnist, the training part of those."
+    "The calibration data: package.module:factory, where factory is an iterable of batches (inputs, targets) or a "
+    "function without arguments that returns one; or digits or mnist, the training part of those."
 )
+
+BUDGET, RANKING, COMPENSATION, JUDGED = (
+    "Budget: exactly one. A fraction (0.5) or a count (32) of what REMAINS, or what may be lost",
+    "How units are ranked",
+    "How the remaining units compensate",
+    "What it is judged on",
+)
+"""Panels of help."""
 
 Model = Annotated[str, typer.Argument(help=MODEL_HELP, metavar="MODEL")]
 Data = Annotated[str, typer.Option(help=DATA_HELP, metavar="DATA")]
 LossName = Annotated[
     str,
-    typer.Option(help="cross_entropy, mse, squared_error, binary_cross_entropy, model, or package.module:function."),
+    typer.Option(
+        help="The loss: cross_entropy, mse, squared_error, binary_cross_entropy, model (a model that returns its own), "
+        "or package.module:function, a function (outputs, batch) that returns a loss for each sample.",
+        rich_help_panel=JUDGED,
+    ),
 ]
 Criterion = Annotated[
     str,
     typer.Option(
-        help="What a unit is judged by: magnitude, random, zeros, activation_mean, "
-        "activation_std, taylor1, taylor2, taylor2_exact, taylor2_gauss_newton, mrs, mrs_positions, mrp, certificate, "
-        "oracle, obs (with the others taking over)."
+        help=f"What units are ranked by: {names('criteria')}. `deadhead list criteria` says what each is.",
+        rich_help_panel=RANKING,
+        metavar="NAME",
     ),
 ]
-Samples = Annotated[int, typer.Option(help="Rows of the calibration data to read; a fifth of them is held out.")]
-Trust = Annotated[bool, typer.Option("--trust", help="Read a .pt2 file although that can run code that it holds.")]
-Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn.")]
+CriterionOptions = Annotated[
+    list[str] | None,
+    typer.Option(
+        "--criterion-option",
+        help="An option of the criterion (repeatable), as in reference=mean; `deadhead list criteria` has them.",
+        rich_help_panel=RANKING,
+        metavar="NAME=VALUE",
+    ),
+]
+Samples = Annotated[
+    int, typer.Option(help="At most this many samples of the calibration data are read.", rich_help_panel=JUDGED)
+]
+Trust = Annotated[bool, typer.Option("--trust", help="Load a .pt2 file although that can run code that it holds.")]
+Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn at random.")]
+Only = Annotated[
+    list[str] | None,
+    typer.Option(
+        help="Prune only groups whose module name matches this pattern (repeatable).", rich_help_panel=RANKING
+    ),
+]
+Exclude = Annotated[
+    list[str] | None,
+    typer.Option(help="Leave groups whose module name matches this pattern (repeatable).", rich_help_panel=RANKING),
+]
+
+
+def _budget(help_: str) -> Any:
+    return typer.Option(help=help_, rich_help_panel=BUDGET, metavar="AMOUNT")
 
 
 lab = typer.Typer(
@@ -52,7 +91,19 @@ app.add_typer(lab, name="lab")
 
 @app.callback()
 def _root() -> None:
-    """Make a trained PyTorch network smaller, and find out what its units are worth."""
+    """Prune a trained PyTorch network to a smaller dense one, score its units, and explain its decisions."""
+
+
+@app.command("list")
+def list_(
+    kind: Annotated[
+        str | None, typer.Argument(help="criteria, compensations, budgets, methods (of attribute) or experiments.")
+    ] = None,
+) -> None:
+    """List what can be named on the command line, with its options: criteria, compensations, budgets, ..."""
+    from deadhead.cli.listing import print_listing
+
+    print_listing(kind)
 
 
 @app.command()
@@ -60,11 +111,11 @@ def demo(
     data: Annotated[
         str, typer.Option(help="digits (comes with scikit-learn) or mnist (from $DEADHEAD_DATA, else downloaded).")
     ] = "digits",
-    units: Annotated[float, typer.Option(help="The fraction of every group's units that is left.")] = 0.5,
+    units: Annotated[float, typer.Option(help="The fraction of every group's units that remains.")] = 0.5,
     out: Annotated[Path, typer.Option(help="Folder for report.html and report.json.")] = Path("report"),
     seed: Seed = 0,
 ) -> None:
-    """Train a small convolutional network, halve it without retraining, and show what came out."""
+    """Train a small convolutional network, prune half of its units without retraining, and write a report."""
     from deadhead.cli.demo import run
 
     run(data, units, out, seed)
@@ -79,7 +130,7 @@ def inspect(
     ] = None,
     trust: Trust = False,
 ) -> None:
-    """List the groups of units of a model, who reads them, and why other axes are fixed."""
+    """List the groups of units that can be removed, which modules read them, and why others are fixed."""
     from deadhead.cli.commands import show_units
 
     show_units(model, data, shape, trust)
@@ -91,18 +142,22 @@ def score(
     data: Data,
     loss: LossName = "cross_entropy",
     criterion: Criterion = "mrs",
-    absolute: Annotated[bool, typer.Option(help="Absolute values of signed criteria.")] = False,
-    out: Annotated[Path | None, typer.Option(help="Write the saliencies of every unit to this JSON file.")] = None,
+    criterion_option: CriterionOptions = None,
+    absolute: Annotated[
+        bool, typer.Option("--absolute", help="Absolute values of signed scores.", rich_help_panel=RANKING)
+    ] = False,
+    out: Annotated[Path | None, typer.Option(help="Write the score of every unit to this JSON file.")] = None,
     samples: Samples = 4096,
     seed: Seed = 0,
     trust: Trust = False,
 ) -> None:
-    """Say what each unit of a model is worth."""
+    """Score every unit of a model by a criterion."""
     from deadhead.cli.commands import show_scores
 
     show_scores(
-        model, data, out, loss=loss, criterion=criterion, trust=trust, absolute=absolute, samples=samples, seed=seed
-    )
+        model, data, out, loss=loss, criterion=criterion, options=criterion_option or [], absolute=absolute,
+        samples=samples, seed=seed, trust=trust,
+    )  # fmt: skip
 
 
 @app.command()
@@ -111,13 +166,16 @@ def oracle(
     data: Data,
     loss: LossName = "cross_entropy",
     remove: Annotated[
-        str | None, typer.Option(help="How many units go: a count, or a fraction of all. By default all that can.")
+        str | None,
+        typer.Option(help="How many units to remove: a count, or a fraction of all. By default all that can be."),
     ] = None,
     exact: Annotated[
-        bool, typer.Option("--exact/--race", help="Look at every unit on all rows, or let the units race on a few.")
+        bool, typer.Option("--exact/--race", help="Measure every unit on all samples, or let the units race on a few.")
     ] = True,
-    tolerance: Annotated[float, typer.Option(help="Of a race: by how much of the loss a pick may be worse.")] = 1e-3,
-    confidence: Annotated[float, typer.Option(help="Of a race: how sure a round's comparisons are.")] = 0.9,
+    tolerance: Annotated[
+        float, typer.Option(help="Of a race: by what fraction of the loss a removal may be worse than the best.")
+    ] = 1e-3,
+    confidence: Annotated[float, typer.Option(help="Of a race: confidence of the comparisons of one round.")] = 0.9,
     only: Annotated[list[str] | None, typer.Option(help="Only groups whose module name matches (repeatable).")] = None,
     exclude: Annotated[
         list[str] | None, typer.Option(help="Leave groups whose module name matches (repeatable).")
@@ -127,10 +185,10 @@ def oracle(
     seed: Seed = 0,
     trust: Trust = False,
 ) -> None:
-    """Find the order in which units can go at the least loss, by looking: brute force, made affordable.
+    """Find the order of removal that raises the loss least, by measuring every unit in turn: brute force.
 
-    The state is kept beside OUT while it runs: the same command goes on from there after a kill. OUT is what
-    `deadhead prune --plan OUT` takes.
+    Its state is kept beside OUT: the same command continues from there after it was stopped. `deadhead prune --plan
+    OUT` removes the units.
     """
     from deadhead.cli.commands import find_order
 
@@ -201,86 +259,126 @@ def prune(
     out: Annotated[
         Path, typer.Option(help="Folder for the pruned weights, the surgery, report.html and report.json.")
     ] = Path("pruned"),
-    units: Annotated[
-        str | None, typer.Option(help="What is left of every group: a fraction (0.5) or a count (32).")
-    ] = None,
-    params: Annotated[str | None, typer.Option(help="What is left of all parameters: a fraction or a count.")] = None,
-    macs: Annotated[
-        str | None, typer.Option(help="What is left of the multiply-adds of one row: a fraction or a count.")
-    ] = None,
-    memory: Annotated[
-        str | None,
-        typer.Option(help="What is left of the bytes of weights and activations of one row: a fraction or a count."),
-    ] = None,
-    latency: Annotated[
-        float | None, typer.Option(help="What is left of the seconds of a forward pass here: a fraction.")
-    ] = None,
+    units: Annotated[str | None, _budget("Units of every group; with --scope all, of all groups together.")] = None,
+    params: Annotated[str | None, _budget("Parameters.")] = None,
+    macs: Annotated[str | None, _budget("Multiply-adds of one sample.")] = None,
+    memory: Annotated[str | None, _budget("Bytes of weights and of one sample's activations.")] = None,
+    latency: Annotated[float | None, _budget("Time of a forward pass on this machine (a fraction).")] = None,
     max_loss_increase: Annotated[
-        float | None, typer.Option(help="How much the loss on held-out rows may rise, in its own unit.")
+        float | None, _budget("How much the loss on held-out samples may rise, in its own unit.")
     ] = None,
     max_accuracy_drop: Annotated[
-        float | None, typer.Option(help="How much the accuracy on held-out rows may drop: 0.01 is one point.")
+        float | None, _budget("How much the accuracy on held-out samples may drop: 0.01 is one point.")
+    ] = None,
+    budget: Annotated[
+        str | None,
+        typer.Option(
+            help="A budget that another package registered; `deadhead list budgets` has all.",
+            rich_help_panel=BUDGET,
+            metavar="NAME=AMOUNT",
+        ),
     ] = None,
     plan: Annotated[
-        Path | None, typer.Option(help="Remove the units of this file, which `deadhead oracle` wrote.", metavar="FILE")
-    ] = None,
-    first: Annotated[int | None, typer.Option(help="With --plan: only so many, the first to go.")] = None,
-    loss: LossName = "cross_entropy",
-    criterion: Criterion = "obs",
-    compensate: Annotated[
-        str,
+        Path | None,
         typer.Option(
-            help="How the units that stay take over: gauss_newton, least_squares, least_squares_one_pass, mean, zero."
+            help="Exactly the units of this file, which `deadhead oracle` wrote.",
+            rich_help_panel=BUDGET,
+            metavar="FILE",
         ),
-    ] = "gauss_newton",
-    only: Annotated[
-        list[str] | None, typer.Option(help="Prune only groups whose module name matches (repeatable).")
     ] = None,
-    exclude: Annotated[
-        list[str] | None, typer.Option(help="Leave groups whose module name matches (repeatable).")
+    first: Annotated[
+        int | None, typer.Option(help="With --plan: only its first N units.", rich_help_panel=BUDGET, metavar="N")
     ] = None,
+    criterion: Criterion = "obs",
+    criterion_option: CriterionOptions = None,
     scope: Annotated[
-        str, typer.Option(help="Spend --units in each group (group), or over all groups in one ranking (all).")
+        str,
+        typer.Option(help="Spend --units in each group (group), or in one ranking (all).", rich_help_panel=RANKING),
     ] = "group",
     normalize: Annotated[
         str | None,
-        typer.Option(help="Make groups comparable in one ranking: none, mean, max, l2, rank. By default what suits."),
+        typer.Option(
+            help="Make the scores of groups comparable in one ranking: none, mean, max, l2 or rank.",
+            rich_help_panel=RANKING,
+        ),
     ] = None,
-    rounds: Annotated[int, typer.Option(help="Rank anew, compensated, so many times on the way.")] = 1,
-    step: Annotated[int | None, typer.Option(help="Rank anew after every so many units.")] = None,
-    round_to: Annotated[int, typer.Option(help="Keep multiples of this many units.")] = 1,
-    min_units: Annotated[int, typer.Option(help="Keep at least this many units of each group.")] = 1,
+    rounds: Annotated[
+        int, typer.Option(help="Re-rank what remains this many times on the way.", rich_help_panel=RANKING)
+    ] = 1,
+    step: Annotated[
+        int | None, typer.Option(help="Re-rank after every this many removals.", rich_help_panel=RANKING)
+    ] = None,
+    only: Only = None,
+    exclude: Exclude = None,
+    round_to: Annotated[
+        int, typer.Option(help="Keep multiples of this many units of each group.", rich_help_panel=RANKING)
+    ] = 1,
+    min_units: Annotated[
+        int, typer.Option(help="Keep at least this many units of each group.", rich_help_panel=RANKING)
+    ] = 1,
     width: Annotated[
         bool | None,
         typer.Option(
             "--width/--no-width",
-            help="Prune the width of residual streams too, through LayerNorm; approximate. By default, only where "
+            help="Remove units of residual streams too, through LayerNorm, which is approximate. By default only where "
             "nothing else can be cut.",
+            rich_help_panel=RANKING,
         ),
     ] = None,
+    compensate: Annotated[
+        str,
+        typer.Option(
+            help=f"How the remaining units take over: {names('compensations')}. `deadhead list compensations` says "
+            "what each does.",
+            rich_help_panel=COMPENSATION,
+            metavar="NAME",
+        ),
+    ] = "gauss_newton",
+    compensate_option: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="An option of the compensation (repeatable), as in steps=20.",
+            rich_help_panel=COMPENSATION,
+            metavar="NAME=VALUE",
+        ),
+    ] = None,
+    loss: LossName = "cross_entropy",
     test: Annotated[
-        str | None, typer.Option(help="Data that no decision sees, to measure on; as --data.", metavar="DATA")
+        str | None,
+        typer.Option(
+            help="Data that no decision sees, to measure on; as --data. By default the samples held out of --data.",
+            rich_help_panel=JUDGED,
+            metavar="DATA",
+        ),
     ] = None,
     samples: Samples = 4096,
     curve: Annotated[
-        int, typer.Option(help="Networks to measure besides, to show what less or more pruning would give.")
+        int,
+        typer.Option(
+            help="Measure this many networks beside the result, to show what less or more pruning would give.",
+            rich_help_panel=JUDGED,
+        ),
     ] = 2,
     seed: Seed = 0,
     trust: Trust = False,
 ) -> None:
-    """Prune a model. A budget says what is LEFT; `deadhead.load(OUT, model)` reads the result back.
+    """Prune a model; a budget says what REMAINS. `deadhead.load(OUT, model)` reads the result back.
 
     OUT also gets model.pt2, a program that runs without the class: torch.export.load(...).module().
     """
-    from deadhead.cli.commands import prune_model
+    from deadhead.cli.commands import options_of, prune_model
 
-    prune_model(
-        model, data, out, budgets={"units": units, "params": params, "macs": macs, "memory": memory}, latency=latency,
-        max_loss_increase=max_loss_increase, max_accuracy_drop=max_accuracy_drop, plan=plan, first=first, loss=loss,
-        criterion=criterion, compensate=compensate, scope=scope, normalize=normalize, rounds=rounds, step=step,
-        only=only or [], exclude=exclude or [], round_to=round_to, min_units=min_units, width=width, test=test,
-        samples=samples, curve=curve, seed=seed, trust=trust,
-    )  # fmt: skip
+    budgets = {
+        "units": units, "params": params, "macs": macs, "memory": memory, "latency": latency,
+        "max_loss_increase": max_loss_increase, "max_accuracy_drop": max_accuracy_drop,
+    }  # fmt: skip
+    others = {
+        "criterion": criterion, "compensate": compensate, "scope": scope, "normalize": normalize, "rounds": rounds,
+        "step": step, "only": only or [], "exclude": exclude or [], "round_to": round_to, "min_units": min_units,
+        "width": width, "samples": samples, "curve": curve, "seed": seed,
+    }  # fmt: skip
+    options = options_of(budgets, budget, plan, first, criterion_option or [], compensate_option or [], others)
+    prune_model(model, data, out, options, test=test, loss=loss, trust=trust)
 
 
 @lab.callback()

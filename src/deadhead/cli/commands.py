@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import io
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
@@ -15,11 +15,13 @@ from rich.table import Table
 from torch import Tensor
 
 import deadhead as dh
-from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_of, model_of
+from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_of, model_of, settings
 from deadhead.data.calibration import Batch, as_batch
 from deadhead.errors import DataError
 from deadhead.files import json_text, write_together
 from deadhead.graph.describe import describe
+from deadhead.pruning.options import Options
+from deadhead.pruning.prune import prune_with
 from deadhead.pruning.record import Point
 from deadhead.report import curve_figure, print_report, progress_bars, write
 from deadhead.select.plan import Plan, plan_of
@@ -46,7 +48,15 @@ def _first(data: str) -> Batch:
 
 
 def show_scores(
-    model: str, data: str, out: Path | None, *, loss: str, criterion: str, trust: bool, **options: Any
+    model: str,
+    data: str,
+    out: Path | None,
+    *,
+    loss: str,
+    criterion: str,
+    options: Sequence[str],
+    trust: bool,
+    **reading: Any,
 ) -> None:
     """`score`: the saliencies of each group, and of every unit as JSON."""
     if out is not None:
@@ -54,7 +64,7 @@ def show_scores(
     with progress_bars() as progress:
         found = dh.score(
             model_of(model, trust), data_of(data, progress=progress), loss=loss_of(loss), criterion=criterion,
-            progress=progress, **options,
+            progress=progress, **settings(options, "--criterion-option"), **reading,
         )  # fmt: skip
     print_scores(found, criterion)
     if out is not None:
@@ -117,6 +127,27 @@ def _refuse_missing_folder(out: Path) -> None:
         raise DataError(f"--out {out}: the folder {out.parent} does not exist.")
 
 
+def options_of(
+    budgets: Mapping[str, str | float | None],
+    other_budget: str | None,
+    plan: Path | None,
+    first: int | None,
+    criterion_options: Sequence[str],
+    compensate_options: Sequence[str],
+    others: Mapping[str, Any],
+) -> Options:
+    """The options of a prune from what was written on the command line."""
+    given: dict[str, Any] = {
+        name: amount(value, f"--{name.replace('_', '-')}") if isinstance(value, str) else value
+        for name, value in budgets.items()
+    }
+    return Options(
+        **given, budgets=settings([other_budget] if other_budget else [], "--budget"), plan=_plan_of(plan, first),
+        criterion_options=settings(criterion_options, "--criterion-option"),
+        compensate_options=settings(compensate_options, "--compensate-option"), **others,
+    )  # fmt: skip
+
+
 def _plan_of(file: Path | None, first: int | None) -> Plan | None:
     """The plan that a file of `oracle` holds."""
     if file is None:
@@ -138,25 +169,20 @@ def prune_model(
     model: str,
     data: str,
     out: Path,
+    options: Options,
     *,
     test: str | None,
     loss: str,
-    budgets: Mapping[str, str | None],
-    plan: Path | None,
-    first: int | None,
     trust: bool,
-    **options: Any,
 ) -> None:
     """`prune`: the whole path, the folder and the report."""
     folder = folder_for(out)
-    budget: dict[str, Any] = {name: amount(value, f"--{name}") for name, value in budgets.items()}
-    budget["plan"] = _plan_of(plan, first)
     with progress_bars() as progress:
         batches = iter(data_of(data, progress=progress))
         first = next(batches, None)
-        pruned = dh.prune(
-            model_of(model, trust), [] if first is None else chain([first], batches), loss=loss_of(loss),
-            test=None if test is None else data_of(test, "test"), progress=progress, **budget, **options,
+        pruned = prune_with(
+            options, model_of(model, trust), [] if first is None else chain([first], batches), loss=loss_of(loss),
+            test=None if test is None else data_of(test, "test"), progress=progress,
         )  # fmt: skip
     pruned.save(folder)
     try:

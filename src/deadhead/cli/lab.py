@@ -8,39 +8,24 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from rich.text import Text
 
-from deadhead.errors import DeadheadError
-from deadhead.lab.experiments import EXPERIMENTS, run_experiment
+from deadhead.cli.listing import print_listing
+from deadhead.cli.resolve import settings as settings_of
+from deadhead.lab.experiments import run_experiment
 
 
 def list_experiments() -> None:
     """`lab list`: the registered experiments, their settings and what they measure."""
-    table = Table("experiment", "settings", "what it measures")
-    for name in sorted(EXPERIMENTS):
-        entry = EXPERIMENTS[name]
-        settings = ", ".join(f"{option}={default!r}" for option, default in entry.options.items())
-        table.add_row(Text(name), Text(settings), Text(entry.summary))
-    Console().print(table)
+    print_listing("experiments")
 
 
 def run_and_show(name: str, settings: Sequence[str], seed: int | None) -> None:
     """`lab run`: run an experiment with settings of the form name=value, and print its results."""
-    given = dict(map(_setting, settings))
+    given = settings_of(settings, "--set")
     if seed is not None:
         given["seed"] = seed
     results = run_experiment(name, **given)
     _TABLES.get(name, _print_plain)(results)
-
-
-def _setting(text: str) -> tuple[str, Any]:
-    name, equals, value = text.partition("=")
-    if not equals or not name:
-        raise DeadheadError(f"--set {text!r} is not of the form name=value, as in factor=5.")
-    try:
-        return name, json.loads(value)
-    except ValueError:
-        return name, value
 
 
 def _print_plain(results: dict[str, Any]) -> None:

@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import importlib
+import json
 import os
 import sys
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -115,6 +116,27 @@ def amount(text: str | None, name: str) -> float | int | None:
         raise BudgetError(
             f"{name} {text!r} is not a number: give a fraction such as 0.5, or a count such as 32."
         ) from None
+
+
+def settings(given: Sequence[str], option: str) -> dict[str, Any]:
+    """{name: value} of settings written as name=value, values read as JSON where they are, else as text.
+
+    Raises:
+        DeadheadError: where one is not of that form.
+
+    >>> settings(["steps=20", "reference=mean", "absolute=true"], "--set")
+    {'steps': 20, 'reference': 'mean', 'absolute': True}
+    """
+    found: dict[str, Any] = {}
+    for text in given:
+        name, equals, value = text.partition("=")
+        if not equals or not name:
+            raise DeadheadError(f"{option} {text!r} is not of the form name=value, as in factor=5.")
+        try:
+            found[name] = json.loads(value)
+        except ValueError:
+            found[name] = value
+    return found
 
 
 def folder_for(out: Path) -> Path:

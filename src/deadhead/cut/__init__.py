@@ -1,1 +1,1 @@
-"""From a plan to the user's own network, smaller: what can be cut, surgery, repairs, verification, saved results."""
+"""From a plan to the user's own module, smaller: what can be cut, surgery, repairs, verification, saved results."""

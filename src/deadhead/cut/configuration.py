@@ -1,5 +1,5 @@
-"""Models that are made from a configuration, as those of Hugging Face are: the configuration of the smaller one, so
-that what `save_pretrained` writes can be read by `from_pretrained`."""
+"""Models that are made from a configuration, as those of Hugging Face are: the configuration of the smaller model, so
+that `from_pretrained` can read what `save_pretrained` writes."""
 
 from __future__ import annotations
 
@@ -12,26 +12,31 @@ from torch import nn
 
 from deadhead.cut.surgery import assign
 from deadhead.cut.verify import floats, tolerance_of
-from deadhead.graph.network import Network, relative_difference
+from deadhead.graph.agreement import relative_difference
+from deadhead.graph.network import Network
 
 Change = tuple[str, int]
 """An attribute of the configuration (`vision_config.num_attention_heads`) and its new value."""
 
 
 def has_configuration(module: nn.Module) -> bool:
-    """Whether a module is saved with a configuration from which its class makes it anew."""
+    """Whether a module is saved with a configuration from which its class makes it again."""
     return hasattr(module, "save_pretrained") and hasattr(vars(module).get("config"), "to_dict")
 
 
 def configuration_of(network: Network, smaller: nn.Module, sizes: Sequence[tuple[int, int]]) -> list[Change] | None:
-    """What changes in the configuration of `network.module` for its class to make a model like `smaller`; None where
-    the configuration cannot say it.
+    """The changes of a configuration with which its class makes a model as small as `smaller`; None where the
+    configuration cannot express it.
 
-    `sizes` are the numbers of units of the groups, before and after: what is a multiple of the first may have to become
-    that multiple of the second. Changes are made as long as fewer tensors differ in shape, on the meta device; what the
-    class works out for itself where the configuration is silent (a head's width from the number of heads) may have to
-    be written down as it is. At the end the class makes the model, is given the weights of `smaller`, and has to
-    compute what it computes.
+    Changes are made as long as fewer tensors differ in shape, on the meta device; what the class derives for itself
+    where the configuration does not say it (a head's width from the number of heads) may have to be written down as it
+    is. At the end the class makes the model, which is given the weights of `smaller` and has to compute the same.
+
+    Args:
+        network: the intact network.
+        smaller: what was cut from it.
+        sizes: the numbers of units of the groups before and after; what is a multiple of the first may have to become
+            that multiple of the second.
     """
     with torch.random.fork_rng(devices=[]):  # making a model draws its weights
         return _search(network, smaller, sizes)
@@ -58,8 +63,9 @@ def _improved(
     pairs: Sequence[tuple[int, int]],
     wanted: dict[str, tuple[int, ...]],
 ) -> tuple[list[Change], int] | None:
-    """One more change with which fewer than `wrong` tensors differ, and how many do. A number that counts the units
-    goes before one that is a multiple of them, and what needs nothing else to be said before what does."""
+    """One more change with which fewer than `wrong` tensors differ, and how many do. A number that counts the units is
+    tried before one that is a multiple of them, and a change by itself before one that needs another number written
+    down."""
     for pins in ([], *([pin] for pin in _unsaid(intact))):
         tried: dict[int, list[list[Change]]] = {}
         for name, value in _numbers(vars(intact)["config"]):
@@ -68,9 +74,9 @@ def _improved(
                     one = [*changes, *pins, (name, value // before * after)]
                     tried.setdefault(value // before, []).append(one)
         for _, each in sorted(tried.items()):
-            left, best = min(((_differing(intact, one, wanted), one) for one in each), key=lambda pair: pair[0])
-            if left < wrong:
-                return best, left
+            fewest, best = min(((_differing(intact, one, wanted), one) for one in each), key=lambda pair: pair[0])
+            if fewest < wrong:
+                return best, fewest
     return None
 
 
@@ -86,7 +92,7 @@ def _numbers(config: Any, prefix: str = "", depth: int = 0) -> Iterator[tuple[st
 
 
 def _unsaid(intact: nn.Module) -> list[Change]:
-    """The numbers that all modules which have them agree on, and of which the configuration says nothing."""
+    """The numbers that all modules which have them agree on, and that the configuration does not have."""
     config, found = vars(intact)["config"], dict[str, set[Any]]()
     for module in intact.modules():
         if not type(module).__module__.startswith("torch.nn."):
@@ -117,8 +123,8 @@ def _shapes(module: nn.Module) -> dict[str, tuple[int, ...]]:
 
 
 def _differing(intact: nn.Module, changes: Sequence[Change], wanted: dict[str, tuple[int, ...]]) -> int:
-    """How many tensors of the class's model with these changes have another shape than wanted; more than there are
-    where it cannot be made."""
+    """How many tensors of the model that the class makes with these changes have another shape than wanted; more than
+    there are where it cannot be made."""
     try:
         with torch.device("meta"):
             made = _shapes(type(intact)(_changed(intact, changes)))
@@ -128,7 +134,7 @@ def _differing(intact: nn.Module, changes: Sequence[Change], wanted: dict[str, t
 
 
 def _same(network: Network, smaller: nn.Module, changes: Sequence[Change]) -> bool:
-    """Whether the class, with these changes and the weights of `smaller`, computes what that does."""
+    """Whether the model that the class makes with these changes, and the weights of `smaller`, computes the same."""
     try:
         made = type(network.module)(_changed(network.module, changes))
         made.load_state_dict(smaller.state_dict())
@@ -144,7 +150,7 @@ def _same(network: Network, smaller: nn.Module, changes: Sequence[Change]) -> bo
 
 
 def write_configuration(smaller: nn.Module, changes: Sequence[Change]) -> list[tuple[str, str, Any]]:
-    """Give the changes to the module; returns them as settings of a surgery."""
+    """Make the changes in the configuration of a module; returns them as settings of a surgery."""
     for name, value in changes:
         assign(smaller, f"config.{name}", value)
     return [("", f"config.{name}", value) for name, value in changes]

@@ -1,4 +1,4 @@
-"""Cutting: the user's own module made smaller, after it was shown which of its groups can be."""
+"""Cutting: the user's own module made smaller, after it was shown which of its groups can be cut."""
 
 from __future__ import annotations
 
@@ -19,7 +19,14 @@ from deadhead.select.plan import Plan
 def cut(
     network: Network, plan: Plan, compensation: Compensation | None = None, repairs: Sequence[Repair] = ()
 ) -> nn.Module:
-    """A copy of the network's module without the plan's units, with the compensation's weights."""
+    """Cut a copy of the network's module.
+
+    Args:
+        network: the intact network.
+        plan: the units that are removed.
+        compensation: the weights that the remaining units are given.
+        repairs: the numbers of the class that change with the units.
+    """
     module = copy_of(network.module)
     carry_out(module, surgery_of(network, plan, compensation, repairs), compensation)
     return module
@@ -28,7 +35,14 @@ def cut(
 def surgery_of(
     network: Network, plan: Plan, compensation: Compensation | None = None, repairs: Sequence[Repair] = ()
 ) -> Surgery:
-    """The surgery of a plan, with the numbers that follow and the biases that the compensation adds."""
+    """The surgery of a plan: entries of tensors, numbers of modules, and the biases that the compensation adds.
+
+    Args:
+        network: the intact network.
+        plan: the units that are removed.
+        compensation: what may add biases.
+        repairs: the numbers of the class that change with the units.
+    """
     surgery = surgery_for(network.module, network.groups, plan.removed)
     surgery.rewrites = rewrites(network.module, network.static, plan.removed)
     surgery.settings += settings_of(network.module, network.static, plan.removed)
@@ -42,7 +56,19 @@ def surgery_of(
 
 
 def carry_out(module: nn.Module, surgery: Surgery, compensation: Compensation | None = None) -> dict[int, nn.Parameter]:
-    """Cut `module` itself and give it the compensation's weights. Returns the parameters that had to be exchanged."""
+    """Cut `module` itself and give it the compensation's weights.
+
+    Args:
+        module: the module that is changed.
+        surgery: what is removed and what changes.
+        compensation: the weights that the remaining units are given.
+
+    Returns:
+        {id of a parameter: the parameter that had to take its place}.
+
+    Raises:
+        CutError: where the module has no such tensors or numbers.
+    """
     compensation = compensation or Compensation()
     for name in compensation.tensors:
         owner, leaf = owner_of(module, name)

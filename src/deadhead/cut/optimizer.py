@@ -14,7 +14,7 @@ from deadhead.errors import CutError
 
 
 def check_optimizer(optimizer: Optimizer, module: nn.Module) -> None:
-    """Refuse an optimizer that holds none of the module's parameters."""
+    """Raise `CutError` for an optimizer that holds none of the module's parameters."""
     own = {id(parameter) for parameter in module.parameters()}
     if not any(id(p) in own for group in optimizer.param_groups for p in group["params"]):
         raise CutError(
@@ -23,8 +23,15 @@ def check_optimizer(optimizer: Optimizer, module: nn.Module) -> None:
 
 
 def follow(optimizer: Optimizer, old: nn.Module, new: nn.Module, surgery: Surgery) -> Optimizer:
-    """A copy of the optimizer for `new`, which `surgery` made from a copy of `old`: its groups hold the new parameters,
-    its state (momentum, averages) has lost the entries that went. The optimizer given is left as it was."""
+    """A copy of an optimizer for a module that was cut: its state (momentum, averages) is cut along with the
+    parameters.
+
+    Args:
+        optimizer: the one for `old`; it is left as it was.
+        old: the intact module.
+        new: what `surgery` made from a copy of it.
+        surgery: what was removed.
+    """
     theirs = dict(new.named_parameters())
     memo: dict[int, Any] = {}
     for group in optimizer.param_groups:
@@ -39,7 +46,14 @@ def follow(optimizer: Optimizer, old: nn.Module, new: nn.Module, surgery: Surger
 
 
 def cut_state(optimizer: Optimizer, parameter: Tensor, shape: tuple[int, ...], axes: dict[int, list[int]]) -> None:
-    """Take from every state tensor that had the parameter's `shape` what went from the parameter."""
+    """Cut every state tensor of a parameter as the parameter was cut.
+
+    Args:
+        optimizer: what holds the state.
+        parameter: the parameter.
+        shape: its shape before the cut, which a state tensor has to have.
+        axes: {axis: the entries that are kept}.
+    """
     if parameter in optimizer.state and axes:
         state = optimizer.state[parameter]
         for key, value in state.items():
@@ -48,7 +62,7 @@ def cut_state(optimizer: Optimizer, parameter: Tensor, shape: tuple[int, ...], a
 
 
 def exchange(optimizer: Optimizer, replaced: Mapping[int, nn.Parameter]) -> None:
-    """Put new parameters where the optimizer holds those with the ids given, state included."""
+    """Put new parameters, by the id of the old, in the place of the old in an optimizer, state included."""
     for group in optimizer.param_groups:
         for place, parameter in enumerate(group["params"]):
             if id(parameter) in replaced:
@@ -58,7 +72,7 @@ def exchange(optimizer: Optimizer, replaced: Mapping[int, nn.Parameter]) -> None
 
 
 def adopt(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
-    """Put biases that are new into the group that holds the weight beside them."""
+    """Put new biases into the optimizer's group that holds the weight beside them."""
     for name in surgery.biases:
         owner, leaf = owner_of(module, name)
         weight, bias = owner._parameters.get("weight"), owner._parameters[leaf]
@@ -68,6 +82,6 @@ def adopt(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
 
 
 def cut_in_place(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
-    """Cut the state of the optimizer itself, before `module` is cut in place."""
+    """Cut the state of an optimizer in place, before `module` is cut in place."""
     for name, parameter in module.named_parameters():
         cut_state(optimizer, parameter, tuple(parameter.shape), surgery.keep.get(name, {}))

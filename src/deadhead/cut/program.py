@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from deadhead.errors import CutError
+from deadhead.graph.catalogue import known, names_of, op_of
 from deadhead.graph.graph import reaching
 from deadhead.graph.network import Traced
 from deadhead.graph.nodes import argument, concrete, module_path, op_name
@@ -23,16 +24,12 @@ from deadhead.graph.units.labels import Labels, Value
 from deadhead.graph.units.union_find import Array
 
 Rewrite = tuple[str, int, Any]
-"""(node, argument position, new value): entries of a list that stay are None."""
+"""(node, argument position, new value): entries of a list that do not change are None."""
 
-SIZES = {"view": 1, "reshape": 1, "_unsafe_view": 1, "expand": 1, "new_zeros": 1, "new_ones": 1, "broadcast_to": 1}
-FILLED = {
-    "expand": 1, "broadcast_to": 1, "repeat": 1, "zeros": 0, "ones": 0, "full": 0, "empty": 0, "rand": 0, "randn": 0,
-    "new_zeros": 1, "new_ones": 1, "new_full": 1, "new_empty": 1,
-}  # fmt: skip
+FILLED = {name: place for name in names_of(filled=True) if (place := known(name).sizes) is not None}
 """Ops that make something of the sizes given at that argument, the same all along."""
-GROUPS = {f"conv{kind}{rank}d": 6 for kind in ("", "_transpose") for rank in (1, 2, 3)} | {"group_norm": 1}
-_SKIPPED = ("_assert", "sym_constrain", "_guards_fn", "lift_fresh", "detach", "sym_")
+GROUPED = ("convolution", "transposed convolution", "normalisation")
+"""The families whose number of groups is rewritten."""
 
 
 def rewrites(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -> list[Rewrite]:
@@ -108,16 +105,16 @@ def _dead(traced: Traced, removed: Mapping[str, Tensor]) -> Array:
 
 def _counts(node: fx.Node) -> bool:
     """Whether a node works on tensors: arithmetic on sizes is there in one trace and not in another."""
-    if node.op != "call_function" or any(part in op_name(node) for part in _SKIPPED):
+    if node.op != "call_function" or op_of(node).retraced:
         return False
     return isinstance(node.target, torch._ops.OpOverload) or op_name(node) == "getitem"
 
 
 def _changes(labels: Labels, node: fx.Node, dead: Array) -> list[tuple[int, Any]]:
-    name = op_name(node)
+    op = op_of(node)
     value = labels.values.get(node)
-    if name in SIZES and isinstance(value, Value):
-        sizes = node.args[SIZES[name]]
+    if op.rewritten == "sizes" and op.sizes is not None and isinstance(value, Value):
+        sizes = node.args[op.sizes]
         new = [_left(labels, value, axis, dead) for axis in range(len(value.shape))]
         if isinstance(sizes, (list, tuple)):
             lead = len(value.shape) - len(sizes)
@@ -125,8 +122,8 @@ def _changes(labels: Labels, node: fx.Node, dead: Array) -> list[tuple[int, Any]
                 new[lead + i] if size == value.shape[lead + i] and size != new[lead + i] else None
                 for i, size in enumerate(sizes)
             ]
-            return [(SIZES[name], changed)] if any(each is not None for each in changed) else []
-    if name == "unflatten" and isinstance(value, Value):
+            return [(op.sizes, changed)] if any(each is not None for each in changed) else []
+    if op.rewritten == "unflatten" and isinstance(value, Value):
         axis = argument(node, 1, "dim") % (len(value.shape) - len(argument(node, 2, "sizes")) + 1)
         sizes = argument(node, 2, "sizes")
         new = [_left(labels, value, axis + i, dead) for i in range(len(sizes))]
@@ -135,11 +132,11 @@ def _changes(labels: Labels, node: fx.Node, dead: Array) -> list[tuple[int, Any]
     given = labels.values.get(source) if isinstance(source, fx.Node) else None
     if not isinstance(given, Value):
         return []
-    if name in ("split", "split_with_sizes", "chunk") and isinstance(value, list):
+    if op.rewritten == "parts" and isinstance(value, list):
         axis = argument(node, 2, "dim", 0) % len(given.shape)
         unchanged = _left(labels, given, axis, dead) == given.shape[axis]
         return [] if unchanged else [(1, [_left(labels, part, axis, dead) for part in value])]
-    if name == "slice":
+    if op.rewritten == "range":
         axis = (argument(node, 1, "dim", 0) or 0) % len(given.shape)
         kept = _kept(labels, given, axis, dead)
         if kept.all():
@@ -147,9 +144,9 @@ def _changes(labels: Labels, node: fx.Node, dead: Array) -> list[tuple[int, Any]
         ends = [argument(node, position, key, None) for position, key in ((2, "start"), (3, "end"))]
         places = [None if end is None else int(kept[: slice(None, end).indices(len(kept))[1]].sum()) for end in ends]
         return [(position, place) for position, place in zip((2, 3), places, strict=True) if place is not None]
-    place = GROUPS.get(name)
+    place = op.groups if op.family in GROUPED else None
     count = 1 if place is None else argument(node, place, "groups", 1)
-    if place is not None and count > 1 and (name == "group_norm" or given.shape[1] == count):
+    if place is not None and count > 1 and (op.family == "normalisation" or given.shape[1] == count):
         left = _left(labels, given, 1, dead) * count // given.shape[1]
         return [(place, left)] if left != count else []
     return []

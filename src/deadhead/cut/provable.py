@@ -1,4 +1,4 @@
-"""What can be cut from the user's class, shown by trial cuts on copies."""
+"""Which groups can be cut from the user's class, shown by trial cuts on copies."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from dataclasses import dataclass, field
 import torch
 
 from deadhead.cut.cut import carry_out, surgery_of
-from deadhead.cut.repair import Repair, Repairer
+from deadhead.cut.repair import Repair
+from deadhead.cut.repairer import Repairer
+from deadhead.cut.submodule import reason_of
 from deadhead.cut.surgery import copy_of
 from deadhead.cut.verify import PROOF, tolerance_of, verify
 from deadhead.data.calibration import Batch
@@ -25,12 +27,18 @@ from deadhead.select.plan import Plan, plan_of
 
 @dataclass(frozen=True)
 class Cutting:
-    """What can be cut from the user's class: the groups, for each other one why it is `left` whole, the numbers of the
-    class that follow (`repairs`), groups that can only lose the same number of units (`ties`), and those of which only
-    multiples of a number can remain (`multiples`)."""
+    """What can be cut from the user's class.
+
+    Attributes:
+        groups: the groups that can be cut.
+        refused: {each other group: why it cannot be cut}.
+        repairs: the numbers of the class that change with them.
+        ties: groups that can only lose the same number of units.
+        multiples: {group: a number of which multiples must remain}.
+    """
 
     groups: tuple[Group, ...]
-    left: dict[str, str] = field(default_factory=dict)
+    refused: dict[str, str] = field(default_factory=dict)
     repairs: tuple[Repair, ...] = ()
     ties: tuple[tuple[str, ...], ...] = ()
     multiples: Mapping[str, int] = field(default_factory=dict)
@@ -41,36 +49,41 @@ Item = tuple[Group, ...]
 
 
 def cuttable(network: Network, groups: Sequence[Group], progress: Progress | None = None) -> Cutting:
-    """What can be cut from the user's class, shown by cutting units of each group on a copy and running it.
+    """Find which groups can be cut from the user's class, by cutting units of each on a copy and running it.
 
     Where the class does not follow by itself, the numbers that its forward reads are repaired, group by group, and the
-    whole is shown again; what still fails is left whole, with the reason.
+    trials of all groups are repeated; what still fails is refused, with the reason.
+
+    Args:
+        network: the intact network.
+        groups: the groups in question.
+        progress: called with (step, done, total).
     """
     example = _example(network)
     if not groups or _trials(network, [(group,) for group in groups], example, {}, {}) is None:
         return Cutting(tuple(groups))
     repairer = Repairer(network)
     repairs: dict[Item, list[Repair]] = {}
-    left: dict[str, str] = {}
+    refused: dict[str, str] = {}
     for group in track(progress, "trial cuts", groups):
         found, reason = repairer.find([group])
         if found is None:
-            left[group.name] = reason
+            refused[group.name] = reason
         else:
             repairs[(group,)] = found
-    _drop_wrong(network, repairer, repairs, left, example)
-    for item in _together([group for group in groups if group.name in left]):
-        if all(group.name in left for group in item):
+    _refuse_wrong(network, repairer, repairs, refused, example)
+    for item in _together([group for group in groups if group.name in refused]):
+        if all(group.name in refused for group in item):
             found, _ = repairer.find(item)
             if found is not None and _trials(network, [item], example, {item: found}, repairer.multiples) is None:
                 repairs[item] = found
                 for group in item:
-                    del left[group.name]
-    _drop_clashing(network, repairer, repairs, left, example)
+                    del refused[group.name]
+    _refuse_clashing(network, repairer, repairs, refused, example)
     good = {group.name for item in repairs for group in item}
     return Cutting(
         tuple(group for group in groups if group.name in good),
-        left,
+        refused,
         tuple(repair for found in repairs.values() for repair in found),
         tuple(tuple(group.name for group in item) for item in repairs if len(item) > 1),
         {name: multiple for name, multiple in repairer.multiples.items() if name in good},
@@ -78,10 +91,10 @@ def cuttable(network: Network, groups: Sequence[Group], progress: Progress | Non
 
 
 def _example(network: Network) -> Batch:
-    """The inputs that the network was traced with, in another number of rows than it was traced with."""
-    rows = batch_size(network.example, network.batch_axis)
-    index = torch.arange(rows + 1) % rows
-    return Batch(network.example_call(rows_of(network.example, network.batch_axis, index)), None, None, rows + 1)
+    """The inputs that the network was traced with, with one sample more."""
+    samples = batch_size(network.example, network.batch_axis)
+    index = torch.arange(samples + 1) % samples
+    return Batch(network.example_call(rows_of(network.example, network.batch_axis, index)), None, None, samples + 1)
 
 
 def _together(failed: Sequence[Group]) -> list[Item]:
@@ -100,11 +113,11 @@ def _together(failed: Sequence[Group]) -> list[Item]:
     return list(dict.fromkeys(found))
 
 
-def _drop_wrong(
-    network: Network, repairer: Repairer, repairs: dict[Item, list[Repair]], left: dict[str, str], example: Batch
+def _refuse_wrong(
+    network: Network, repairer: Repairer, repairs: dict[Item, list[Repair]], refused: dict[str, str], example: Batch
 ) -> None:
-    """Show that what was repaired home by home is right in the whole network, or repair it further out; drop what is
-    not."""
+    """Show that what was repaired module by module is right in the whole network, or repair it in a module further
+    out; refuse what is not."""
     multiples = repairer.multiples
     if not repairs or _trials(network, list(repairs), example, repairs, multiples) is None:
         return
@@ -117,20 +130,20 @@ def _drop_wrong(
                 reason = _trials(network, [item], example, repairs, multiples)
         if reason is not None:
             del repairs[item]
-            left.update((group.name, reason) for group in item)
+            refused.update((group.name, reason) for group in item)
 
 
-def _drop_clashing(
-    network: Network, repairer: Repairer, repairs: dict[Item, list[Repair]], left: dict[str, str], example: Batch
+def _refuse_clashing(
+    network: Network, repairer: Repairer, repairs: dict[Item, list[Repair]], refused: dict[str, str], example: Batch
 ) -> None:
-    """Drop items from the end until all that stay can be cut together."""
+    """Refuse items from the end until all others can be cut together."""
     while (
         len(repairs) > 1
         and (reason := _trials(network, list(repairs), example, repairs, repairer.multiples)) is not None
     ):
         item = list(repairs)[-1]
         del repairs[item]
-        left.update((group.name, f"it cannot be cut together with the other groups: {reason}") for group in item)
+        refused.update((group.name, f"it cannot be cut together with the other groups: {reason}") for group in item)
 
 
 def _trials(
@@ -142,11 +155,11 @@ def _trials(
 ) -> str | None:
     """Why one of several cuts of these groups is not right, or None where all are.
 
-    First every other unit, the first ones, random ones and all but one go from all groups: a forward that halves an
-    axis follows the first, one that counts from the front the second, and rounding hides what a single unit does. Then,
-    for any two groups that are not tied, there is a cut of one without the other: they may have been equal in number
-    only by chance. Where they lie along the same axis of a parameter, a forward that splits it in halves can hide that
-    (a chunk rounds up), so that both are cut without the other, by few units and by many.
+    First every other unit, the first ones, random ones and all but one are removed from all groups: a forward that
+    halves an axis follows the first, one that counts from the front the second, and rounding hides what a single unit
+    does. Then, for any two groups that are not tied, there is a cut of one without the other: they may have been equal
+    in number only by chance. Where they lie along the same axis of a parameter, a forward that splits it in halves can
+    hide that (a chunk rounds up), so that both are cut without the other, by few units and by many.
     """
     generator = torch.Generator().manual_seed(0)
     groups = [group for item in items for group in item]
@@ -156,9 +169,10 @@ def _trials(
         order = []
         for item in part:
             size, step = item[0].size, multiples.get(item[0].name, 1)
-            least = max(group.minimum for group in item)
-            kept = range(-(-least // step) * step, size, step)
-            count = size - (kept[0] if most else kept[int(torch.randint(len(kept), (), generator=generator))])
+            minimum = max(group.minimum for group in item)
+            remaining = range(-(-minimum // step) * step, size, step)
+            place = 0 if most else int(torch.randint(len(remaining), (), generator=generator))
+            count = size - remaining[place]
             order += [
                 (group.name, int(unit)) for group in item for unit in torch.randperm(size, generator=generator)[:count]
             ]
@@ -207,8 +221,7 @@ def _trial(network: Network, plan: Plan, example: Batch, repairs: Sequence[Repai
     except TraceError:
         raise
     except Exception as error:  # the user's forward may raise anything on tensors that it did not expect
-        message = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        return f"the class's own forward fails on it ({type(error).__name__}: {message})"
+        return f"the class's own forward fails on it ({reason_of(error)})"
     if not difference <= PROOF * tolerance_of(network.module):
         return f"the class's own forward computes something else with it (by {difference:.1e} relative)"
     return None

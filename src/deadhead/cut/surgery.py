@@ -1,4 +1,4 @@
-"""Surgery on a module as plain data: which entries of which tensors stay, and what else changes."""
+"""Surgery on a module as plain data: which entries of which tensors are kept, and what else changes."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
 """Attributes of torch's own modules that say how large a tensor of theirs is: (tensor, axis)."""
 
 PROJECTED = {"hidden_size": ("weight_hr_l0", 1), "proj_size": ("weight_hr_l0", 0), "input_size": ("weight_ih_l0", 1)}
-"""The same for an LSTM whose hidden states are projected."""
+"""Those of an LSTM whose hidden states are projected."""
 FORMS = (
     "{}", "parametrizations.{}.original", "parametrizations.{}.original1", "parametrizations.{}.original0", "{}_orig",
     "{}_v", "{}_g",
@@ -37,10 +37,15 @@ FORMS = (
 
 @dataclass
 class Surgery:
-    """`keep[tensor][axis]` lists the entries that stay; `settings` are (module, attribute, value) that
-    change, numbers and tuples of numbers alone, `config.heads` being an attribute of an object that the module holds;
-    `biases` are parameters that are new, by name with their length; `rewrites` change arguments in the graph of a
-    traced program. All of it is JSON."""
+    """What makes a module smaller, as JSON.
+
+    Attributes:
+        keep: {tensor: {axis: the entries that are kept}}.
+        settings: (module, attribute, value) that change, numbers and tuples of numbers alone; `config.heads` is an
+            attribute of an object that the module holds.
+        biases: {new parameter: its length}.
+        rewrites: (node, argument position, value) that change in the graph of a traced program.
+    """
 
     keep: dict[str, dict[int, list[int]]] = field(default_factory=dict)
     settings: list[tuple[str, str, Any]] = field(default_factory=list)
@@ -71,32 +76,38 @@ class Surgery:
 
 
 def surgery_for(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Tensor]) -> Surgery:
-    """The surgery that takes the units `removed[group]` off: their slices of every tensor, and the attributes of
-    torch's own modules that follow from them."""
+    """The surgery that removes units: their slices of every tensor, and the attributes of torch's own modules that
+    follow from them.
+
+    Args:
+        module: the intact module.
+        groups: its groups.
+        removed: {group: the units that are removed}.
+    """
     tensors = {
         **dict(module.named_parameters(remove_duplicate=False)),
         **dict(module.named_buffers(remove_duplicate=False)),
     }
-    stays: dict[str, dict[int, Tensor]] = {}
+    masks: dict[str, dict[int, Tensor]] = {}
     for group in groups:
-        gone = removed.get(group.name)
-        if gone is None or not len(gone):
+        units = removed.get(group.name)
+        if units is None or not len(units):
             continue
-        dead = torch.zeros(group.size + 1, dtype=torch.bool).index_fill_(0, gone, True)
+        is_removed = torch.zeros(group.size + 1, dtype=torch.bool).index_fill_(0, units, True)
         for part in group.slices:
-            axes = stays.setdefault(part.parameter, {})
+            axes = masks.setdefault(part.parameter, {})
             mask = axes.setdefault(part.axis, torch.ones(tensors[part.parameter].shape[part.axis], dtype=torch.bool))
-            mask &= ~dead[part.units]
+            mask &= ~is_removed[part.units]
     keep = {
         name: {axis: mask.nonzero()[:, 0].tolist() for axis, mask in axes.items() if not mask.all()}
-        for name, axes in stays.items()
+        for name, axes in masks.items()
     }
     keep = {name: axes for name, axes in keep.items() if axes}
     return Surgery(keep, _settings(module, keep))
 
 
 def _settings(module: nn.Module, keep: Mapping[str, Mapping[int, Sequence[int]]]) -> list[tuple[str, str, Any]]:
-    """The attributes of torch's own modules that say how large their tensors are, as they will be."""
+    """The attributes of torch's own modules that say how large their tensors are, after the cut."""
     settings: list[tuple[str, str, Any]] = []
     for path, owner in module.named_modules(remove_duplicate=False):
         prefix = f"{path}." if path else ""
@@ -130,7 +141,7 @@ def _convolution(
 ) -> list[tuple[str, str, Any]]:
     """Channels and groups of a convolution whose weight keeps `first` and `second` entries of its two channel axes.
 
-    A convolution with one input channel to each group loses groups; any other keeps its number of groups.
+    A convolution with one input channel for each group loses groups; any other keeps its number of groups.
     """
     if first is None and second is None:
         return []
@@ -153,11 +164,22 @@ def owner_of(module: nn.Module, name: str) -> tuple[nn.Module, str]:
 
 
 def operate(module: nn.Module, surgery: Surgery) -> dict[int, nn.Parameter]:
-    """Carry the surgery out, on `module` itself. Tensors that are shared stay shared; parameters keep `requires_grad`
-    and lose the entries that go from their gradients too.
+    """Carry out a surgery on `module` itself.
 
-    A parameter remains the same object, unless an autograd graph that is still alive (an old loss, say) holds it with
-    its old shape: then it is exchanged for a new one. Returns those by the id of the old."""
+    Tensors that are shared remain shared; parameters keep `requires_grad`, and their gradients are cut along. A
+    parameter remains the same object, unless an autograd graph that is still alive (an old loss, say) holds it with its
+    old shape: then a new one takes its place.
+
+    Args:
+        module: the module that is changed.
+        surgery: what is removed and what changes.
+
+    Returns:
+        {id of a parameter: the parameter that had to take its place}.
+
+    Raises:
+        CutError: where the module has no such tensors or numbers.
+    """
     done: set[int] = set()
     replaced: dict[int, nn.Parameter] = {}
     for name, axes in surgery.keep.items():
@@ -227,8 +249,8 @@ def read_number(module: nn.Module, attribute: str) -> Any:
 
 
 def assign(module: nn.Module, attribute: str, value: Any) -> None:
-    """Set a number of a module. An object that the module holds, a configuration say, is shared with others: the module
-    gets a copy of it."""
+    """Set a number of a module. An object that the module holds, such as a configuration, may be shared with other
+    modules, so that the module gets a copy of it."""
     old = read_number(module, attribute)
     *path, leaf = attribute.split(".")
     holder: Any = module
@@ -279,8 +301,12 @@ def _tensors_in(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:
 
 
 def copy_of(module: nn.Module, share: bool = False) -> nn.Module:
-    """A deep copy, also of modules that hold tensors with a history, which are copied without it. With `share`, its
-    parameters are new ones on the same memory: enough for a copy that is cut, run and dropped."""
+    """A deep copy of a module, also of one that holds tensors with a history, which are copied without it.
+
+    Args:
+        module: what is copied.
+        share: whether its parameters are new ones on the same memory: enough for a copy that is cut, run and dropped.
+    """
     memo: dict[int, Any] = {}
     if share:
         for parameter in module.parameters():

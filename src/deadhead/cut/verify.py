@@ -9,7 +9,7 @@ from torch import Tensor, nn
 
 from deadhead.data.calibration import Batch
 from deadhead.gates.state import PrunedState
-from deadhead.graph.network import relative_difference
+from deadhead.graph.agreement import relative_difference
 from deadhead.graph.pytree import take
 from deadhead.progress import Progress, track
 
@@ -38,7 +38,8 @@ def verify(
         state: the intact network with the removed units closed and the compensation applied.
         pruned: the module that was cut.
         batches: the data that both are run on.
-        renormalise: without it, the normalisations of the original go on over all units, those that are closed too.
+        progress: called with (step, done, total).
+        renormalise: False: the normalisations of the original go over all units, removed ones too.
 
     Returns:
         max |pruned - gated| / max |gated| over the data, the maximum over output tensors; infinity where shapes differ.
@@ -59,4 +60,5 @@ def verify(
 
 
 def floats(outputs: object) -> list[Tensor]:
+    """The floating-point tensors among the outputs of a module."""
     return [tensor for tensor in take(outputs, opaque=True)[0] if tensor.is_floating_point()]

@@ -1,1 +1,1 @@
-"""What a network is judged on: calibration data and losses for each sample. Imports graph/pytree and errors."""
+"""What a network is judged on: calibration data, and losses for each sample. Imports graph/ and errors."""

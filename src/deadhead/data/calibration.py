@@ -1,4 +1,4 @@
-"""Calibration data: any iterable of batches, read once, kept on the CPU by rows, a part of it held out."""
+"""Calibration data: any iterable of batches, read once, kept on the CPU, a part of its samples held out."""
 
 from __future__ import annotations
 
@@ -14,16 +14,23 @@ from deadhead.graph.pytree import as_call, take
 from deadhead.text import counted
 
 HELD_OUT = 0.2
-"""The fraction of the calibration rows that scores and compensation do not see."""
+"""The fraction of the samples that scores and compensation do not see."""
 
 LABELS = "labels"
 
 
 @dataclass(frozen=True)
 class Batch:
-    """One batch: `inputs` is what the model is called with, `targets` what the loss compares with (None without),
-    `raw` the batch as the user's data gave it, which a loss of the user's own receives. `labels_to_model` and
-    `batch_axis` say how `raw` was read."""
+    """One batch of samples; made by `as_batch`.
+
+    Attributes:
+        inputs: what the model is called with.
+        targets: what the loss compares with, samples along axis 0; None where the data has none.
+        raw: the batch as the user's data gave it, which a loss of the user's own receives.
+        rows: the number of samples.
+        labels_to_model: whether the labels of a mapping are among the inputs.
+        batch_axis: the axis of the inputs along which the samples lie.
+    """
 
     inputs: Any
     targets: Any
@@ -45,26 +52,41 @@ def _move(value: Any, device: torch.device) -> Any:
 
 @dataclass(frozen=True)
 class Calibration:
-    """`fit` is what scores and compensation are computed on, `held_out` what they are checked on."""
+    """Calibration data in two parts.
+
+    Attributes:
+        fit: what scores and compensation are computed on.
+        held_out: what they are checked on.
+    """
 
     fit: list[Batch]
     held_out: list[Batch]
 
     @property
     def rows(self) -> int:
+        """The number of samples of both parts."""
         return count(self.fit) + count(self.held_out)
 
 
 def count(batches: Sequence[Batch]) -> int:
-    """The rows of all batches."""
+    """The number of samples of all batches."""
     return sum(batch.rows for batch in batches)
 
 
 def as_batch(raw: Any, *, labels_to_model: bool = False, batch_axis: int = 0) -> Batch:
-    """What a batch means: (inputs, targets), (inputs,), a mapping of keyword arguments with `labels`, or bare inputs.
+    """Read a batch of a user's data: (inputs, targets), (inputs,), a mapping of keyword arguments, or bare inputs.
 
-    >>> as_batch((torch.zeros(3, 2), torch.zeros(3))).rows
-    3
+    Args:
+        raw: the batch; of a mapping, `labels` are the targets.
+        labels_to_model: whether the model is called with `labels` too, as models that compute their own loss are.
+        batch_axis: the axis of the inputs along which the samples lie; those of targets lie along axis 0.
+
+    Raises:
+        DataError: where it is none of these, or inputs and targets have different numbers of samples.
+
+    Example:
+        >>> as_batch((torch.zeros(3, 2), torch.zeros(3))).rows
+        3
     """
     targets: Any = None
     if isinstance(raw, Mapping):
@@ -73,7 +95,7 @@ def as_batch(raw: Any, *, labels_to_model: bool = False, batch_axis: int = 0) ->
     elif isinstance(raw, (tuple, list)):
         if not 1 <= len(raw) <= 2:
             raise DataError(
-                f"A batch is (inputs, targets), a mapping, or inputs alone; this one is a {type(raw).__name__} of "
+                f"A batch is (inputs, targets), a mapping, or inputs alone, and this one is a {type(raw).__name__} of "
                 f"{len(raw)}: put several inputs into a tuple of their own."
             )
         inputs, targets = raw[0], (raw[1] if len(raw) == 2 else None)
@@ -83,16 +105,20 @@ def as_batch(raw: Any, *, labels_to_model: bool = False, batch_axis: int = 0) ->
     rows = next((tensor.shape[batch_axis] for tensor in tensors if tensor.dim() > batch_axis), None)
     if rows is None:
         raise DataError(
-            f"A batch holds no tensor with a batch axis {batch_axis}; batches are tensors, tuples or dicts of them."
+            f"A batch holds no tensor with a batch axis {batch_axis}, along which its samples would lie; give tensors, "
+            "or tuples or dicts of them."
         )
     for tensor in take(targets)[0]:
         if tensor.dim() == 0 or tensor.shape[0] != rows:
-            raise DataError(f"A batch has {counted(rows, 'row')} of inputs and targets of shape {tuple(tensor.shape)}.")
+            raise DataError(
+                f"A batch has {counted(rows, 'sample')} of inputs and targets of shape {tuple(tensor.shape)}: give one "
+                "target for each sample, along axis 0."
+            )
     return Batch(inputs, targets, raw, rows, labels_to_model, batch_axis)
 
 
 def choose(batch: Batch, index: Tensor) -> Batch:
-    """The rows `index` of a batch."""
+    """The samples `index` of a batch."""
 
     def pick(value: Any, axis: int) -> Any:
         tensors, structure = take(value)
@@ -109,7 +135,7 @@ def choose(batch: Batch, index: Tensor) -> Batch:
     return as_batch(raw, labels_to_model=batch.labels_to_model, batch_axis=batch_axis)
 
 
-def _keep(raw: Any) -> Any:
+def _copied(raw: Any) -> Any:
     """A copy on the CPU that a loader which reuses its buffers cannot change."""
     tensors, structure = take(raw)
     return structure.fill([tensor.detach().to("cpu", copy=True) for tensor in tensors])
@@ -118,41 +144,59 @@ def _keep(raw: Any) -> Any:
 def read(
     data: Iterable[Any], *, samples: int | None = 4096, labels_to_model: bool = False, batch_axis: int = 0
 ) -> list[Batch]:
-    """Up to `samples` rows of `data`, which is read once and no further than needed."""
+    """Read up to `samples` samples of `data` as batches on the CPU.
+
+    Args:
+        data: any iterable of batches; read once, and no further than needed.
+        samples: the maximum number of samples; None reads all.
+        labels_to_model: whether the model is called with the `labels` of a mapping too.
+        batch_axis: the axis of the inputs along which the samples lie.
+
+    Raises:
+        DataError: where there are no samples, a batch cannot be read, or inputs are not finite.
+    """
     if isinstance(data, (Tensor, Mapping, str)) or not isinstance(data, Iterable):
         raise DataError(
             f"data must be an iterable of batches, this is a {type(data).__name__}; put one batch into a list: "
             "[(inputs, targets)]."
         )
     if samples is not None and samples < 1:
-        raise DataError(f"samples={samples} asks for no rows; give at least 2.")
+        raise DataError(f"samples={samples} asks for no samples; give at least 2.")
     batches: list[Batch] = []
-    left = samples
+    wanted = samples
     for raw in data:
-        if left is not None and left <= 0:
-            break
-        batch = as_batch(_keep(raw), labels_to_model=labels_to_model, batch_axis=batch_axis)
-        if left is not None and batch.rows > left:
-            batch = choose(batch, torch.arange(left))
+        batch = as_batch(_copied(raw), labels_to_model=labels_to_model, batch_axis=batch_axis)
+        if wanted is not None and batch.rows > wanted:
+            batch = choose(batch, torch.arange(wanted))
         if batch.rows:
             batches.append(batch)
-            left = None if left is None else left - batch.rows
-        if left is not None and left <= 0:
+            wanted = None if wanted is None else wanted - batch.rows
+        if wanted is not None and wanted <= 0:
             break
     if not batches:
-        raise DataError("data holds no rows; a one-shot iterator that was read before is empty the second time.")
+        raise DataError(
+            "data holds no samples; a one-shot iterator that was read before is empty the second time: give a list or "
+            "a loader."
+        )
     for batch in batches:
         for tensor in take(batch.inputs)[0]:
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
-                raise DataError("data holds inputs that are not finite (NaN or infinity); clean them first.")
+                raise DataError("data holds inputs that are not finite (NaN or infinity); clean the inputs first.")
     return batches
 
 
 def calibrate(batches: Sequence[Batch], *, seed: int = 0) -> Calibration:
-    """Hold out a fifth of the rows, chosen by `seed`, whatever batches they came in."""
+    """Hold out a fifth of the samples, chosen by `seed`, whatever batches they came in.
+
+    Raises:
+        DataError: where there are fewer than two samples.
+    """
     total = count(batches)
     if total < 2:
-        raise DataError("data holds a single row; at least two are needed, one to decide on and one to check with.")
+        raise DataError(
+            "data holds a single sample, and at least two are needed, one to decide on and one to check with: give "
+            "more samples."
+        )
     generator = torch.Generator().manual_seed(seed)
     held = torch.zeros(total, dtype=torch.bool)
     held[torch.randperm(total, generator=generator)[: max(1, round(HELD_OUT * total))]] = True

@@ -15,26 +15,38 @@ from deadhead.data.calibration import Batch
 from deadhead.errors import LossError
 from deadhead.text import counted
 
+IGNORED = -100
+"""The class of a target that does not count, as in torch."""
 
-def _squares_apart(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+
+def _squared_difference(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+    """The mean over each sample's outputs of the squared difference from those that are wanted."""
     values, like = prediction_of(outputs), prediction_of(wanted)
     if not values.is_floating_point() or values.dim() == 0 or values.shape[0] != batch.rows:
-        raise LossError(f"Outputs of shape {tuple(values.shape)} have no entry for each of {batch.rows} rows.")
+        raise LossError(
+            f"Outputs of shape {tuple(values.shape)} have no entry for each of {counted(batch.rows, 'sample')}, so "
+            "that they cannot be compared sample by sample."
+        )
     return (values - like).reshape(batch.rows, -1).square().mean(1)
 
 
 @dataclass(frozen=True)
 class Loss:
-    """`per_sample(outputs, batch)` gives a loss for each row, shape (rows,).
+    """A loss of each sample of a batch; made by `as_loss`.
 
-    Where the model returns its own loss (`labels_to_model`), there is one number for the whole batch, repeated for
-    each row, and `is_per_sample` is False. `sampled(outputs, batch, generator)` is a loss per row against targets
-    drawn from the model's own predictive distribution: the mean of the outer products of its gradients is the
-    Gauss-Newton matrix of the loss. None where that distribution is not known. `is_rowwise` says that a row's loss
-    depends on that row alone, however many there are. `divergence(outputs, wanted, batch)` says for each row how far
-    its outputs are from those that are wanted, 0 where they are equal: by softened predictions where the loss reads
-    them as such, else by the mean of squares. It raises `LossError` where there is no tensor with an entry for each
-    row to compare.
+    Attributes:
+        name: what errors and reports call it.
+        function: (outputs, batch) to the losses, or to one number where `is_per_sample` is False.
+        is_per_sample: False where the model returns its own loss: one number for the whole batch, which stands for
+            each sample.
+        labels_to_model: whether the model is called with the labels, so that it computes the loss itself.
+        sampled: (outputs, batch, generator) to a loss of each sample against targets drawn from the model's own
+            predictive distribution, so that the mean of the outer products of its gradients is the Gauss-Newton matrix
+            of the loss; None where that distribution is not known.
+        is_rowwise: whether the loss of a sample depends on that sample alone, however many there are.
+        divergence: (outputs, wanted outputs, batch) to how far those of each sample are apart, 0 where they are equal:
+            by softened predictions where the loss reads outputs as predictions, else by the mean of squares. Raises
+            `LossError` where there is no tensor with an entry for each sample to compare.
     """
 
     name: str
@@ -43,27 +55,35 @@ class Loss:
     labels_to_model: bool = False
     sampled: Callable[[Any, Batch, torch.Generator], Tensor] | None = None
     is_rowwise: bool = False
-    divergence: Callable[[Any, Any, Batch], Tensor] = _squares_apart
+    divergence: Callable[[Any, Any, Batch], Tensor] = _squared_difference
 
     def per_sample(self, outputs: Any, batch: Batch) -> Tensor:
-        """The losses, shape (rows,), in the outputs' own precision."""
+        """The loss of each sample, shape (samples,), in the outputs' own precision.
+
+        Raises:
+            LossError: where the function gives no tensor, or not one number for each sample.
+        """
         value = self.function(outputs, batch)
         if not isinstance(value, Tensor):
             raise LossError(
-                f"The loss {self.name} gave a {type(value).__name__}; it must give a tensor, a loss per sample."
+                f"The loss {self.name} gave a {type(value).__name__}; it must give a tensor with a loss per sample."
             )
         if not self.is_per_sample:
             return value.reshape(()).expand(batch.rows)
         if value.dim() == 0 or value.shape[0] != batch.rows:
             raise LossError(
-                f"The loss {self.name} gave shape {tuple(value.shape)} for {counted(batch.rows, 'row')}: it must give "
-                'one loss per sample; most losses do with reduction="none".'
+                f"The loss {self.name} gave shape {tuple(value.shape)} for {counted(batch.rows, 'sample')}: it must "
+                'give one loss per sample; most losses do with reduction="none".'
             )
         return value.reshape(batch.rows, -1).mean(1)
 
 
 def logits_of(outputs: Any, name: str) -> Tensor:
-    """The tensor that a named loss reads: the output itself, its `logits`, or the first of several."""
+    """The tensor that a named loss reads: the output itself, its `logits`, or the first of several.
+
+    Raises:
+        LossError: where there is none.
+    """
     if isinstance(outputs, Tensor):
         return outputs
     if isinstance(outputs, Mapping):
@@ -73,7 +93,7 @@ def logits_of(outputs: Any, name: str) -> Tensor:
     if isinstance(outputs, (tuple, list)) and outputs and isinstance(outputs[0], Tensor):
         return outputs[0]
     raise LossError(
-        f"The loss {name} reads a tensor, a mapping with logits or a tuple, this model returns a "
+        f"The loss {name} reads a tensor, a mapping with logits or a tuple, and this model returns a "
         f"{type(outputs).__name__}; give a callable (outputs, batch) instead."
     )
 
@@ -87,7 +107,10 @@ def prediction_of(outputs: Any) -> Tensor:
 
 def _targets(batch: Batch, name: str) -> Tensor:
     if not isinstance(batch.targets, Tensor):
-        raise LossError(f"The loss {name} needs targets: batches of (inputs, targets), or mappings with labels.")
+        raise LossError(
+            f"The loss {name} needs targets, and the data has none: give batches of (inputs, targets), or mappings "
+            "with labels."
+        )
     return batch.targets
 
 
@@ -100,19 +123,22 @@ def _class_axis_second(logits: Tensor, targets: Tensor, batch: Batch) -> Tensor:
     return logits
 
 
-def _mean_over_counted(losses: Tensor, counted: Tensor | None) -> Tensor:
-    """The mean of each row over its targets that are not ignored."""
+def _mean_over_counted(losses: Tensor, counts: Tensor | None) -> Tensor:
+    """The mean loss of each sample over its targets that are not ignored."""
     losses = losses.flatten(1) if losses.dim() > 1 else losses[:, None]
-    if counted is None:
+    if counts is None:
         return losses.mean(1)
-    counted = counted.reshape(losses.shape).to(losses.dtype)
-    return (losses * counted).sum(1) / counted.sum(1).clamp(min=1)
+    counts = counts.reshape(losses.shape).to(losses.dtype)
+    return (losses * counts).sum(1) / counts.sum(1).clamp(min=1)
 
 
 def _check_classes(logits: Tensor, targets: Tensor, ignored: int) -> None:
-    """Refuse targets that are no classes of these logits, in a sentence."""
+    """Raise `LossError` where targets are no classes of these logits."""
     if logits.dim() < 2:
-        raise LossError(f"cross_entropy needs logits of shape (rows, classes); this model gives {tuple(logits.shape)}.")
+        raise LossError(
+            f"cross_entropy needs logits of shape (samples, classes), and this model gives {tuple(logits.shape)}: give "
+            "another loss."
+        )
     if targets.is_floating_point():
         if targets.shape != logits.shape:
             raise LossError(
@@ -123,13 +149,16 @@ def _check_classes(logits: Tensor, targets: Tensor, ignored: int) -> None:
     if targets.dtype == torch.bool or targets.shape != logits.shape[:1] + logits.shape[2:]:
         raise LossError(
             f"cross_entropy got targets of type {targets.dtype} and shape {tuple(targets.shape)} for logits of shape "
-            f"{tuple(logits.shape)}: give one class for each."
+            f"{tuple(logits.shape)}: give one class for each sample or position."
         )
-    counted = targets[targets != ignored]
+    given = targets[targets != ignored]
     classes = logits.shape[1]
-    if counted.numel() and (counted.min() < 0 or counted.max() >= classes):
-        worst = int(counted.max() if counted.max() >= classes else counted.min())
-        raise LossError(f"A target is class {worst}, but the model gives {classes} classes, 0 to {classes - 1}.")
+    if given.numel() and (given.min() < 0 or given.max() >= classes):
+        worst = int(given.max() if given.max() >= classes else given.min())
+        raise LossError(
+            f"A target is class {worst}, and the model gives {counted(classes, 'class', 'classes')}, 0 to "
+            f"{classes - 1}: check the labels, or the size of the last layer."
+        )
 
 
 def _entropy(outputs: Any, batch: Batch, module: nn.Module | None = None) -> Tensor:
@@ -137,7 +166,7 @@ def _entropy(outputs: Any, batch: Batch, module: nn.Module | None = None) -> Ten
     logits, targets = logits_of(outputs, name), _targets(batch, name)
     logits = _class_axis_second(logits, targets, batch)
     classes = not targets.is_floating_point()
-    ignored = getattr(module, "ignore_index", -100)
+    ignored = getattr(module, "ignore_index", IGNORED)
     _check_classes(logits, targets, ignored)
     if classes:
         targets = targets.long()
@@ -150,7 +179,10 @@ def _flat(outputs: Any, batch: Batch, name: str) -> tuple[Tensor, Tensor]:
     if values.shape != targets.shape and values.numel() == targets.numel():
         targets = targets.reshape(values.shape)
     if values.shape != targets.shape:
-        raise LossError(f"The loss {name} compares outputs {tuple(values.shape)} with targets {tuple(targets.shape)}.")
+        raise LossError(
+            f"The loss {name} cannot compare outputs of shape {tuple(values.shape)} with targets of shape "
+            f"{tuple(targets.shape)}: give targets of the outputs' shape."
+        )
     return values.reshape(batch.rows, -1), targets.reshape(batch.rows, -1).to(values.dtype)
 
 
@@ -173,7 +205,8 @@ def _own(outputs: Any, batch: Batch) -> Tensor:
     loss = outputs.get("loss") if isinstance(outputs, Mapping) else getattr(outputs, "loss", None)
     if not isinstance(loss, Tensor):
         raise LossError(
-            'loss="model" needs a model that returns its own loss; this one returned none: are labels in data?'
+            'loss="model" needs a model that returns its own loss, and this one returned none: check that the batches '
+            "are mappings with labels."
         )
     return loss
 
@@ -181,15 +214,16 @@ def _own(outputs: Any, batch: Batch) -> Tensor:
 def _sampled_entropy(outputs: Any, batch: Batch, generator: torch.Generator) -> Tensor:
     logits, targets = logits_of(outputs, "cross_entropy"), _targets(batch, "cross_entropy")
     logits = _class_axis_second(logits, targets, batch)
-    rows = logits.detach().movedim(1, -1)
-    if not torch.isfinite(rows).all():
-        raise LossError("The model's outputs are not finite (NaN or infinity) on this data.")
-    drawn = torch.multinomial(rows.reshape(-1, rows.shape[-1]).double().softmax(-1).cpu(), 1, generator=generator)
-    drawn = drawn.to(logits.device).reshape(rows.shape[:-1])
+    classes = logits.detach().movedim(1, -1)
+    if not torch.isfinite(classes).all():
+        raise LossError(
+            "The model's outputs are not finite (NaN or infinity) on this data; check the weights and the inputs."
+        )
+    chances = classes.reshape(-1, classes.shape[-1]).double().softmax(-1).cpu()
+    drawn = torch.multinomial(chances, 1, generator=generator).to(logits.device).reshape(classes.shape[:-1])
     values = F.cross_entropy(logits, drawn, reduction="none").reshape(batch.rows, -1)
-    counted = (targets != -100).reshape(batch.rows, -1) if not targets.is_floating_point() else torch.ones_like(values)
     # Positions are independent draws, so their mean's gradients add up as those of a sum over them, scaled.
-    return (values * counted).sum(1) / counted.sum(1).clamp(min=1)
+    return _mean_over_counted(values, None if targets.is_floating_point() else targets != IGNORED)
 
 
 def _sampled_squares(scale: Callable[[int], float]) -> Callable[[Any, Batch, torch.Generator], Tensor]:
@@ -208,27 +242,29 @@ def _sampled_binary(outputs: Any, batch: Batch, generator: torch.Generator) -> T
 
 
 TEMPERATURE = 4.0
-"""What logits are divided by where predictions are compared: sure predictions say little about what they come from."""
+"""What logits are divided by where predictions are compared: of a class that is all but certain, predictions say little
+about the logits."""
 
 
-def _classes_apart(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+def _class_divergence(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
     """T^2 times the Kullback-Leibler divergence of softmax(o / T) from softmax(o* / T), mean over counted targets."""
     targets = _targets(batch, "cross_entropy")
     pair = (_class_axis_second(prediction_of(each), targets, batch) for each in (outputs, wanted))
     logits, like = ((each / TEMPERATURE).log_softmax(1) for each in pair)
     values = F.kl_div(logits, like, reduction="none", log_target=True).sum(1) * TEMPERATURE**2
-    return _mean_over_counted(values, None if targets.is_floating_point() else targets != -100)
+    return _mean_over_counted(values, None if targets.is_floating_point() else targets != IGNORED)
 
 
-def _chances_apart(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+def _binary_divergence(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+    """T^2 times the Kullback-Leibler divergence of sigmoid(o / T) from sigmoid(o* / T), summed over outputs."""
     values, like = (prediction_of(each).reshape(batch.rows, -1) / TEMPERATURE for each in (outputs, wanted))
     across, own = (F.binary_cross_entropy_with_logits(x, like.sigmoid(), reduction="none") for x in (values, like))
     return (across - own).sum(1) * TEMPERATURE**2
 
 
-APART: dict[str, Callable[[Any, Any, Batch], Tensor]] = {
-    "cross_entropy": _classes_apart,
-    "binary_cross_entropy": _chances_apart,
+DIVERGENCES: dict[str, Callable[[Any, Any, Batch], Tensor]] = {
+    "cross_entropy": _class_divergence,
+    "binary_cross_entropy": _binary_divergence,
 }
 
 
@@ -249,16 +285,24 @@ NAMED: dict[str, Callable[[Any, Batch], Tensor]] = {
 
 
 def as_loss(loss: Any) -> Loss:
-    """A loss by name, by `torch.nn` module, or by a callable (outputs, batch) to a loss per sample.
+    """Make a loss per sample from a name, a `torch.nn` loss, or a callable.
 
-    Per sample n, with o the outputs and t the targets: `cross_entropy` is the mean over n's targets that are not
-    ignored; `mse` the mean over outputs of (o - t)^2; `squared_error` is 1/2 sum (o - t)^2, as 002 has it;
-    `binary_cross_entropy` sums over the outputs, which are logits; `model` takes the loss that the model returns.
+    With o the outputs of a sample and t its targets, `cross_entropy` is the mean over its targets that are not ignored;
+    `mse` the mean over outputs of (o - t)^2; `squared_error` is 1/2 sum (o - t)^2; `binary_cross_entropy` sums over the
+    outputs, which are logits; `model` is the loss that the model returns itself.
 
-    Raises `LossError` for anything else.
+    Args:
+        loss: a name, a `torch.nn` loss, or a callable (outputs, batch) to a loss per sample.
 
-    >>> as_loss("mse").name
-    'mse'
+    Raises:
+        LossError: for anything else.
+
+    Source:
+        Wolfe et al. (2016), appendix A, for `squared_error`.
+
+    Example:
+        >>> as_loss("mse").name
+        'mse'
     """
     if isinstance(loss, Loss):
         return loss
@@ -270,35 +314,45 @@ def as_loss(loss: Any) -> Loss:
                 f"There is no loss {loss!r}; the names are {', '.join([*NAMED, 'model'])}, or give a callable."
             )
         return Loss(
-            loss, NAMED[loss], sampled=SAMPLED.get(loss), is_rowwise=True, divergence=APART.get(loss, _squares_apart)
+            loss,
+            NAMED[loss],
+            sampled=SAMPLED.get(loss),
+            is_rowwise=True,
+            divergence=DIVERGENCES.get(loss, _squared_difference),
         )
     if isinstance(loss, nn.modules.loss._Loss):
-        module = copy.copy(loss)
-        module.reduction = "none"
-        name = type(loss).__name__
-        if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
-            plain = isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None and not loss.label_smoothing
-            return Loss(
-                name,
-                lambda outputs, batch: _entropy(outputs, batch, module),
-                sampled=_sampled_entropy if plain else None,
-                is_rowwise=True,
-                divergence=_classes_apart,
-            )
-        return Loss(
-            name,
-            lambda outputs, batch: module(logits_of(outputs, name), _targets(batch, name)),
-            sampled=SAMPLED["mse"] if isinstance(loss, nn.MSELoss) else None,
-            is_rowwise=True,
-        )
+        return _of_module(loss)
     if callable(loss):
         name = getattr(loss, "__name__", type(loss).__name__)
         return Loss(name, lambda outputs, batch: loss(outputs, batch.raw))
     raise LossError(f"loss must be a name, a torch.nn loss or a callable, not a {type(loss).__name__}.")
 
 
+def _of_module(loss: nn.modules.loss._Loss) -> Loss:
+    """The loss per sample of a `torch.nn` loss, whatever its reduction."""
+    module = copy.copy(loss)
+    module.reduction = "none"
+    name = type(loss).__name__
+    if isinstance(loss, (nn.CrossEntropyLoss, nn.NLLLoss)):
+        plain = isinstance(loss, nn.CrossEntropyLoss) and loss.weight is None and not loss.label_smoothing
+        return Loss(
+            name,
+            lambda outputs, batch: _entropy(outputs, batch, module),
+            sampled=_sampled_entropy if plain else None,
+            is_rowwise=True,
+            divergence=_class_divergence,
+        )
+    return Loss(
+        name,
+        lambda outputs, batch: module(logits_of(outputs, name), _targets(batch, name)),
+        sampled=SAMPLED["mse"] if isinstance(loss, nn.MSELoss) else None,
+        is_rowwise=True,
+    )
+
+
 def accuracy(outputs: Any, batch: Batch) -> Tensor | None:
-    """For each row the fraction of targets whose class has the largest logit, shape (rows,); None without classes."""
+    """For each sample the fraction of targets whose class has the largest logit, shape (samples,); None without
+    classes."""
     try:
         logits, targets = logits_of(outputs, "accuracy"), _targets(batch, "accuracy")
     except LossError:
@@ -308,5 +362,4 @@ def accuracy(outputs: Any, batch: Batch) -> Tensor | None:
     logits = _class_axis_second(logits, targets, batch)
     if logits.shape[:1] + logits.shape[2:] != targets.shape:
         return None
-    counted = targets != -100
-    return _mean_over_counted((logits.argmax(1) == targets).to(torch.float32), counted)
+    return _mean_over_counted((logits.argmax(1) == targets).to(torch.float32), targets != IGNORED)

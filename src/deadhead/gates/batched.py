@@ -20,8 +20,9 @@ from deadhead.data.calibration import Batch
 from deadhead.errors import LossError
 from deadhead.gates.gates import Gates, gate
 from deadhead.gates.sites import along
+from deadhead.graph.agreement import relative_difference
 from deadhead.graph.graph import Edit, Edits
-from deadhead.graph.network import Network, Traced, relative_difference
+from deadhead.graph.network import Network, Traced
 from deadhead.graph.nodes import argument, hint, op_name
 from deadhead.graph.samples import BATCH_FIRST, SampleLayout
 from deadhead.graph.suffix import Suffix, suffix_of

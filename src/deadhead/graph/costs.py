@@ -16,11 +16,13 @@ import numpy as np
 import torch
 from torch import Tensor, fx
 
+from deadhead.graph.catalogue import Op, op_of
 from deadhead.graph.graph import Graph
-from deadhead.graph.nodes import argument, hint, listed, op_name
+from deadhead.graph.nodes import hint, listed
 from deadhead.graph.units.groups import Group, Units
 from deadhead.graph.units.labels import Block, Value
 from deadhead.graph.units.rules.linear import einsum_letters
+from deadhead.graph.units.windows import is_transposed
 
 
 @dataclass(frozen=True)
@@ -169,31 +171,38 @@ def _viewed(node: fx.Node) -> fx.Node | None:
         return source if getattr(target, "__name__", "") == "getitem" else None
     returned = target._schema.returns
     aliases = bool(returned) and any(each.alias_info is not None for each in returned)
-    return source if aliases or op_name(node) in ("reshape", "flatten", "contiguous", "dropout") else None
+    return source if aliases or op_of(node).shares == "usually" else None
 
 
-GROUPED = ("_grouped_mm", "transformers::grouped_mm_fallback")
 Place = tuple[fx.Node, int]
 Products = list[tuple[fx.Node, list[list[Place]]]]
 """All entries of a value, times axes that are summed over, each with the places where it is read."""
 
 
+def is_counted(op: Op) -> bool:
+    """Whether multiply-adds of an op count."""
+    return op.family in ("product", "grouped product", "attention") or "convolution" in op.family
+
+
 def _contraction(node: fx.Node) -> Products:
     """The products that a node's multiply-adds are the sum of."""
-    name, args = op_name(node), node.args
-    if name in ("linear", "matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", *GROUPED):
-        return [(node, [_summed(_node(args[0]), _node(args[1]), name == "linear")])]
-    if name in ("addmm", "baddbmm", "addmv"):
-        return [(node, [_summed(_node(args[1]), _node(args[2]), False)])]
-    if "conv" in name and len(args) > 1:
-        weight = _node(args[1])
-        transposed = "transpose" in name or (name.endswith("convolution") and argument(node, 6, "transposed", False))
-        taps = [[(weight, axis)] for axis in range(1, len(_shape(weight)))]
-        return [(_node(args[0]) if transposed else node, taps)]
-    if name == "scaled_dot_product_attention":
+    op, args = op_of(node), node.args
+    if not is_counted(op):
+        return []
+    if op.name == "einsum":
+        return _einsum(node)
+    if op.family == "attention":
         query, key = _node(args[0]), _node(args[1])
         return [(query, [[(key, -2)]]), (node, [[(key, -2)]])]
-    return _einsum(node) if name == "einsum" else []
+    if "convolution" not in op.family:
+        left, right = (_node(args[place]) for place in op.operands)
+        return [(node, [_summed(left, right, op.turned)])]
+    if len(args) < 2:
+        return []
+    weight = _node(args[1])
+    transposed = is_transposed(node) or "transpose" in op.name
+    taps = [[(weight, axis)] for axis in range(1, len(_shape(weight)))]
+    return [(_node(args[0]) if transposed else node, taps)]
 
 
 def _summed(left: fx.Node, right: fx.Node, turned: bool) -> list[Place]:

@@ -15,29 +15,11 @@ from torch import Tensor, fx
 from torch.export import ExportedProgram
 from torch.export.graph_signature import InputKind, OutputKind
 
+from deadhead.graph.catalogue import known
 from deadhead.graph.recurrent import unroll
 
 Edit = Callable[[Tensor], Tensor]
 Around = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Any]
-
-_MAY_ALIAS = {
-    "reshape",
-    "contiguous",
-    "flatten",
-    "dropout",
-    "to",
-    "type_as",
-    "feature_dropout",
-    "alpha_dropout",
-    "detach",
-}
-_SKIPPED = {
-    "_assert_tensor_metadata",
-    "_assert_scalar",
-    "_assert_async",
-    "sym_constrain_range_for_size",
-    "sym_constrain_range",
-}
 
 
 @dataclass
@@ -248,10 +230,10 @@ def _pure(node: fx.Node) -> Callable[..., Any]:
     target = node.target
     if not isinstance(target, torch._ops.OpOverload):
         return target  # type: ignore[return-value]
-    name = target._schema.name.split("::")[1]
-    if name in _SKIPPED:
+    replay = known(target._schema.name.split("::")[1].removesuffix("_")).replay
+    if replay == "skip":
         return lambda *args, **kwargs: None
-    if name in ("detach", "detach_"):
+    if replay == "identity":
         return lambda value: value
     if target._schema.is_mutable:
         return _functional(target) or target
@@ -289,7 +271,7 @@ def _needs_decomposition(graph: fx.Graph) -> bool:
                 if any(order[user] > order[node] for each in relatives for user in each.users):
                     return True
             name = schema.name.split("::")[1].removesuffix("_")
-            if (aliases or name in _MAY_ALIAS) and node.args and isinstance(node.args[0], fx.Node):
+            if (aliases or known(name).shares) and node.args and isinstance(node.args[0], fx.Node):
                 root = family[node.args[0]]
         elif target is operator.getitem and isinstance(node.args[0], fx.Node):
             root = family[node.args[0]]

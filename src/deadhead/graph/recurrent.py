@@ -13,8 +13,9 @@ from torch._decomp import decomposition_table
 from torch.export import ExportedProgram
 
 from deadhead.errors import TraceError
+from deadhead.graph.catalogue import names_of
 
-LAYERS = ("lstm", "gru", "rnn_tanh", "rnn_relu")
+LAYERS = names_of("recurrent layer")
 
 
 def _lstm_cell(

@@ -1,4 +1,4 @@
-"""Candidates: networks after some plan, compensated and measured before anything is cut from the user's own."""
+"""Candidates: networks after a plan, compensated and measured before anything is cut from the user's module."""
 
 from __future__ import annotations
 
@@ -26,13 +26,13 @@ from deadhead.select.sizes import Sizes
 
 @dataclass
 class Candidates:
-    """Networks after some plan.
+    """Networks after a plan, compensated and measured.
 
     Attributes:
         problem: what a compensation is asked, for an empty plan.
-        options: of the prune.
-        sizes: what remains of the network after a plan.
-        weighing: what errors of consumers cost, where units are chosen anew front to back.
+        options: those of the prune.
+        sizes: the size of the network after a plan.
+        weighing: what errors of consumers cost, where the units of a plan are chosen again front to back; else None.
         points: what was measured, the intact network first.
     """
 
@@ -44,11 +44,14 @@ class Candidates:
     _last: tuple[object, Plan, Compensation] | None = None
 
     def compensated(self, plan: Plan, *, final: bool = True) -> tuple[Plan, Compensation]:
-        """A plan and its compensation, the last one kept. Where units are chosen front to back, they are other ones.
+        """A plan and its compensation; those of the last call are remembered.
 
         Args:
             plan: the units that are removed.
-            final: whether this could be the result, or is re-ranked.
+            final: whether this could be the result; False where it is re-ranked.
+
+        Returns:
+            The plan, with other units of the same groups where they are chosen front to back, and the compensation.
         """
         method = self.options.compensate if final else self.options.compensate_between
         key = (list(plan.order), method)
@@ -71,7 +74,8 @@ class Candidates:
         return problem.plan, compensate(problem, method, own) if after else found
 
     def measure(self, plan: Plan, *, final: bool = True) -> Point:
-        """The mean loss and the accuracy on the held-out samples after a plan, compensated; kept among the points."""
+        """Measure size, mean loss and accuracy on the held-out samples after a plan, compensated; adds the point to
+        `points`."""
         plan, found = self.compensated(plan, final=final)
         problem, total, right, samples = self.problem, 0.0, 0.0, 0
         state = replace(problem, plan=plan).state(found)
@@ -108,11 +112,14 @@ class Candidates:
         if not self.points:
             first = self.measure(plan_of([]))
             if not first.loss < float("inf"):
-                raise LossError(f"The loss {self.problem.loss.name} is not finite on the held-out samples.")
+                raise LossError(
+                    f"The loss {self.problem.loss.name} is not finite on the held-out samples; check the weights, the "
+                    "inputs and the targets."
+                )
         return self.points[0]
 
     def curve(self, result: Plan) -> list[Point]:
-        """The points measured, from the intact network on, those of equal size once, that of the result marked."""
+        """The points that were measured, from the intact network on: one of each size, that of the result marked."""
         remaining = self.sizes.units({}) - result.count
         found = {point.units: point for point in self.points}
         if remaining in found:

@@ -22,11 +22,13 @@ from deadhead.progress import Progress, track
 from deadhead.pruning.record import Measures
 
 LATENCY_SECONDS = 0.3
-LATENCY_ROWS = 64
+"""The minimum time over which a latency is measured."""
+LATENCY_SAMPLES = 64
+"""The maximum number of samples of the pass whose latency is measured."""
 
 
 def multiply_adds(network: Network, module: nn.Module, batch: Batch) -> int:
-    """Multiply-adds of one row, as torch's own counter sees them."""
+    """Count the multiply-adds of one sample with torch's own counter."""
     first = choose(batch, torch.zeros(1, dtype=torch.long))
     # Of the fused kernels of attention, torch's counter knows those of the GPU alone, and of grouped products none.
     grouped = [
@@ -45,19 +47,39 @@ def _grouped_flops(x: Sequence[int], weight: Sequence[int], *args: Any, out_shap
 
 
 def latency(network: Network, module: nn.Module, batch: Batch) -> tuple[float, int]:
-    """Median seconds of a forward pass in evaluation mode without gradients, and the rows of it."""
-    rows = min(batch.rows, LATENCY_ROWS)
-    args, kwargs = network.call(choose(batch, torch.arange(rows)).inputs)
+    """Measure the latency of a forward pass in evaluation mode without gradients.
+
+    Args:
+        network: says how the module is called.
+        module: the network's module, or a smaller one.
+        batch: the samples; at most `LATENCY_SAMPLES` of them.
+
+    Returns:
+        The median seconds of a pass, and its number of samples.
+    """
+    samples = min(batch.rows, LATENCY_SAMPLES)
+    args, kwargs = network.call(choose(batch, torch.arange(samples)).inputs)
     with untouched(module):
         timer = Timer("module(*args, **kwargs)", globals={"module": module, "args": args, "kwargs": kwargs})
-        return float(timer.blocked_autorange(min_run_time=LATENCY_SECONDS).median), rows
+        return float(timer.blocked_autorange(min_run_time=LATENCY_SECONDS).median), samples
 
 
 def quality(
     network: Network, module: nn.Module, loss: Loss, batches: Sequence[Batch], progress: Progress | None = None
 ) -> tuple[float, float | None]:
-    """Mean loss and accuracy over the rows."""
-    total, right, counted = 0.0, 0.0, True
+    """Measure the mean loss and the accuracy over samples; None for an accuracy without classes.
+
+    Args:
+        network: says how the module is called.
+        module: the network's module, or a smaller one.
+        loss: the loss of each sample.
+        batches: the samples.
+        progress: called with (step, done, total).
+
+    Raises:
+        LossError: where the loss is not finite.
+    """
+    total, right, has_classes = 0.0, 0.0, True
     for batch in track(progress, "measuring", batches):
         moved = batch.to(network.device())
         outputs = network.run_module(moved.inputs, module)
@@ -69,10 +91,10 @@ def quality(
             )
         total += losses.double().sum().item()
         hits = accuracy(outputs, moved)
-        counted = counted and hits is not None
+        has_classes = has_classes and hits is not None
         right += 0.0 if hits is None else hits.sum().item()
-    rows = count(batches)
-    return total / rows, right / rows if counted else None
+    samples = count(batches)
+    return total / samples, right / samples if has_classes else None
 
 
 def measure(
@@ -84,9 +106,19 @@ def measure(
     batches: Sequence[Batch],
     progress: Progress | None = None,
 ) -> Measures:
-    """All measures of one module on the rows given; `units` and `memory` are known of the plan."""
+    """Measure size, multiply-adds, latency, loss and accuracy of a module.
+
+    Args:
+        network: says how the module is called.
+        module: the network's module, or a smaller one.
+        units: how many units it has, which the plan says.
+        memory: how many bytes it takes, which the plan says.
+        loss: the loss of each sample.
+        batches: the samples.
+        progress: called with (step, done, total).
+    """
     mean_loss, right = quality(network, module, loss, batches, progress)
-    seconds, rows = latency(network, module, batches[0])
+    seconds, samples = latency(network, module, batches[0])
     return Measures(
         units=units,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
@@ -94,7 +126,7 @@ def measure(
         bytes=len(safetensors.torch.save(weights_of(module))),
         memory=memory,
         latency=seconds,
-        latency_rows=rows,
+        latency_rows=samples,
         loss=mean_loss,
         accuracy=right,
     )

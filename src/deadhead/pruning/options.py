@@ -70,7 +70,7 @@ class Options:
         for name in ("criterion_options", "compensate_options", "budgets"):
             object.__setattr__(self, name, dict(getattr(self, name) or {}))
         if isinstance(self.units, Mapping) and not self.units:
-            raise BudgetError("units={} names no group; give a fraction, a count, or {pattern: fraction}.")
+            raise BudgetError("units={} names no group; give a fraction, a count, or {pattern: fraction or count}.")
         _ = self.budget
         options_of(self.criterion, self.criterion_options)
         COMPENSATIONS.check_options(self.compensate, self.compensate_options)
@@ -81,17 +81,21 @@ class Options:
             raise DataError(f"There is no scope {self.scope!r}; the scopes are {' and '.join(SCOPES)}.")
         if self.scope == "all" and isinstance(self.units, Mapping):
             raise BudgetError(
-                'scope="all" ranks all groups together, and units names shares of single groups; choose one.'
+                'scope="all" ranks all groups together, and units gives single groups budgets of their own; choose one.'
             )
         if self.normalize is not None and self.normalize not in NORMALISATIONS:
             raise DataError(f"There is no normalize={self.normalize!r}; there are {', '.join(NORMALISATIONS)}.")
         if self.step is not None and (self.step < 1 or self.rounds != 1):
-            raise DataError("step must be at least 1, and rounds and step are two ways to say the same: give one.")
-        if self.rounds < 1 or self.round_to < 1 or self.min_units < 1:
-            raise DataError("rounds, round_to and min_units must be at least 1.")
+            raise DataError(
+                f"step={self.step} with rounds={self.rounds}: step must be at least 1, and rounds and step are two "
+                "ways to say how often units are re-ranked; give one."
+            )
+        for name in ("rounds", "round_to", "min_units"):
+            if getattr(self, name) < 1:
+                raise DataError(f"{name}={getattr(self, name)} is out of range: it must be at least 1.")
         if self.curve < 0:
             raise DataError(
-                f"curve={self.curve} is out of range: it counts networks that are measured besides, from 0 on."
+                f"curve={self.curve} is out of range: it counts the networks measured beside the result, from 0 on."
             )
 
     @functools.cached_property
@@ -123,7 +127,7 @@ class Options:
 
     @property
     def schedule(self) -> Schedule:
-        """How often what remains is re-ranked."""
+        """How often the remaining units are re-ranked."""
         return Schedule(self.rounds, self.step, self.budget.is_of_quality)
 
     @property
@@ -133,19 +137,19 @@ class Options:
 
     @property
     def compensate_between(self) -> str:
-        """The compensation of networks that are ranked again: without the last refinement, where many are."""
+        """The compensation of networks that are re-ranked: without the last refinement, where there are many."""
         many = not self.budget.is_of_quality and not self.in_one_round
         return self.method.after or self.compensate if many else self.compensate
 
     @property
     def chooses_front_to_back(self) -> bool:
-        """Whether the units of each group are chosen anew in the network as it is pruned and compensated before it."""
+        """Whether the units of each group are chosen in the network as it is pruned and compensated before it."""
         start = COMPENSATIONS[self.method.after] if self.method.after else self.method
         return self.judge.front_to_back and start.front_to_back and self.in_one_round and self.plan is None
 
     @property
-    def told(self) -> str:
-        """The budget as it was given."""
+    def budget_as_given(self) -> str:
+        """The budget as the caller wrote it."""
         return f"units={dict(self.units)}" if isinstance(self.units, Mapping) else str(self.budget)
 
     def settings(self) -> dict[str, Any]:

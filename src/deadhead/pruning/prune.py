@@ -11,7 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deadhead.cut.optimizer import check_optimizer
-from deadhead.data.opened import as_network
+from deadhead.data.opened import prepared_network
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
 from deadhead.pruning.options import Options
@@ -56,7 +56,7 @@ def prune(
     progress: Progress | None = None,
     **budgets: float | int,
 ) -> Pruned:
-    """Prune a trained network: give back the user's own class, smaller and dense.
+    """Prune a trained network: remove units, and return a smaller dense model of the user's own class.
 
     Exactly one budget is given. A budget of a size says what REMAINS: a float is a fraction of the intact network, an
     int a count.
@@ -80,35 +80,37 @@ def prune(
             refitted; in one round with least squares or gauss_newton it chooses group by group, front to back.
         criterion_options: options of `deadhead.score`: reference, baseline, site, absolute, threshold, threshold_at,
             and the criterion's own.
-        compensate: how the remaining units take over. least_squares refits what reads them; gauss_newton, the
-            default, then moves all that was refitted towards the intact network's outputs, as long as that helps on
-            held-out samples; least_squares_one_pass, mean (bias propagation) and zero are cheaper.
+        compensate: how the remaining units make up for the removed ones. least_squares refits the weights that read
+            them; gauss_newton, the default, then moves all refitted weights towards the intact network's outputs, as
+            long as that helps on held-out samples; least_squares_one_pass, mean (bias propagation) and zero are
+            cheaper.
         compensate_options: the compensation's own options.
         scope: "group": `units` says what remains of each group; "all": of all units, in one ranking.
         normalize: how scores of different groups are made comparable in one ranking: none, mean, max, l2 (divided by
             that of their group) or rank; by default none for criteria in the unit of the loss, else mean.
-        rounds: re-rank what remains this many times on the way, compensated.
-        step: re-rank after every this many removals instead.
-        exclude: leave the groups whose module name matches one of these patterns.
+        rounds: number of rounds; before each, the remaining units are re-ranked in the network as pruned and
+            compensated so far.
+        step: re-rank after every so many removals instead.
+        exclude: do not prune the groups whose module name matches one of these patterns.
         only: prune only the groups whose module name matches one of these patterns.
         round_to: keep multiples of this many units.
         min_units: keep at least this many units of each group.
         width: True: remove units of residual streams too, through LayerNorm, RMSNorm and the like, which is
             approximate (the report says by how much outputs move); None: only where nothing else can be cut.
         inplace: cut the model itself.
-        optimizer: cut along with the model; `Pruned.optimizer` goes on training the result.
+        optimizer: the optimizer that trains the model, cut along with it: `Pruned.optimizer` trains the result.
         test: data that no decision sees, to measure on; without it the held-out samples are used.
-        samples: at most so many samples of `data` are read.
-        curve: networks measured beside the result, to show in the report what less or more pruning would give.
+        samples: the maximum number of samples of `data` that are read.
+        curve: how many more networks are measured, to show in the report what less or more pruning would give.
         seed: of whatever is drawn at random.
         progress: called with (step, done, total).
         budgets: budgets that other packages register, by name.
 
     Returns:
-        `Pruned`: the smaller model, the plan, the report, and how to save it.
+        `Pruned`: the smaller model, the plan and the report; it can be saved.
 
     Raises:
-        BudgetError, DataError, LossError, TraceError, CutError: and the model is as it was.
+        BudgetError, DataError, LossError, TraceError, CutError: in each case the model is left as it was.
 
     Source:
         LeCun et al. (1990) and Hassibi and Stork (1993) for the choice, for units; Evci (2018), section 1.2.4, and
@@ -141,13 +143,23 @@ def prune_with(
     optimizer: Optimizer | None = None,
     progress: Progress | None = None,
 ) -> Pruned:
-    """`prune`, with its options in one object."""
+    """Prune a trained network; `prune` with its options in one object.
+
+    Args:
+        options: every other argument of `prune`.
+        model_or_network: a module, or a `Network`.
+        data: any iterable of batches.
+        loss: a name, a torch.nn loss, or a callable.
+        test: data that no decision sees.
+        optimizer: the optimizer that trains the model.
+        progress: called with (step, done, total).
+    """
     clock = Clock()
     axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
     with clock("data"):
         material = Material.read(data, test, loss, options, axis)
     with clock("trace"):
-        network = as_network(model_or_network, material.batches, bool(options.width))
+        network = prepared_network(model_or_network, material.batches, bool(options.width))
     if optimizer is not None:
         check_optimizer(optimizer, network.module)
     with clock("units"):

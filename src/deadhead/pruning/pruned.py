@@ -22,8 +22,25 @@ from deadhead.select.plan import Plan
 
 @dataclass(frozen=True)
 class Pruned:
-    """What `prune` gives: the smaller `model`, the `plan` that was carried out, the `report` of what it did, the
-    `surgery` that makes an intact model of the same class as small, and the `optimizer` that was cut along."""
+    """What `prune` returns.
+
+    Attributes:
+        model: the smaller model, of the user's own class.
+        plan: the units that were removed, in their order.
+        report: sizes, loss, accuracy and more, before and after; `print(pruned.report)` shows it.
+        surgery: what makes an intact model of the same class as small.
+        optimizer: the optimizer that was cut along; None without one.
+        example: inputs that the model can be called with.
+        batch_axis: the axis of the inputs along which the samples lie.
+
+    Example:
+        >>> import deadhead
+        >>> model = nn.Sequential(nn.Linear(2, 16), nn.ReLU(), nn.Linear(16, 2))
+        >>> data = [(torch.randn(64, 2), torch.randint(2, (64,)))]
+        >>> pruned = deadhead.prune(model, data, loss="cross_entropy", units=0.25)
+        >>> pruned.model[0].out_features, pruned.plan.count
+        (4, 12)
+    """
 
     model: nn.Module
     plan: Plan
@@ -34,9 +51,17 @@ class Pruned:
     batch_axis: int = 0
 
     def export(self, path: str | os.PathLike[str]) -> Path:
-        """Write the pruned model as a program of torch.export (`.pt2`), which runs without its class.
+        """Export the pruned model as a program of torch.export (`.pt2`), which runs without its class.
 
-        Raises `TraceError` where the model cannot be exported under its own signature.
+        Args:
+            path: the file to write.
+
+        Returns:
+            The file.
+
+        Raises:
+            TraceError: where the model cannot be exported under its own signature.
+            OSError: where the file cannot be written.
         """
         content = io.BytesIO()
         torch.export.save(export_as_is(self.model, self.example, self.batch_axis), content)
@@ -44,8 +69,17 @@ class Pruned:
         return Path(path)
 
     def save(self, folder: str | os.PathLike[str]) -> Path:
-        """Write weights (safetensors), surgery and report (JSON) to a folder, each beside and renamed.
+        """Save weights (safetensors), surgery and report (JSON) to a folder: all files, or none.
 
         `deadhead.load(folder, model)` reads them back; loading runs no code.
+
+        Args:
+            folder: where to write; made where it is missing.
+
+        Returns:
+            The folder.
+
+        Raises:
+            OSError: where the folder cannot be written.
         """
         return save(folder, self.model, self.surgery, self.report.to_json())

@@ -1,4 +1,4 @@
-"""The steps of a prune, from the data to the report; `pruning/prune.py` runs them in their order."""
+"""The steps of a prune, from reading data to the report; `pruning/prune.py` runs them in their order."""
 
 from __future__ import annotations
 
@@ -24,7 +24,6 @@ from deadhead.cut.surgery import Surgery
 from deadhead.cut.verify import tolerance_of, verify
 from deadhead.data.calibration import Batch, Calibration, calibrate, count, read
 from deadhead.data.losses import Loss, as_loss
-from deadhead.data.opened import as_network
 from deadhead.errors import BudgetError, CutError, DataError, DeadheadError
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network, trace
@@ -49,6 +48,7 @@ from deadhead.select.ranking import Constraints
 from deadhead.select.schedule import in_rounds
 from deadhead.select.sizes import Sizes
 from deadhead.select.ties import checked
+from deadhead.text import counted
 
 
 class Clock:
@@ -66,8 +66,15 @@ class Clock:
 
 @dataclass(frozen=True)
 class Material:
-    """What a prune is judged on: the loss, all batches read, their split into calibration and held-out samples, and the
-    samples that the report measures on, which are `test` samples or the held-out ones."""
+    """What a prune is judged on.
+
+    Attributes:
+        loss: the loss of each sample.
+        batches: all batches that were read.
+        calibration: their samples in two parts, calibration and held-out.
+        unseen: what the report measures on: the test data, or the held-out samples.
+        is_test: whether that is test data.
+    """
 
     loss: Loss
     batches: Sequence[Batch]
@@ -79,7 +86,7 @@ class Material:
     def read(
         cls, data: Iterable[Any], test: Iterable[Any] | None, loss: Any, options: Options, batch_axis: int
     ) -> Material:
-        """Read the data once, up to `options.samples` samples, and the test data whole."""
+        """Read the data once, up to `options.samples` samples, and all of the test data."""
         judge = as_loss(loss)
         how: dict[str, Any] = {"labels_to_model": judge.labels_to_model, "batch_axis": batch_axis}
         batches = read(data, samples=options.samples, **how)
@@ -90,7 +97,13 @@ class Material:
 
 @dataclass(frozen=True)
 class Removable:
-    """The network and what can be cut from it; `widened` says that its width was freed, as nothing else could be."""
+    """The network and what can be cut from it.
+
+    Attributes:
+        network: the traced network.
+        cutting: the groups that can be cut, and the reason for each other one.
+        widened: whether units of residual streams can be cut because nothing else can, without having been asked for.
+    """
 
     network: Network
     cutting: Cutting
@@ -98,7 +111,8 @@ class Removable:
 
     @classmethod
     def of(cls, network: Network, batches: Sequence[Batch], options: Options, progress: Progress | None) -> Removable:
-        """What can be cut of a network, shown by trial cuts; its width too where nothing else can and nobody forbids.
+        """Find what can be cut from a network by trial cuts; units of residual streams too where nothing else can be
+        cut and the options do not forbid it.
 
         Raises:
             DataError: where a tensor of the network is not finite.
@@ -107,21 +121,28 @@ class Removable:
         for name, tensor in network.state().items():
             if tensor.is_floating_point() and not torch.isfinite(tensor).all():
                 raise DataError(
-                    f"{name} is not finite (NaN or infinity); give a network that was trained without diverging."
+                    f"{name} is not finite (NaN or infinity), so that nothing can be computed with it; give a network "
+                    "whose training did not diverge."
                 )
         found = cls(network, cuttable(network, network.select(options.only, options.exclude), progress))
         if not found.cutting.groups and options.width is None and network.freed_by_width():
             wide = trace(network.module, network.example_call(), batch_axis=network.batch_axis, width=True)
-            wide = as_network(wide, batches)
+            wide = wide.prepare(batches[0].inputs)
             found = cls(wide, cuttable(wide, wide.select(options.only, options.exclude), progress), widened=True)
         if not found.cutting.groups:
-            raise CutError(nothing(found.network, found.cutting.left))
+            raise CutError(nothing(found.network, found.cutting.refused))
         return found
 
 
 @dataclass(frozen=True)
 class Cut:
-    """The smaller module, the surgery that made it, and whether its configuration can say what it is."""
+    """A module that was cut.
+
+    Attributes:
+        module: the smaller module.
+        surgery: what makes an intact module of the same class as small.
+        expressed: whether its configuration, where it has one, can express its sizes.
+    """
 
     module: nn.Module
     surgery: Surgery
@@ -130,8 +151,14 @@ class Cut:
 
 @dataclass(frozen=True)
 class Verified:
-    """By how much the smaller module differs from its gated original, relative; what rounding explains; and, where the
-    width was pruned, by how much from an original that normalises over all units."""
+    """What verification measured.
+
+    Attributes:
+        difference: the relative difference between the smaller module and its gated original.
+        tolerance: the maximum that rounding explains.
+        approximation: the relative difference from an original that normalises over all units, removed ones too; None
+            where no group that a normalisation goes over was pruned.
+    """
 
     difference: float
     tolerance: float
@@ -140,8 +167,14 @@ class Verified:
 
 @dataclass
 class Pruning:
-    """One prune: a network, what can be cut of it, what it is judged on, and the options. Its methods are the steps;
-    each takes what the ones before gave."""
+    """One prune, whose methods are its steps; each takes what the steps before returned.
+
+    Attributes:
+        removable: the network and what can be cut from it.
+        material: what it is judged on.
+        options: every other argument of `prune`.
+        progress: called with (step, done, total).
+    """
 
     removable: Removable
     material: Material
@@ -158,7 +191,7 @@ class Pruning:
 
     @cached_property
     def constraints(self) -> Constraints:
-        """What every selection keeps to."""
+        """The constraints that every selection meets."""
         options, cutting = self.options, self.cutting
         normalize = options.normalize or ("none" if options.judge.comparable else "mean")
         minimum = {group.name: group.minimum for group in cutting.groups}
@@ -166,14 +199,14 @@ class Pruning:
 
     @cached_property
     def sizes(self) -> Sizes:
-        """What remains of the network for any counts."""
+        """The size of the network for any numbers of removed units."""
         biases = new_biases(self.network, self.cutting.groups) if self.options.method.adds_biases else {}
         trial = TrialCuts(self.network, self.cutting.repairs, self.material.calibration.held_out[0])
         return Sizes(self.network, self.cutting.groups, biases, trial.nanoseconds)
 
     @cached_property
     def allocation(self) -> Allocation:
-        """How the budget is allocated to groups."""
+        """The allocation of the budget to groups."""
         options, groups, network = self.options, self.cutting.groups, self.network
         shares = None
         if options.shares is not None:
@@ -182,7 +215,7 @@ class Pruning:
 
     @cached_property
     def weighing(self) -> Weighing | None:
-        """What errors of consumers cost in the intact network, where units are chosen front to back."""
+        """What errors of consumers cost in the intact network; None unless units are chosen front to back."""
         if not self.options.chooses_front_to_back:
             return None
         question, (_, own) = self._question(PrunedState.of(self.network)), self._criterion_options()
@@ -194,7 +227,7 @@ class Pruning:
 
     @cached_property
     def candidates(self) -> Candidates:
-        """Networks after some plan."""
+        """The networks that are compensated and measured on the way."""
         material, options = self.material, self.options
         problem = Problem(
             self.network, self.cutting.groups, Plan({}, []), material.calibration, material.loss, options.seed,
@@ -213,7 +246,7 @@ class Pruning:
         )
 
     def score(self, so_far: Plan | None = None) -> dict[str, Tensor]:
-        """The saliencies of all units, in the intact network or after a plan, compensated."""
+        """Score all units, in the intact network or after a plan, compensated: {group: (K,)}."""
         compensation = None
         if so_far is not None:
             so_far, compensation = self.candidates.compensated(so_far, final=False)
@@ -225,12 +258,15 @@ class Pruning:
     def select(self, scores: dict[str, Tensor] | None) -> Plan:
         """The plan for the budget, re-ranked as often as the options say; the caller's own where one was given.
 
+        Args:
+            scores: the saliencies in the intact network; None where the caller gave the plan.
+
         Raises:
             BudgetError: where nothing would be removed, or the budget cannot be reached.
         """
         options, cutting = self.options, self.cutting
         if options.plan is not None:
-            plan = checked(options.plan, cutting.groups, cutting.left, self.constraints, cutting.ties)
+            plan = checked(options.plan, cutting.groups, cutting.refused, self.constraints, cutting.ties)
         else:
             plan = in_rounds(
                 options.schedule,
@@ -242,13 +278,14 @@ class Pruning:
             total = sum(group.size for group in cutting.groups)
             other = "a larger" if options.budget.is_of_quality else "another" if options.plan else "a smaller"
             raise BudgetError(
-                f"The budget {options.told} would remove none of the {total:,} units; choose {other} one."
+                f"The budget {options.budget_as_given} would remove none of the {counted(total, 'unit')}; choose "
+                f"{other} one."
             )
         return plan
 
     def compensate(self, plan: Plan) -> tuple[Plan, Compensation]:
-        """The plan that is carried out, which is another one where units are chosen front to back, and what the
-        remaining units are given to take over."""
+        """The plan that is carried out, with its compensation. It has other units than the plan that was ranked where
+        they are chosen front to back."""
         if not self.options.in_one_round and not self.options.budget.is_of_quality:
             self.candidates.measure(plan)
         return self.candidates.compensated(plan)
@@ -286,8 +323,8 @@ class Pruning:
         if not difference <= tolerance:
             raise CutError(
                 f"The pruned {type(self.network.module).__name__} differs from its gated original by {difference:.1e} "
-                f"relative, more than {tolerance:.0e}; the model was left as it was. Exclude groups one by one to find "
-                "which."
+                f"relative, more than {tolerance:.0e}, which rounding does not explain; the model was not changed. "
+                "Exclude groups one by one to find which."
             )
         return Verified(difference, tolerance, moved)
 
@@ -297,11 +334,11 @@ class Pruning:
             path = self.allocation.path(scores, plan)
         else:
             path = path_of_plan(plan, self.cutting.groups, self.constraints, self.cutting.ties)
-        told = scores if scores and predicts_loss(self.options.judge, self.options.criterion_options) else {}
-        return trade_off(self.candidates, path, plan, told, self.options.curve, self.progress)
+        predicting = scores if scores and predicts_loss(self.options.judge, self.options.criterion_options) else {}
+        return trade_off(self.candidates, path, plan, predicting, self.options.curve, self.progress)
 
     def report(self, plan: Plan, compensation: Compensation, cut: Cut, verified: Verified) -> Report:
-        """What is known about the prune, but for what was measured beside it."""
+        """The report of the prune, without the curve and the seconds of each step."""
         network, material, options = self.network, self.material, self.options
         groups, unseen = self.cutting.groups, material.unseen
         increase = predict(
@@ -314,7 +351,7 @@ class Pruning:
         after = measure(network, cut.module, total - plan.count, self.sizes.memory(removed), *judged)
         return Report(
             model=type(network.module).__name__,
-            budget=options.told,
+            budget=options.budget_as_given,
             criterion=options.criterion if options.plan is None else "given",
             compensation=options.compensate,
             loss_name=material.loss.name,
@@ -328,10 +365,10 @@ class Pruning:
             tolerance=verified.tolerance,
             approximation=verified.approximation,
             groups=self._groups(plan),
-            left_alone=left_alone(network, groups, self.cutting.left),
+            left_alone=left_alone(network, groups, self.cutting.refused),
             notes=unasked(self.removable.widened)
             + approximate(groups, plan, verified.approximation)
-            + further(network, self.cutting.left)
+            + further(network, self.cutting.refused)
             + notes(network, compensation, cut.expressed),
             settings=options.settings() | {"normalize": self.constraints.normalize, "width": network.width},
             environment=_environment(network),
@@ -355,7 +392,7 @@ class Pruning:
     def deliver(
         self, cut: Cut, compensation: Compensation, optimizer: Optimizer | None
     ) -> tuple[nn.Module, Optimizer | None]:
-        """The module that the user gets, the own one cut with `inplace`, and the optimizer cut along."""
+        """The module that the user gets, which is the user's own with `inplace`, and the optimizer cut along."""
         own = self.network.module
         if not self.options.inplace:
             return cut.module, None if optimizer is None else follow(optimizer, own, cut.module, cut.surgery)

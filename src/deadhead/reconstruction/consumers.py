@@ -8,9 +8,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx, nn
 
+from deadhead.graph.catalogue import op_of
 from deadhead.graph.graph import Graph
 from deadhead.graph.network import Network
-from deadhead.graph.nodes import module_path, op_name, where
+from deadhead.graph.nodes import module_path, where
 from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Arrangement, Layout, bias_of, fits, layout_of, operands_of
 from deadhead.reconstruction.blocks import blocks_of
@@ -167,8 +168,9 @@ def _place_at(network: Network, node: fx.Node, layout: Layout) -> Constant | Non
         there = bias in state and fits(layout, tensors[state[bias]])
         return Constant("add", state[bias]) if there else None
     users = list(node.users)
-    if len(users) == 1 and op_name(users[0]) in ("batch_norm", "_native_batch_norm_legit_no_training"):
-        mean = users[0].args[3]
+    centre = op_of(users[0]).centre if len(users) == 1 else None
+    if centre is not None:
+        mean = users[0].args[centre]
         if isinstance(mean, fx.Node) and mean in state and layout.channels(node.meta["val"].dim()) == 1:
             return Constant("subtract", state[mean])
     return None

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.errors import RelevanceError
+from deadhead.graph.catalogue import names_of
 from deadhead.graph.samples import SampleLayout
 from deadhead.relevance.forward import Record, Tape
 from deadhead.relevance.operations import DETACHED, INDICES, LIVE, Additive, Key, Operation, is_key
@@ -16,7 +17,7 @@ from deadhead.relevance.rules import Contributions, Gradient, RelevanceRule
 from deadhead.relevance.samples import Layouts, TogetherError, by_sample, gathered, gathered_shape, total
 from deadhead.relevance.signals import Signal, difference, quotient_and_zeros, times
 
-_ALIGNED = {"cat", "concat", "concatenate", "where", "maximum", "minimum", "fmax", "fmin", "slice_scatter"}
+_ALIGNED = frozenset(names_of(aligned=True))
 """Ops whose constant operands are laid out as what they give."""
 
 

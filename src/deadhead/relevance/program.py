@@ -10,6 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from deadhead.graph.catalogue import known
 from deadhead.graph.graph import Edits, Graph
 from deadhead.graph.nodes import module_path, op_name
 from deadhead.relevance.operations import (
@@ -227,7 +228,6 @@ def is_floating(node: fx.Node) -> bool:
 
 LoweringFunction = Callable[[Lowering, tuple[Any, ...], dict[str, Any]], None]
 LOWERINGS: dict[str, LoweringFunction] = {}
-KINDS: dict[str, str] = {}
 
 
 def lowering(*names: str) -> Callable[[LoweringFunction], LoweringFunction]:
@@ -308,7 +308,7 @@ def _add_node(program: Program, node: fx.Node) -> None:
     if not isinstance(made, Tensor):  # a size
         program.compute(node, function, args, kwargs, CONSTANT)
         return
-    lower, kind = LOWERINGS.get(op), KINDS.get(op)
+    lower, kind = LOWERINGS.get(op), known(op).relevance
     if kind == "constant":
         program.compute(node, function, args, kwargs, CONSTANT)
         return

@@ -1,4 +1,4 @@
-"""How a budget is allocated to groups: which units are removed for it, and the path of networks through the result."""
+"""The allocation of a budget to groups: which units are removed for it, and the path of networks through the result."""
 
 from __future__ import annotations
 
@@ -19,15 +19,15 @@ from deadhead.select.ties import Ranked, Tied, Ties, counted
 
 @dataclass(frozen=True)
 class Allocation:
-    """How a budget is allocated to groups.
+    """The allocation of a budget to groups.
 
     Attributes:
         groups: the groups that can be pruned.
-        ties: groups that lose equally many units.
+        ties: groups that lose the same number of units.
         constraints: what has to remain of each group.
-        budget: what all groups spend together, in one ranking.
-        shares: {group: its own budget} where every group spends its own, else None.
-        sizes: what remains of the network.
+        budget: the budget of all groups together, in one ranking.
+        shares: {group: its own budget} where every group has one, else None.
+        sizes: the size of the network for any numbers of removed units.
     """
 
     groups: Sequence[Group]
@@ -58,9 +58,11 @@ class Allocation:
         return weight.remaining(self.sizes, counted(removed, self.ties))
 
     def ranked(self, saliencies: Mapping[str, Tensor]) -> Ranked:
-        """The units that go, down to the budget, or down to the smallest network where it says what may be lost.
+        """Rank the units by saliency, down to the budget; down to the smallest network where the budget limits the
+        quality.
 
-        Raises `BudgetError` where the budget cannot be reached.
+        Raises:
+            BudgetError: where the budget cannot be reached.
         """
         ranked = Ranked(self.groups, saliencies, self.ties, self._ranking)
         if self.shares is None and not self.budget.is_of_quality:
@@ -75,36 +77,41 @@ class Allocation:
         return overall(free, shown, self.constraints, slopes(free, self._size, {}) if self._weighed_by else None)
 
     def path(self, saliencies: Mapping[str, Tensor], result: Plan) -> Path:
-        """From the intact network through a result with these saliencies down to the smallest that the rules allow.
+        """The path from the intact network through a result down to the smallest network that the constraints allow.
 
-        Shares of single groups: all groups that have one lose their units in step, `t r_g` of the `r_g` that the result
-        removes for t from 0 to 1, then `r_g + t (m_g - r_g)` up to the `m_g` that can go. Otherwise in the order of one
-        ranking, first what the result removes of each group, then the rest. Where a size was spent, the ranking is by
-        saliency over what a unit takes in the result, which costs no search; at other places a search of their own
-        could find a little less to lose.
+        Where groups have budgets of their own, all of them lose their units in step: `t r_g` of the `r_g` that the
+        result removes for t from 0 to 1, then `r_g + t (m_g - r_g)` up to the maximum `m_g`. Otherwise units are
+        removed in the order of one ranking, first as many as the result removes of each group, then the others. Where a
+        size was spent as a knapsack, that ranking is by saliency over what a unit takes in the result, which costs no
+        search; a search for each network could lose a little less.
+
+        Args:
+            saliencies: {group: (K,)}, in the intact network.
+            result: the plan that the path goes through.
         """
         tied = Tied(self.groups, saliencies, self.ties)
-        gone = {group.name: len(result.removed.get(group.name, ())) for group in tied.groups}
+        removed = {group.name: len(result.removed.get(group.name, ())) for group in tied.groups}
         if self.shares is not None:
-            steps = self._in_step(tied, gone)
+            steps = self._in_step(tied, removed)
         else:
-            at = gone if self._is_spent else {}
+            at = removed if self._is_spent else {}
             weights = slopes(tied.groups, self._size, at) if self._weighed_by else None
             order = overall(tied.groups, tied.saliencies, self.constraints, weights).order
             places = places_of(order)
-            beyond = [place >= gone[name] for (name, _), place in zip(order, places, strict=True)]
+            beyond = [place >= removed[name] for (name, _), place in zip(order, places, strict=True)]
             steps = [name for part in (False, True) for (name, _), b in zip(order, beyond, strict=True) if b is part]
         sizes = {group.name: group.size for group in tied.groups}
-        return Path(steps, sum(gone.values()), sizes, self.constraints, self.ties)
+        return Path(steps, sum(removed.values()), sizes, self.constraints, self.ties)
 
-    def _in_step(self, tied: Tied, gone: Mapping[str, int]) -> list[str]:
+    def _in_step(self, tied: Tied, removed: Mapping[str, int]) -> list[str]:
+        """The groups in the order in which they lose their units, all of them in step."""
         assert self.shares is not None
         entries: list[tuple[float, float, str]] = []
         for group in tied.groups:
             if group.name in self.shares:
-                name, here = group.name, gone[group.name]
-                most = group.size - self.constraints.remaining(name, group.size, 0)
-                worth = tied.saliencies[name].sort().values.tolist()
-                entries += [((i + 1) / here, worth[i], name) for i in range(here)]
-                entries += [(1 + (i + 1 - here) / (most - here), worth[i], name) for i in range(here, most)]
+                name, here = group.name, removed[group.name]
+                maximum = group.size - self.constraints.remaining(name, group.size, 0)
+                saliency = tied.saliencies[name].sort().values.tolist()
+                entries += [((i + 1) / here, saliency[i], name) for i in range(here)]
+                entries += [(1 + (i + 1 - here) / (maximum - here), saliency[i], name) for i in range(here, maximum)]
         return [name for *_, name in sorted(entries, key=lambda entry: entry[:2])]

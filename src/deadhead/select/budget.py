@@ -1,4 +1,4 @@
-"""Budgets: what is to remain, or what may be lost; a registry of kinds, and one limit of a kind."""
+"""Budgets: what has to remain of a size, or by how much the quality may drop; a registry of kinds, and one limit."""
 
 from __future__ import annotations
 
@@ -18,11 +18,11 @@ class Kind(Entry):
     """A kind of budget by name.
 
     Attributes:
-        of: "size": the function gives what remains when `removed[group]` units of each group are removed, from
-            `(sizes, removed)`; "quality": it gives what is lost, from the measured points `(intact, now)`.
+        of: "size": the function returns what remains when `removed[group]` units of each group are removed, from
+            `(sizes, removed)`; "quality": it returns what is lost, from the measured points `(intact, now)`.
         weighed_by: the size that a unit's saliency is set against where groups compete; None: against nothing.
         counted: whether the size is known without measuring, so that it can be spent as a knapsack and be given as a
-            count (int); what is not is given as a fraction (float).
+            count (int); a size that is measured is given as a fraction (float).
         below: what a value of a "quality" must be below.
     """
 
@@ -99,23 +99,29 @@ def max_accuracy_drop(intact: Any, now: Any) -> float:
 
 @dataclass(frozen=True)
 class Budget:
-    """One limit of a kind. Of a size `value` is what remains, a fraction of the intact network (float) or a count
-    (int); of a quality what may be lost. `kind` is "plan" where the caller names the units."""
+    """One limit of a kind.
+
+    Attributes:
+        kind: the kind's name; "plan" where the caller names the units.
+        value: of a size what remains, a fraction of the intact network (float) or a count (int); of a quality what may
+            be lost.
+    """
 
     kind: str
     value: float | int
 
     @property
     def is_fraction(self) -> bool:
+        """Whether the value is a fraction of the intact network."""
         return isinstance(self.value, float)
 
     @property
     def is_of_quality(self) -> bool:
-        """Whether it says what may be lost, and not what remains."""
+        """Whether the budget limits what may be lost, and not what remains."""
         return self.kind in BUDGETS and BUDGETS[self.kind].of == "quality"
 
     def target(self, total: int) -> int:
-        """The count that is to remain of `total`."""
+        """The count that has to remain of `total`."""
         return round(self.value * total) if self.is_fraction else int(self.value)
 
     def remaining(self, sizes: Sizes, removed: Mapping[str, int]) -> int:
@@ -123,7 +129,7 @@ class Budget:
         return int(BUDGETS[self.kind].function(sizes, removed))
 
     def allows(self, intact: Any, now: Any) -> bool:
-        """Whether no more is lost between two measured points than it says; sizes allow everything."""
+        """Whether no more is lost between two measured points than the budget allows; sizes allow everything."""
         return not self.is_of_quality or BUDGETS[self.kind].function(intact, now) <= self.value
 
     def __str__(self) -> str:
@@ -133,14 +139,16 @@ class Budget:
 def budget_of(**limits: float | int | None) -> Budget:
     """The one budget that was given.
 
-    A float is a fraction that remains, in (0, 1]; an integer an absolute count, at least 1. Limits of what may be lost
-    are numbers from 0 on.
+    Args:
+        limits: {kind: value}, with None for those that were not given. Of a size, a float is the fraction that remains,
+            in (0, 1], an integer the count, at least 1; of a quality, it is a number from 0 on.
 
     Raises:
-        BudgetError: for none, several, or values out of range.
+        BudgetError: where none or several were given, or the value is out of range.
 
-    >>> str(budget_of(units=0.5, params=None))
-    'units=0.5'
+    Example:
+        >>> str(budget_of(units=0.5, params=None))
+        'units=0.5'
     """
     given = {name: value for name, value in limits.items() if value is not None}
     if len(given) != 1:
@@ -149,7 +157,7 @@ def budget_of(**limits: float | int | None) -> Budget:
         raise BudgetError(f"Give exactly one budget of {names}; got {found}.")
     ((kind, value),) = given.items()
     if isinstance(value, bool) or not isinstance(value, (int, float)):
-        raise BudgetError(f"{kind}={value!r} is not a number.")
+        raise BudgetError(f"{kind}={value!r} is not a number; give a fraction or a count.")
     if kind != "plan" and BUDGETS[kind].of == "quality":
         return _quality(kind, value)
     if kind != "plan" and not BUDGETS[kind].counted and isinstance(value, int):
@@ -173,8 +181,16 @@ def _quality(kind: str, value: float | int) -> Budget:
 def budgets_of(
     units: Mapping[str, float | int], groups: Sequence[Group], select: Callable[[str], Sequence[Group]]
 ) -> dict[str, Budget]:
-    """A budget for each group out of {pattern of module names: fraction or count}; the first pattern that matches
-    counts, groups that none matches have no budget and stay whole."""
+    """The budgets of single groups, from {pattern of module names: fraction or count}.
+
+    Args:
+        units: the budgets by pattern; of several that match a group, the first counts.
+        groups: the groups that can be pruned.
+        select: the groups that a pattern matches.
+
+    Returns:
+        {group: its budget}; groups that no pattern matches are not pruned.
+    """
     budgets: dict[str, Budget] = {}
     wanted = {group.name for group in groups}
     for pattern, value in units.items():

@@ -1,4 +1,4 @@
-"""Spending a budget over groups: from which of them units should go so that least is lost for what is saved."""
+"""Spending a budget as a knapsack: how many units to remove from each group so that the loss of saliency is small."""
 
 from __future__ import annotations
 
@@ -14,9 +14,9 @@ from deadhead.select.budget import Budget
 from deadhead.select.ranking import Constraints, Ranking, overall, reaching
 
 ROUNDS = 8
-"""How often the worth of a unit's size is found anew."""
+"""The maximum number of rankings by saliency over size, with sizes as of the ranking before."""
 PAIRS = 12
-"""Up to so many groups, the search tries two steps at once."""
+"""The maximum number of groups for which the search tries two steps at once."""
 
 Size = Callable[[Mapping[str, int]], int]
 Counts = dict[str, int]
@@ -25,13 +25,27 @@ Counts = dict[str, int]
 def spend(
     groups: Sequence[Group], saliencies: Mapping[str, Tensor], constraints: Constraints, budget: Budget, size: Size
 ) -> Ranking:
-    """The ranking of those units that go when `sum_g sum_{i < k_g} saliency_gi` is to be small under
-    `size(units removed of each group) <= budget`: a knapsack whose sizes are not additive.
+    """Choose units with a small sum of saliencies, so that what remains is within a budget: a knapsack whose sizes are
+    not additive.
 
-    With a price p of the size, every unit should go whose saliency is below `p d size / d k_g`: rankings by saliency
-    over that derivative, which depends on the answer and is found anew at each, and the one by saliency alone, are
-    starts. From each, counts are moved by single steps, what no longer has to go being put back, while that lowers the
-    sum. Raises `BudgetError` where the budget cannot be reached.
+    It makes `sum_g sum_{i < k_g} saliency_gi` small under `size(k) <= budget`. With a price p of the size, every unit
+    should be removed whose saliency is below `p d size / d k_g`. So rankings by saliency over that derivative, which
+    depends on the result and is computed again at each, and the ranking by saliency alone, are the starts of a search.
+    From each, counts are moved by single steps, and units that no longer have to be removed are put back, while that
+    lowers the sum.
+
+    Args:
+        groups: the groups that can be pruned.
+        saliencies: {group: (K,)}.
+        constraints: what has to remain of each group.
+        budget: what has to remain of the size.
+        size: the size when so many units of each group are removed.
+
+    Returns:
+        The ranking of the units that are removed, by saliency over size.
+
+    Raises:
+        BudgetError: where the budget cannot be reached.
     """
     search = _Search(groups, saliencies, constraints, budget.target(size({})), size)
     plain = overall(groups, saliencies, constraints)
@@ -53,7 +67,7 @@ def spend(
 
 
 def places_of(order: Sequence[tuple[str, int]]) -> list[int]:
-    """How many units of its group stand before each."""
+    """For each unit of an order, how many units of its group come before it."""
     seen: Counts = {}
     places = []
     for name, _ in order:
@@ -63,17 +77,28 @@ def places_of(order: Sequence[tuple[str, int]]) -> list[int]:
 
 
 def slopes(groups: Sequence[Group], size: Size, removed: Mapping[str, int]) -> dict[str, float]:
-    """By how much the size falls with one unit more of each group; at least a little."""
-    here, found = size(removed), {}
+    """By how much the size falls when one unit more of a group is removed, for each group; at least a little.
+
+    Args:
+        groups: the groups.
+        size: the size when so many units of each group are removed.
+        removed: {group: how many of its units are removed already}.
+    """
+    here, falls = size(removed), {}
     for group in groups:
-        have = removed.get(group.name, 0)
-        step = 1 if have < group.size - 1 else -1
-        found[group.name] = max(float(step * (here - size({**removed, group.name: have + step}))), 1e-9)
-    return found
+        count = removed.get(group.name, 0)
+        step = 1 if count < group.size - 1 else -1
+        falls[group.name] = max(float(step * (here - size({**removed, group.name: count + step}))), 1e-9)
+    return falls
 
 
 class _Search:
-    """Counts of units removed of each group, with what they lose, within the size."""
+    """A search over numbers of units removed of each group, within the size.
+
+    Attributes:
+        ways: {group: the numbers of its units that may be removed}.
+        lost: {group: the sum of saliencies when 0, 1, 2, ... of its units are removed}.
+    """
 
     def __init__(
         self,
@@ -88,16 +113,17 @@ class _Search:
         self.lost: dict[str, list[float]] = {}
         for group in groups:
             values = saliencies[group.name].double().sort().values
-            gone = int(torch.isneginf(values).sum())
+            removed = int(torch.isneginf(values).sum())
             self.lost[group.name] = [0.0, *values.clamp(min=-1e300).cumsum(0).tolist()]
-            every = range(gone, group.size - constraints.remaining(group.name, group.size, 0) + 1)
+            every = range(removed, group.size - constraints.remaining(group.name, group.size, 0) + 1)
             self.ways[group.name] = [
                 n
                 for n in every
-                if n == gone or group.size - n == constraints.remaining(group.name, group.size, group.size - n)
+                if n == removed or group.size - n == constraints.remaining(group.name, group.size, group.size - n)
             ]
 
     def cost(self, counts: Counts) -> float:
+        """The sum of the saliencies that are lost."""
         return sum(self.lost[name][count] for name, count in counts.items())
 
     def _step(self, counts: Counts, name: str, by: int) -> Counts | None:
@@ -107,7 +133,7 @@ class _Search:
         return {**counts, name: ways[place]} if 0 <= place < len(ways) else None
 
     def filled(self, counts: Counts) -> Counts:
-        """Put back what does not have to go, what would lose most first."""
+        """Put back units that do not have to be removed, those of the largest saliency first."""
         waiting = set(counts)
         while waiting:
             fewer = {name: self._step(counts, name, -1) for name in waiting}

@@ -1,4 +1,4 @@
-"""A plan: which units go, and in which order."""
+"""A plan: which units are removed, and in which order."""
 
 from __future__ import annotations
 
@@ -14,8 +14,13 @@ from deadhead.graph.units.groups import Group
 
 @dataclass(frozen=True)
 class Plan:
-    """`removed[group]` holds the units that go, ascending; `order` all of them as (group, unit), first to go first;
-    `saliencies[group]` what the choice was made by."""
+    """The units that are removed; made by `plan_of`.
+
+    Attributes:
+        removed: {group: its units that are removed, ascending}.
+        order: all of them as (group, unit), the first to be removed first.
+        saliencies: {group: (K,)}, what the choice was made by.
+    """
 
     removed: dict[str, Tensor]
     order: list[tuple[str, int]]
@@ -23,6 +28,7 @@ class Plan:
 
     @property
     def count(self) -> int:
+        """The number of units that are removed."""
         return len(self.order)
 
     def alpha(self, groups: Sequence[Group]) -> dict[str, Tensor]:
@@ -37,7 +43,7 @@ class Plan:
 
 
 def plan_of(order: Sequence[tuple[str, int]], saliencies: Mapping[str, Tensor] | None = None) -> Plan:
-    """The plan that removes the units of `order`."""
+    """The plan that removes the units of `order`, given as (group, unit)."""
     removed: dict[str, list[int]] = {}
     for name, unit in order:
         removed.setdefault(name, []).append(unit)

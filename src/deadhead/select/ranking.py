@@ -1,4 +1,4 @@
-"""Ranking: from saliencies to the order in which units would go, and the plan of any part of it."""
+"""Ranking: from saliencies to the order in which units are removed, and the plan of any part of it."""
 
 from __future__ import annotations
 
@@ -42,13 +42,13 @@ def remaining_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
 
 @dataclass(frozen=True)
 class Constraints:
-    """What every selection keeps to.
+    """The constraints that every selection meets.
 
     Attributes:
         normalize: how saliencies of different groups are made comparable, one of `NORMALISATIONS`.
         round_to: multiples of this many units of each group remain.
         min_units: at least this many units of each group remain.
-        multiples: {group: a number of its own of which multiples remain}.
+        multiples: {group: a number of its own of which multiples must remain}.
         minimum: {group: how many of its units must remain}, where that is more than one.
     """
 
@@ -66,15 +66,21 @@ class Constraints:
 
 @dataclass(frozen=True)
 class Ranking:
-    """Units as (group, unit) in the order of removal; `sizes` of the groups, and the constraints that any part of the
-    order keeps to."""
+    """The order in which units are removed.
+
+    Attributes:
+        order: (group, unit), the first to be removed first.
+        sizes: {group: its number of units in the intact network}.
+        constraints: what has to remain of each group after any part of the order.
+    """
 
     order: Sequence[tuple[str, int]]
     sizes: Mapping[str, int]
     constraints: Constraints
 
     def counts(self, number: int) -> dict[str, int]:
-        """How many units of each group go when the first `number` should: fewer, where multiples stay."""
+        """How many units of each group are removed when the first `number` should be: fewer, where only multiples may
+        remain."""
         counts: dict[str, int] = {}
         for name, _ in self.order[:number]:
             counts[name] = counts.get(name, 0) + 1
@@ -85,11 +91,11 @@ class Ranking:
         }
 
     def plan(self, number: int) -> Plan:
-        """The plan that removes the first `number` units, or fewer, where multiples stay."""
-        counts, taken, chosen = self.counts(number), dict.fromkeys(self.sizes, 0), []
+        """The plan that removes the first `number` units, or fewer, where only multiples may remain."""
+        counts, seen, chosen = self.counts(number), dict.fromkeys(self.sizes, 0), []
         for name, unit in self.order[:number]:
-            taken[name] += 1
-            if taken[name] <= counts[name]:
+            seen[name] += 1
+            if seen[name] <= counts[name]:
                 chosen.append((name, unit))
         return plan_of(chosen)
 
@@ -97,15 +103,24 @@ class Ranking:
 def evenly(
     groups: Sequence[Group], saliencies: Mapping[str, Tensor], budgets: Mapping[str, Budget], constraints: Constraints
 ) -> Ranking:
-    """The least salient units of each group until its budget is left, from all groups in step: a fraction `f` keeps
-    `max(1, round(f K))` of K units, a count keeps that many; groups without a budget stay whole."""
+    """Rank the units of minimum saliency of each group down to its own budget, all groups in step.
+
+    A fraction `f` keeps `max(1, round(f K))` of K units, a count keeps that many; groups without a budget are not
+    pruned.
+
+    Args:
+        groups: the groups that can be pruned.
+        saliencies: {group: (K,)}.
+        budgets: {group: what has to remain of its units}.
+        constraints: what else has to remain of each group.
+    """
     entries: list[tuple[float, float, str, int]] = []
     for group in groups:
         if group.name in budgets:
             saliency = saliencies[group.name]
-            gone = group.size - constraints.remaining(group.name, group.size, budgets[group.name].target(group.size))
-            ranks = torch.argsort(saliency, stable=True)[:gone].tolist()
-            entries += [((i + 1) / gone, saliency[unit].item(), group.name, unit) for i, unit in enumerate(ranks)]
+            count = group.size - constraints.remaining(group.name, group.size, budgets[group.name].target(group.size))
+            ranks = torch.argsort(saliency, stable=True)[:count].tolist()
+            entries += [((i + 1) / count, saliency[unit].item(), group.name, unit) for i, unit in enumerate(ranks)]
     order = [(name, unit) for *_, name, unit in sorted(entries, key=lambda entry: entry[:2])]
     return Ranking(order, {group.name: group.size for group in groups}, constraints)
 
@@ -116,10 +131,16 @@ def overall(
     constraints: Constraints,
     weights: Mapping[str, float] | None = None,
 ) -> Ranking:
-    """The units of all groups by saliency, normalised as the constraints say and divided by the weight of their group,
-    until each group is down to its minimum.
+    """Rank the units of all groups together by saliency, until each group is down to its minimum.
 
-    Source: 002 Algorithm 1, single overall ranking.
+    Args:
+        groups: the groups that can be pruned.
+        saliencies: {group: (K,)}, which are normalised as the constraints say.
+        constraints: what has to remain of each group.
+        weights: {group: what its saliencies are divided by}; None divides by nothing.
+
+    Source:
+        Wolfe et al. (2016), Algorithm 1, single overall ranking.
     """
     entries: list[tuple[float, str, int]] = []
     for group in groups:
@@ -129,29 +150,35 @@ def overall(
         if finite.any():
             comparable[finite] = NORMALISATIONS[constraints.normalize](saliency[finite].double()).to(comparable.dtype)
         ranks = torch.argsort(saliency, stable=True)
-        most = group.size - constraints.remaining(group.name, group.size, 0)
+        maximum = group.size - constraints.remaining(group.name, group.size, 0)
         weight = 1.0 if weights is None else weights[group.name]
-        entries += [(comparable[unit].item() / weight, group.name, int(unit)) for unit in ranks[:most]]
+        entries += [(comparable[unit].item() / weight, group.name, int(unit)) for unit in ranks[:maximum]]
     entries.sort(key=lambda entry: entry[0])
     return Ranking(
         [(name, unit) for _, name, unit in entries], {group.name: group.size for group in groups}, constraints
     )
 
 
-def reaching(ranking: Ranking, budget: Budget, left: Callable[[Mapping[str, int]], int]) -> int:
-    """How many units of a ranking have to go until `left(units removed of each group)` is within the budget.
+def reaching(ranking: Ranking, budget: Budget, size: Callable[[Mapping[str, int]], int]) -> int:
+    """How many units of a ranking have to be removed until a size is within the budget.
 
-    Raises `BudgetError` where the budget cannot be reached.
+    Args:
+        ranking: the order in which units are removed.
+        budget: what has to remain of the size.
+        size: what remains when so many units of each group are removed.
+
+    Raises:
+        BudgetError: where the budget cannot be reached.
     """
-    total, fewest = left({}), left(ranking.counts(len(ranking.order)))
+    total, smallest = size({}), size(ranking.counts(len(ranking.order)))
     target = budget.target(total)
-    if fewest > target:
+    if smallest > target:
         raise BudgetError(
-            f"The budget {budget} asks for {target:,} of {total:,}, but with every group down to its smallest, "
-            f"{fewest:,} are left; raise the budget, or lower min_units or round_to."
+            f"The budget {budget} asks for {target:,} of {total:,}, and with every group at its minimum, the smallest "
+            f"that can be reached is {smallest:,}; raise the budget, or lower min_units or round_to."
         )
     low, high = 0, len(ranking.order)
     while low < high:
         middle = (low + high) // 2
-        low, high = (low, middle) if left(ranking.counts(middle)) <= target else (middle + 1, high)
+        low, high = (low, middle) if size(ranking.counts(middle)) <= target else (middle + 1, high)
     return low

@@ -1,4 +1,4 @@
-"""Schedules: rank, remove a part, rank what is left anew, until a budget is met or what is measured forbids more."""
+"""Schedules: rank, remove a part, re-rank the remaining units, until a budget is met or a measured limit is reached."""
 
 from __future__ import annotations
 
@@ -11,13 +11,15 @@ from torch import Tensor
 
 from deadhead.select.plan import Plan, plan_of
 
-GONE = float("-inf")
+REMOVED = float("-inf")
+"""The saliency of units that are removed already, so that they come first in every ranking."""
 PROBES = 16
-"""In so many parts the way is measured where a measured budget ends it: what is measured need not be monotone."""
+"""How many networks are measured at least on the way where a measured budget ends it: what is measured need not be
+monotone."""
 
 
-class Way(Protocol):
-    """Units in the order in which they would go, down to a budget."""
+class Order(Protocol):
+    """Units in the order in which they are removed, down to a budget."""
 
     def __len__(self) -> int: ...
 
@@ -27,37 +29,60 @@ class Way(Protocol):
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often what is left is ranked anew: `rounds` times on the way, or after every `step` units. `measured` says
-    that the way is gone in small parts until what is measured forbids more."""
+    """How often the remaining units are re-ranked.
+
+    Attributes:
+        rounds: the number of rounds, of equally many units each.
+        step: the number of units of a round, in place of `rounds`.
+        measured: whether units are removed in small parts, each of which is measured, until a measured budget forbids
+            more.
+    """
 
     rounds: int = 1
     step: int | None = None
     measured: bool = False
 
     def parts(self, rank: int, before: int, total: int) -> list[int]:
-        """How many units should be gone at the ends of the parts of round `rank`, which begins with `before` gone and
-        would go to `total`."""
+        """How many units are removed at the end of each part of a round.
+
+        Args:
+            rank: the number of the round, from 1.
+            before: how many units are removed when it begins.
+            total: how many would be removed at the end of all rounds.
+        """
         end = min(before + self.step, total) if self.step else max(before, round(rank / self.rounds * total))
         if not self.measured:
             return [end]
         count = 1 if self.step else min(-(-PROBES // self.rounds), max(end - before, 1))
         return [before + round((i + 1) * (end - before) / count) for i in range(count)]
 
-    def is_last(self, rank: int, gone: int, total: int) -> bool:
-        return gone >= total if self.step else rank >= self.rounds
+    def is_last(self, rank: int, removed: int, total: int) -> bool:
+        """Whether round `rank`, at whose end so many units of a total are removed, is the last one."""
+        return removed >= total if self.step else rank >= self.rounds
 
 
 def in_rounds(
     schedule: Schedule,
     ask: Callable[[Plan | None], Mapping[str, Tensor]],
-    rank: Callable[[Mapping[str, Tensor]], Way],
+    rank: Callable[[Mapping[str, Tensor]], Order],
     accept: Callable[[Plan], bool],
 ) -> Plan:
-    """Iterative re-ranking: in each round, `ask(plan so far)` for saliencies, `rank` what they are of, and take the
-    units that go next, as far as `accept(plan)` lets it: where that refuses, the most that it accepts is found by
-    bisection, and the way ends. What went stays gone; one round is the single ranking.
+    """Iterative re-ranking: score and rank the remaining units, remove a part of them, and repeat.
 
-    The plan's saliencies are those by which each unit was last judged. Source: 002 Algorithm 2.
+    Units that are removed remain so; one round is the single ranking.
+
+    Args:
+        schedule: how often the remaining units are re-ranked.
+        ask: the saliencies after a plan; after None, in the intact network.
+        rank: the order in which units with these saliencies are removed, down to the budget.
+        accept: whether a plan may be carried out; where it may not, the largest part of the round that may is found by
+            bisection, and no further round follows.
+
+    Returns:
+        The plan, with the saliencies by which each unit was last judged.
+
+    Source:
+        Wolfe et al. (2016), Algorithm 2.
     """
     plan: Plan | None = None
     judged: dict[str, Tensor] = {}
@@ -66,15 +91,15 @@ def in_rounds(
         number += 1
         saliencies = {name: value.clone() for name, value in ask(plan).items()}
         for name, value in saliencies.items():
-            gone = torch.zeros(len(value), dtype=torch.bool)
+            removed = torch.zeros(len(value), dtype=torch.bool)
             if plan is not None and name in plan.removed:
-                gone[plan.removed[name]] = True
-            judged[name] = torch.where(gone, judged.get(name, value), value)
-            value[gone] = GONE
+                removed[plan.removed[name]] = True
+            judged[name] = torch.where(removed, judged.get(name, value), value)
+            value[removed] = REMOVED
         ranked = rank(saliencies)
         before = [] if plan is None else plan.order
 
-        def plan_to(count: int, before: list[tuple[str, int]] = before, ranked: Way = ranked) -> Plan:
+        def plan_to(count: int, before: list[tuple[str, int]] = before, ranked: Order = ranked) -> Plan:
             known = set(before)
             new = [entry for entry in ranked.plan(count).order if entry not in known]
             return plan_of([*before, *new], judged)

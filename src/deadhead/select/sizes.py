@@ -1,4 +1,4 @@
-"""Sizes: units, parameters, multiply-adds and memory for any number of units removed from each group."""
+"""Sizes: units, parameters, multiply-adds and memory of a network for any numbers of removed units."""
 
 from __future__ import annotations
 
@@ -15,13 +15,13 @@ from deadhead.graph.units.groups import Group
 
 
 class Sizes:
-    """What remains of a network when `removed[group]` units of each group are removed, without cutting it.
+    """The size of a network when `removed[group]` units of each group are removed, without cutting it.
 
     Args:
         network: the intact network.
         groups: the groups that can be pruned.
         biases: {weight: the groups}, weights that are given a bias when units of these groups are removed.
-        measured: the nanoseconds of a forward pass, which cannot be counted.
+        measured: the nanoseconds of a forward pass when so many units of each group are removed.
     """
 
     def __init__(
@@ -70,15 +70,17 @@ class Sizes:
         return self._entries.of(removed) + added
 
     def macs(self, removed: Mapping[str, int]) -> int:
-        """The multiply-adds of one row."""
+        """The multiply-adds of one sample."""
         return self._counts.macs(removed)
 
     def memory(self, removed: Mapping[str, int]) -> int:
-        """Bytes of parameters, buffers, and the most activations of one row that are alive at once."""
+        """The bytes of parameters, buffers, and the maximum of activations of one sample that are alive at once."""
         return self._state.of(removed) + self._counts.activations(removed)
 
     def nanoseconds(self, removed: Mapping[str, int]) -> int:
         """The time of a forward pass, as measured."""
         if self._measured is None:
-            raise BudgetError("There is nothing to measure the time of a forward pass with.")
+            raise BudgetError(
+                "The time of a forward pass cannot be measured here; give another budget than latency, such as macs."
+            )
         return self._measured(removed)

@@ -1,4 +1,4 @@
-"""Ties: groups of which equally many units have to go, chosen in each by its own saliencies."""
+"""Ties: groups that can only lose the same number of units, chosen in each by its own saliencies."""
 
 from __future__ import annotations
 
@@ -17,8 +17,13 @@ Ties = Sequence[Sequence[str]]
 
 
 class Tied:
-    """Groups of which each tie stands as one, under its first name: unit j of it is the j-th least salient unit of
-    every member, worth the sum of theirs. `groups` and `saliencies` are those that are left to choose from."""
+    """Groups with each tie as one group, under its first name: its unit j is the unit of j-th smallest saliency of
+    every member, with the sum of their saliencies.
+
+    Attributes:
+        groups: the groups to choose from, of each tie the first.
+        saliencies: {group to choose from: (K,)}.
+    """
 
     def __init__(self, groups: Sequence[Group], saliencies: Mapping[str, Tensor], ties: Ties) -> None:
         names = {group.name for group in groups}
@@ -33,7 +38,7 @@ class Tied:
             self.saliencies[first] = torch.stack([saliencies[name][self._ranks[name]] for name in tie]).sum(0)
 
     def of(self, plan: Plan) -> Plan:
-        """A plan for what is left to choose from, as one for all groups."""
+        """A plan for the groups to choose from, as one for all groups."""
         return plan_of(
             [
                 (name, int(self._ranks[name][unit]) if first in self._ties else unit)
@@ -44,7 +49,14 @@ class Tied:
 
 
 class Ranked:
-    """What a ranking of groups, of which some are tied, would take: `plan(number)` for all groups, up to its length."""
+    """A ranking of groups, of which some are tied: `plan(number)` removes its first units, of every member of a tie.
+
+    Args:
+        groups: the groups that can be pruned.
+        saliencies: {group: (K,)}.
+        ties: groups that lose the same number of units.
+        rank: the ranking of the groups to choose from, with their saliencies.
+    """
 
     def __init__(
         self,
@@ -57,44 +69,63 @@ class Ranked:
         self._ranking = rank(self._tied.groups, self._tied.saliencies)
         self._end = len(self._ranking.order)
 
-    def end_within(self, budget: Budget, left: Callable[[Mapping[str, int]], int]) -> None:
-        """End where `left(units removed of each group)` is within the budget."""
-        self._end = reaching(self._ranking, budget, lambda removed: left(counted(removed, self._ties)))
+    def end_within(self, budget: Budget, size: Callable[[Mapping[str, int]], int]) -> None:
+        """End where the size that remains when so many units of each group are removed is within the budget."""
+        self._end = reaching(self._ranking, budget, lambda removed: size(counted(removed, self._ties)))
 
     def __len__(self) -> int:
         return self._end
 
     def plan(self, number: int) -> Plan:
+        """The plan that removes the first `number` units."""
         return self._tied.of(self._ranking.plan(number))
 
 
 def counted(counts: Mapping[str, int], ties: Ties) -> dict[str, int]:
-    """Units removed of each group, those of a tie's first member standing for every member."""
+    """The number of units removed of each group, when `counts` has that of each tie's first member only."""
     return dict(counts) | {name: counts[tie[0]] for tie in ties if tie[0] in counts for name in tie}
 
 
-def checked(plan: Plan, groups: Sequence[Group], left: Mapping[str, str], constraints: Constraints, ties: Ties) -> Plan:
-    """A plan of the caller's, if it can be carried out on `groups`, with each unit's place in the order for its
-    saliency; `left` says why others cannot be cut.
+def checked(
+    plan: Plan, groups: Sequence[Group], refused: Mapping[str, str], constraints: Constraints, ties: Ties
+) -> Plan:
+    """Check that a plan of the caller's can be carried out.
 
-    Raises `BudgetError` where it cannot.
+    Args:
+        plan: the units that are to be removed.
+        groups: the groups that can be cut.
+        refused: {each other group: why it cannot be cut}.
+        constraints: what has to remain of each group.
+        ties: groups that can only lose the same number of units.
+
+    Returns:
+        The plan, with each unit's place in the order for its saliency.
+
+    Raises:
+        BudgetError: where it cannot be carried out.
     """
     sizes = {group.name: group.size for group in groups}
     for name, units in plan.removed.items():
         if name not in sizes:
-            why = left.get(name, f"the groups are {', '.join(sizes)}")
+            why = refused.get(name, f"the groups are {', '.join(sizes)}")
             raise BudgetError(f"The plan removes units of {name}, which cannot be cut: {why}.")
         if int(units.min()) < 0 or int(units.max()) >= sizes[name] or len(set(units.tolist())) < len(units):
             raise BudgetError(f"The plan's units of {name} must be different numbers from 0 to {sizes[name] - 1}.")
         wanted = sizes[name] - len(units)
-        kept = constraints.remaining(name, sizes[name], wanted)
-        if kept != wanted:
-            raise BudgetError(f"The plan leaves {wanted} of {sizes[name]} units of {name}; {kept} would have to stay.")
+        allowed = constraints.remaining(name, sizes[name], wanted)
+        if allowed != wanted:
+            raise BudgetError(
+                f"The plan keeps {wanted} of {sizes[name]} units of {name}, which min_units, round_to or the network "
+                f"itself forbids; keep {allowed}."
+            )
     for tie in ties:
         counts = {name: len(plan.removed.get(name, ())) for name in tie}
         if len(set(counts.values())) > 1:
-            told = ", ".join(f"{count} of {name}" for name, count in counts.items())
-            raise BudgetError(f"The plan removes {told}, and these can only lose equally many.")
+            removed = ", ".join(f"{count} of {name}" for name, count in counts.items())
+            raise BudgetError(
+                f"The plan removes {removed}, and these groups can only be cut together: remove the same number from "
+                "each."
+            )
     places = {group.name: torch.full((group.size,), plan.count + 1.0, dtype=torch.float64) for group in groups}
     for place, (name, unit) in enumerate(plan.order):
         places[name][unit] = place + 1

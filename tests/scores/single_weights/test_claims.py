@@ -266,7 +266,7 @@ REFUSALS: dict[str, tuple[type[Exception], str, dict[str, Any]]] = {
     "probes": (dh.DataError, "probes=0 asks for no probe.*at least 1", {"probes": 0}),
     "a pattern": (dh.DataError, "'conv' matches no floating.*Sequential.*0.weight", {"parameters": ["*", "conv"]}),
     "no pattern": (dh.DataError, "names no parameter.*None for all", {"parameters": ()}),
-    "no data": (dh.DataError, "no rows", {"data": []}),
+    "no data": (dh.DataError, "no samples", {"data": []}),
     "a bare tensor": (dh.DataError, "put one batch into a list", {"data": torch.ones(3, 3)}),
     "a loss by name": (dh.LossError, "no loss 'best'", {"loss": "best"}),
     "a loss that is one number": (dh.LossError, "per sample", {"loss": one_number}),

@@ -97,7 +97,7 @@ def test_exact_is_the_plain_loop(name: str) -> None:
 def test_a_race_that_may_not_err_is_the_exact_order(name: str, monkeypatch: pytest.MonkeyPatch) -> None:
     model, data, _ = networks()[name]
     exact = dh.oracle(model, doubled(data), loss="cross_entropy")
-    monkeypatch.setattr(races, "FEWEST", 10**6)
+    monkeypatch.setattr(races, "MINIMUM_SAMPLES", 10**6)
     race = dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, tolerance=0.0)
     assert race.order == exact.order
     assert race.losses == pytest.approx(exact.losses, rel=1e-12)
@@ -234,7 +234,7 @@ def test_a_checkpoint_of_something_else_is_refused(tmp_path: Path) -> None:
 
 def test_what_cannot_be_asked_is_refused() -> None:
     model, data, _ = networks()["mlp"]
-    with pytest.raises(dh.BudgetError, match="between 1 and 10 can go"):
+    with pytest.raises(dh.BudgetError, match="between 1 and 10 can be removed"):
         dh.oracle(model, doubled(data), loss="cross_entropy", remove=11)
     with pytest.raises(dh.DataError, match="confidence"):
         dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, confidence=1.0)

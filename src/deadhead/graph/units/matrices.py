@@ -11,17 +11,11 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor, fx
 
-from deadhead.graph.nodes import listed, op_name, operand, where
+from deadhead.graph.catalogue import Op, op_of
+from deadhead.graph.nodes import listed, operand, where
 from deadhead.graph.units.groups import Site
 from deadhead.graph.units.labels import Product
 from deadhead.graph.units.windows import Window, is_convolution, is_transposed, steps_of, unfold, window_of
-
-PRODUCTS: dict[str, int | None] = {
-    **dict.fromkeys(("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "einsum")),
-    **dict.fromkeys(("addmm", "baddbmm", "addmv"), 0),
-    "linear": 2,
-}
-"""Ops that give a product of two tensors and no more, with the position of their bias where they have one."""
 
 
 @dataclass(frozen=True)
@@ -169,12 +163,12 @@ class ConvolutionLayout(Layout):
 
 def layout_of(site: Site, shape: Sequence[int]) -> Layout | str:
     """The layout of the node that reads units at a site with a weight of this shape, or why it has none."""
-    node, name = site.node, op_name(site.node)
+    node, family = site.node, op_of(site.node).family
     if is_convolution(node):
         return _of_convolution(node, tuple(shape)) if site.position == 0 else f"{where(node)} slides the units over it"
-    if "grouped_mm" in name:
+    if family == "grouped product":
         return f"each expert reads rows of its own in {where(node)}, which is not compensated"
-    if name not in PRODUCTS:
+    if family != "product":
         return f"{where(node)} is neither a convolution nor a plain product with it"
     if site.product is None:
         return f"{where(node)} multiplies more than two tensors at once"
@@ -198,21 +192,26 @@ def _of_convolution(node: fx.Node, shape: tuple[int, ...]) -> Layout:
     return ConvolutionLayout(Arrangement(split, (0,), (out,), (into, *taps), taps if window.spread else ()), window)
 
 
+def has_matrix(op: Op) -> bool:
+    """Whether an op is a convolution, or a product of two tensors and no more."""
+    return bool(op.options) or op.family == "product"
+
+
 def operands_of(node: fx.Node) -> dict[int, fx.Node]:
     """The tensors that a convolution or a product multiplies, by position; none for other ops."""
-    name = op_name(node)
-    if not (is_convolution(node) or name in PRODUCTS):
+    op = op_of(node)
+    if not has_matrix(op):
         return {}
-    if name == "einsum":
+    if op.name == "einsum":
         return dict(enumerate(listed(node, 1), 1))
-    first = 1 if PRODUCTS.get(name) == 0 else 0
-    return {place: operand(node, place) for place in (first, first + 1)}
+    return {place: operand(node, place) for place in op.operands}
 
 
 def bias_of(node: fx.Node) -> fx.Node | None:
     """What a node adds to the product, where that is a tensor."""
-    place = 2 if is_convolution(node) else PRODUCTS.get(op_name(node))
-    if place is None:
+    op = op_of(node)
+    place = op.bias
+    if place is None or not has_matrix(op):
         return None
     bias = node.args[place] if len(node.args) > place else node.kwargs.get("bias")
     return bias if isinstance(bias, fx.Node) else None

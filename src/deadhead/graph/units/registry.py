@@ -8,20 +8,13 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from deadhead.graph.catalogue import known, names_of, op_of
 from deadhead.graph.nodes import argument, hint, is_tensor, op_name, operand, shape_of, tensor_arguments, where
 from deadhead.graph.units.labels import Aligned, Contact, Labels, Product, Rule, Value
 
 RULES: dict[str, Rule] = {}
-NORMALISATIONS = frozenset(
-    {"layer_norm", "native_layer_norm", "rms_norm", "mean", "var", "std", "var_mean", "std_mean"}
-)
+NORMALISATIONS = frozenset(names_of(normalises=True))
 """Ops that take statistics over an axis, and can take them over a part of it (`gates/renormalise.py`)."""
-_MOVES = {
-    "view", "reshape", "flatten", "unsqueeze", "squeeze", "expand", "transpose", "permute", "t", "contiguous", "select",
-    "slice", "repeat", "repeat_interleave", "type_as",
-}  # fmt: skip
-"""Ops after which indices point to what they pointed to, beside those that copy them."""
-_SAME_INDICES = {"lift_fresh_copy", "lift_fresh", "clone", "detach", "detach_", "alias", "to", "_to_copy"}
 
 
 def rule(*names: str) -> Callable[[Rule], Rule]:
@@ -170,11 +163,7 @@ def has_rule(node: fx.Node) -> bool:
     target = node.target
     if not isinstance(target, torch._ops.OpOverload) or op_name(node) in RULES or torch.Tag.pointwise in target.tags:
         return True
-    return not tensor_arguments(node) or "sym_" in op_name(node) or "_assert" in op_name(node)
-
-
-POINTED = {"index", "index_select", "gather", "embedding", "one_hot", "histc", "bincount", "sort"}
-"""Ops whose rules know what indices point to."""
+    return not tensor_arguments(node) or op_of(node).family in ("assertion", "size")
 
 
 def _carry_points(labels: Labels, node: fx.Node, name: str) -> None:
@@ -188,9 +177,10 @@ def _carry_points(labels: Labels, node: fx.Node, name: str) -> None:
         found = labels.points.get((arg, 0))
         if found is None or not is_tensor(arg):
             continue
-        if name in _MOVES or name in _SAME_INDICES:
+        indices = known(name).indices
+        if indices in ("moved", "same"):
             labels.points[node, 0] = found
-        elif name not in POINTED:
+        elif indices != "read":
             labels.fix(found, f"{where(node)} reckons with which of them was chosen")
 
 
@@ -200,7 +190,7 @@ def propagate(labels: Labels, node: fx.Node) -> None:
     read = [arg for arg in node.all_input_nodes if not isinstance(arg.meta.get("val"), (int, float, torch.SymInt))]
     if not read or any(arg in labels.live for arg in read):
         labels.live.add(node)
-    if name in _SAME_INDICES and node.args and node.args[0] in labels.known:
+    if known(name).indices == "same" and node.args and node.args[0] in labels.known:
         labels.known[node] = labels.known[node.args[0]]  # type: ignore[index]
     _carry_points(labels, node, name)
     function = RULES.get(name)

@@ -9,22 +9,15 @@ from dataclasses import dataclass
 import torch.nn.functional as F
 from torch import Tensor, fx
 
-from deadhead.graph.nodes import argument, op_name
+from deadhead.graph.catalogue import names_of, op_of
+from deadhead.graph.nodes import argument
 
-LINEAR = ("linear", "mm", "addmm", "matmul")
-CONVOLUTIONS = ("conv1d", "conv2d", "conv3d")
-TRANSPOSED = ("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
-ANY = ("convolution", "_convolution")
+LINEAR = names_of(matrix=True)
+CONVOLUTIONS = names_of("convolution")
 WIDE = 256
 """Consumers with more columns than this are sampled: full sums of products would cost many times the network."""
 COST = 0.5
 """What the sums of a sampled consumer may cost, as a multiple of its own forward pass."""
-_ARGUMENTS = {
-    **dict.fromkeys(CONVOLUTIONS, ("stride", "padding", "dilation", "groups")),
-    **dict.fromkeys(TRANSPOSED, ("stride", "padding", "output_padding", "groups", "dilation")),
-    **dict.fromkeys(ANY, ("stride", "padding", "dilation", "transposed", "output_padding", "groups")),
-}
-"""The arguments of each convolution behind its map, weight and bias."""
 
 
 @dataclass(frozen=True)
@@ -41,20 +34,22 @@ class Window:
 
 
 def is_convolution(node: fx.Node) -> bool:
-    return op_name(node) in _ARGUMENTS
+    return bool(op_of(node).options)
 
 
 def is_transposed(node: fx.Node) -> bool:
     """Whether a convolution is a transposed one, whose weight is (in, out / groups, *kernel)."""
-    name = op_name(node)
-    return name in TRANSPOSED or (name in ANY and bool(argument(node, 6, "transposed", False)))
+    family = op_of(node).family
+    return family == "transposed convolution" or (
+        family == "general convolution" and bool(argument(node, 6, "transposed", False))
+    )
 
 
 def window_of(node: fx.Node, weight_shape: Sequence[int]) -> Window:
     """The window of a convolution node. That of a transposed one, with stride s, padding p, dilation d and a kernel of
     k, slides by single steps over the map spread by s and padded by d (k - 1) - p, and meets the kernel from behind."""
     kernel = tuple(weight_shape[2:])
-    rank, places = len(kernel), _ARGUMENTS[op_name(node)]
+    rank, places = len(kernel), op_of(node).options
 
     def each(name: str, default: int) -> tuple[int, ...]:
         given = argument(node, 3 + places.index(name), name, default)

@@ -9,7 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.graph.nodes import op_name
+from deadhead.graph.catalogue import names_of, op_of
 from deadhead.relevance.lowering.common import (
     Arguments,
     Options,
@@ -21,7 +21,7 @@ from deadhead.relevance.operations import Key
 from deadhead.relevance.program import Lowering, lowering
 
 
-@lowering("scaled_dot_product_attention")
+@lowering(*names_of("attention"))
 def attention(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """softmax(scale q k^T + mask) v, as two products and a softmax."""
     given = named(here, args, kwargs)
@@ -90,18 +90,11 @@ def _allowed(scores: Tensor) -> Tensor:
     return torch.ones(scores.shape[-2:], dtype=torch.bool, device=scores.device).tril()
 
 
-@lowering("_softmax", "softmax", "_safe_softmax")
+@lowering(*names_of(relevance="softmax"))
 def softmax(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """A softmax: detached, where rules say so and it does not reach the outputs but as a factor of a product."""
     kind = "softmax" if _is_gate(here.node) else "general"
     here.finish(kind, own(here), *args, kwargs=kwargs)
-
-
-_CARRIED = {"dropout", "to", "_to_copy", "type_as", "view", "reshape", "transpose", "permute", "unsqueeze", "squeeze",
-            "getitem", "topk", "sum", "clone", "contiguous", "expand", "_unsafe_view", "float", "index", "gather",
-            "slice", "select", "split", "flatten", "cat", "masked_fill", "mean", "native_dropout", "alias", "detach",
-            "unbind", "chunk"}  # fmt: skip
-_FACTORS = {"matmul", "bmm", "mul", "einsum", "mm", "div"}
 
 
 def _is_gate(node: fx.Node) -> bool:
@@ -112,12 +105,12 @@ def _is_gate(node: fx.Node) -> bool:
         if user in seen:
             continue
         seen.add(user)
-        name = op_name(user)
+        op = op_of(user)
         made = user.meta.get("val")
-        if name.startswith("_assert") or (isinstance(made, Tensor) and not made.is_floating_point()):
+        if op.family == "assertion" or (isinstance(made, Tensor) and not made.is_floating_point()):
             continue
-        if name in _CARRIED or name == "div":
+        if op.carries:
             waiting += list(user.users)
-        elif name not in _FACTORS:
+        elif not op.weighs:
             return False
     return bool(seen)

@@ -8,6 +8,7 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from deadhead.graph.catalogue import names_of
 from deadhead.graph.graph import Edits
 from deadhead.relevance.lowering.common import (
     Arguments,
@@ -73,7 +74,7 @@ def written(here: Lowering, args: Arguments, kwargs: Options) -> None:
     here.finish("movement", torch.where, mask, filled, kept, op="where")
 
 
-@lowering("where", "maximum", "minimum", "fmax", "fmin")
+@lowering(*names_of("choice", sums=True))
 def elementwise_choice(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """A choice between two values at each entry, both laid out in full."""
     kind = "movement" if here.op == "where" else "maximum"

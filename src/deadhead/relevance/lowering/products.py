@@ -9,6 +9,7 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
+from deadhead.graph.catalogue import names_of
 from deadhead.graph.graph import Edits
 from deadhead.relevance.lowering.common import (
     Arguments,
@@ -35,7 +36,7 @@ def linear(here: Lowering, args: Arguments, kwargs: Options) -> None:
     with_live_bias(here, kind, F.linear, (value, weight), degree, additive, fused)
 
 
-@lowering("conv1d", "conv2d", "conv3d", "convolution", "conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+@lowering(*names_of("convolution", "transposed convolution"), "convolution")
 def convolution(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """A convolution and its bias along the channels."""
     given = named(here, args, kwargs)
@@ -56,7 +57,7 @@ def convolution(here: Lowering, args: Arguments, kwargs: Options) -> None:
     with_live_bias(here, kind, function, tuple(given.values()), degree, additive, fused)
 
 
-@lowering("matmul", "mm", "bmm", "mv", "dot", "vdot", "linalg_matmul", "einsum", "mul", "multiply")
+@lowering(*names_of("product", bias=None), "mul", "multiply")
 def product(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """A product: linear in its one live operand, or a product of several."""
     operands = [each for arg in args for each in (arg if isinstance(arg, (list, tuple)) else [arg]) if is_key(each)]
@@ -65,14 +66,14 @@ def product(here: Lowering, args: Arguments, kwargs: Options) -> None:
     here.finish(kind, own(here), *args, kwargs=kwargs, degree=degree)
 
 
-@lowering("_grouped_mm", "transformers::grouped_mm_fallback")
+@lowering(*names_of("grouped product"))
 def grouped_product(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """Rows times the weight of the expert that each was given to."""
     kind, degree = product_kind(here, args[:2], "linear")
     here.finish(kind, own(here), *args, kwargs=kwargs, degree=degree)
 
 
-@lowering("addmm", "baddbmm", "addmv")
+@lowering(*names_of("product", bias=0))
 def addmm(here: Lowering, args: Arguments, kwargs: Options) -> None:
     """beta b + alpha x y."""
     given = named(here, args, kwargs)

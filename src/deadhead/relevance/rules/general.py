@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import ClassVar
 
+from deadhead.graph.catalogue import names_of
 from deadhead.relevance.forward import Record
 from deadhead.relevance.rules.rule import Contributions, RelevanceRule, RuleContext
 from deadhead.relevance.signals import Signal
@@ -13,7 +14,7 @@ _EXACT = frozenset({"movement", "sum", "linear", "convolution", "maximum"})
 """Kinds whose derivative leaves nothing but constants."""
 
 
-_CHOOSING = frozenset({"topk", "sort"})
+_CHOOSING = frozenset(names_of("maximum", relevance="movement"))
 """Movements whose order depends on the values: not the same under a baseline."""
 
 

@@ -12,18 +12,18 @@ from typing import Any, ClassVar
 import torch
 from torch import Tensor
 
+from deadhead.graph.catalogue import names_of
 from deadhead.relevance.forward import Record, transposed
 from deadhead.relevance.rules.general import Gradient
 from deadhead.relevance.rules.rule import Contributions, RelevanceRule, RuleContext
 from deadhead.relevance.signals import Signal, all_finite, divided, quotient
 
 _NONLINEARITY = frozenset({"nonlinearity", "normalisation"})
-HOMOGENEOUS = {"relu", "leaky_relu", "prelu", "rrelu", "abs"}
+HOMOGENEOUS = frozenset(names_of(slopes="homogeneous"))
 """f(t a) = t f(a) for t > 0: the slope to zero is the derivative."""
-KINKED = {"relu6", "hardtanh", "hardswish", "hardsigmoid", "clamp", "clamp_min", "clamp_max", "threshold", "softshrink",
-          "hardshrink", "nan_to_num"}  # fmt: skip
+KINKED = frozenset(names_of(slopes="kinked"))
 """Functions with kinks beside zero, across which a quadrature would be wrong."""
-SINGULAR = {"rsqrt", "reciprocal", "sqrt", "pow", "log", "log2", "log10", "log1p", "asin", "acos", "tan"}
+SINGULAR = frozenset(names_of(slopes="singular"))
 """Functions whose derivatives grow without bound: near is what is near beside their size."""
 SMALL = 1e-2
 NODES = ((0.5 - math.sqrt(0.15), 5 / 18), (0.5, 4 / 9), (0.5 + math.sqrt(0.15), 5 / 18))

@@ -12,6 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor, fx
 
 from deadhead.errors import DataError
+from deadhead.graph.catalogue import names_of, op_of
 from deadhead.graph.graph import Graph, reaching
 from deadhead.graph.nodes import argument, is_tensor, op_name, where
 from deadhead.graph.units.groups import Site
@@ -57,7 +58,7 @@ class Downstream:
     def constant(self, node: fx.Node, place: int) -> float:
         """The constant of one node in its argument number `place`."""
         made = node.meta.get("val")
-        rule = LIPSCHITZ.get(op_name(node))
+        rule = rule_of(node)
         if rule is None or place < 0 or (isinstance(made, Tensor) and not made.is_floating_point()):
             refuse(node)
         return rule(self, node, place)
@@ -146,15 +147,14 @@ def _convolution(rest: Downstream, node: fx.Node) -> tuple[Tensor, list[int], li
 
 def _right_hand(rest: Downstream, node: fx.Node, place: int) -> Tensor | None:
     """The matrix (outputs, inputs) by which a node multiplies the last axis of an argument; None where it does not."""
-    name = op_name(node)
-    if name == "linear" and place == 0:
-        return rest.fixed(node, node.args[1])
-    if name in ("mm", "addmm", "matmul") and place == (1 if name == "addmm" else 0):
-        other = rest.fixed(node, node.args[place + 1])
-        scale = abs(float(node.kwargs.get("alpha", 1))) if name == "addmm" else 1.0  # type: ignore[arg-type]
-        if other.dim() <= 2:
-            return scale * (other[None] if other.dim() == 1 else other.T)
-    return None
+    op = op_of(node)
+    if not op.matrix or place != op.operands[0]:
+        return None
+    other = rest.fixed(node, node.args[op.operands[1]])
+    if op.turned:
+        return other
+    scale = abs(float(node.kwargs.get("alpha", 1)))  # type: ignore[arg-type]
+    return scale * (other[None] if other.dim() == 1 else other.T) if other.dim() <= 2 else None
 
 
 def lipschitz(*names: str) -> Callable[[Constant], Constant]:
@@ -167,34 +167,32 @@ def lipschitz(*names: str) -> Callable[[Constant], Constant]:
     return register
 
 
-SLOPES = {
-    **dict.fromkeys(
-        ("relu", "tanh", "relu6", "hardtanh", "abs", "neg", "clamp", "clamp_min", "clamp_max", "sin", "cos", "atan",
-         "log_sigmoid", "softshrink", "tanhshrink", "maximum", "minimum"), 1.0),
-    "sigmoid": 0.25, "gelu": 1.13, "silu": 1.1, "mish": 1.09, "selu": 1.7581, "hardswish": 1.5, "hardsigmoid": 0.1667,
-    "erf": 2 / math.sqrt(math.pi),
-}  # fmt: skip
-"""The largest slope of elementwise functions without parameters, rounded up."""
+ELEMENTWISE = ("nonlinearity", "elementwise linear", "choice")
+"""Families of functions without parameters, of which the catalogue has the largest slope."""
 
 
-@lipschitz(*SLOPES)
+def rule_of(node: fx.Node) -> Constant | None:
+    """How the constant of a node is found; None where no rule knows."""
+    op = op_of(node)
+    if op.lipschitz is not None and op.family in ELEMENTWISE:
+        return _elementwise
+    return LIPSCHITZ.get(op.name)
+
+
 def _elementwise(rest: Downstream, node: fx.Node, place: int) -> float:
-    return SLOPES[op_name(node)] * rest.copies(node, place)
+    slope = op_of(node).lipschitz
+    assert slope is not None
+    return slope * rest.copies(node, place)
 
 
-@lipschitz(
-    "view", "reshape", "_unsafe_view", "flatten", "unflatten", "squeeze", "unsqueeze", "view_as", "permute",
-    "transpose", "t", "movedim", "numpy_T", "mT", "contiguous", "clone", "detach", "alias", "to", "_to_copy", "type_as",
-    "identity", "slice", "narrow", "select", "split", "split_with_sizes", "chunk", "unbind", "getitem", "expand",
-    "expand_as", "repeat", "broadcast_to", "flip", "roll", "pixel_shuffle", "pixel_unshuffle", "amax", "amin",
-)  # fmt: skip
+@lipschitz(*names_of("movement", "copy", "maximum", lipschitz=1.0))
 def _moved(rest: Downstream, node: fx.Node, place: int) -> float:
     """1, or sqrt of the number of copies; the largest of several entries moves no further than one of them."""
     several = isinstance(node.meta.get("val"), (tuple, list)) or op_name(node) == "getitem"
     return 1.0 if several else rest.copies(node, place) if place == 0 else refuse(node)
 
 
-@lipschitz("cat", "concat", "stack", "constant_pad_nd")
+@lipschitz(*names_of("joining", "padding", lipschitz=1.0))
 def _joined(rest: Downstream, node: fx.Node, place: int) -> float:
     return 1.0
 
@@ -272,22 +270,21 @@ def _softplus(rest: Downstream, node: fx.Node, place: int) -> float:
     return 1.0 if float(argument(node, 2, "threshold", 20)) >= 20 else refuse(node, "steps at its threshold")
 
 
-@lipschitz("linear", "mm", "addmm", "matmul", "bmm")
+@lipschitz(*names_of(matrix=True), "bmm")
 def _linear(rest: Downstream, node: fx.Node, place: int) -> float:
     """The largest singular value of the matrix on the other side, the largest of several; 1 for what is added."""
-    name, first = op_name(node), 1 if op_name(node) == "addmm" else 0
-    if (name, place) in (("linear", 2), ("addmm", 0)):
-        return (
-            abs(float(argument(node, 3, "beta", 1))) * rest.copies(node, place) if first else rest.copies(node, place)
-        )
-    own, other = node.args[place], node.args[first + 1 if place == first else first]
+    op = op_of(node)
+    if place == op.bias:
+        return abs(float(argument(node, 3, "beta", 1))) * rest.copies(node, place)
+    left, right = op.operands
+    own, other = node.args[place], node.args[right if place == left else left]
 
     def norm() -> float:
         value = rest.fixed(node, other)
         return spectral_norm(value[None] if value.dim() == 1 else value).amax().item()
 
     copies = math.sqrt(max(1.0, math.prod(rest.shape(node)[:-2]) / max(1, math.prod(rest.shape(own)[:-2]))))
-    alpha = abs(float(argument(node, 4, "alpha", 1))) if first else 1.0
+    alpha = abs(float(argument(node, 4, "alpha", 1)))
     return (
         alpha
         * rest.kept((node, place), norm)

@@ -10,6 +10,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.errors import DataError
+from deadhead.graph.catalogue import known, names_of
 from deadhead.graph.nodes import named_arguments, op_name, where
 from deadhead.graph.units.registry import RULES as LABEL_RULES
 
@@ -185,52 +186,21 @@ def _slid(step: Step, first: Cotangents, second: Cotangents) -> Both:
     return step.pull(first), [h]
 
 
-SOFTMAX = frozenset({"softmax", "_softmax", "log_softmax", "_log_softmax"})
+SOFTMAX = frozenset(names_of(before_loss=True))
+"""Ops that belong to the loss where only an output reads them."""
 
-SUMS = frozenset({"add", "sub", "rsub", "where", "maximum", "minimum", "fmax", "fmin", "copy"})
-"""Elementwise ops that are linear, piece by piece, in several activations together."""
-
-_COPYING = """
-    view reshape _unsafe_view flatten unflatten squeeze unsqueeze view_as reshape_as ravel atleast_2d atleast_3d permute
-    transpose t numpy_T movedim swapaxes swapdims mT expand expand_as broadcast_to repeat tile repeat_interleave slice
-    narrow select unbind split split_with_sizes chunk tensor_split unsafe_split unsafe_chunk unsafe_split_with_sizes
-    slice_scatter select_scatter cat concat concatenate stack constant_pad_nd pad pixel_shuffle pixel_unshuffle
-    channel_shuffle index _unsafe_index index_select gather tril triu flip roll unfold im2col clone contiguous detach
-    alias lift_fresh_copy to _to_copy type_as identity float double sum cumsum
-    reflection_pad1d reflection_pad2d reflection_pad3d replication_pad1d replication_pad2d replication_pad3d
-    max_pool1d max_pool2d max_pool3d adaptive_max_pool1d adaptive_max_pool2d adaptive_max_pool3d
-    max_pool1d_with_indices max_pool2d_with_indices max_pool3d_with_indices
-    upsample_nearest1d upsample_nearest2d upsample_nearest3d
-"""
-
-_GATHERING = """
-    mean amax amin max min batch_norm _native_batch_norm_legit_no_training dropout feature_dropout alpha_dropout
-    feature_alpha_dropout native_dropout
-"""
-
-_SLIDING = """
-    avg_pool1d avg_pool2d avg_pool3d adaptive_avg_pool1d adaptive_avg_pool2d adaptive_avg_pool3d _adaptive_avg_pool2d
-    _adaptive_avg_pool3d upsample_linear1d upsample_bilinear2d upsample_bicubic2d upsample_trilinear3d
-"""
-
-_CONTRACTING = """
-    matmul mm bmm mv dot vdot linalg_matmul addmm baddbmm addmv einsum convolution conv_transpose1d conv_transpose2d
-    conv_transpose3d
-"""
-
+_DIAGONAL: dict[str, Rule] = {
+    "copied": copied,
+    "gathered": _gathered,
+    "slid": _slid,
+    "contracted": _contracted,
+    "pointwise": _pointwise,
+}
 RULES: dict[str, Rule] = {
-    **dict.fromkeys(_COPYING.split(), copied),
-    **dict.fromkeys(_GATHERING.split(), _gathered),
-    **dict.fromkeys(_SLIDING.split(), _slid),
-    **dict.fromkeys(_CONTRACTING.split(), _contracted),
-    **dict.fromkeys(("conv1d", "conv2d", "conv3d"), _convolved),
-    **dict.fromkeys(("prelu", "_prelu_kernel"), _pointwise),
+    **dict.fromkeys(names_of("convolution"), _convolved),
     "linear": _linear,
 }
-"""How g and h go back through each op; elementwise ops that are not listed go by `_pointwise`."""
-
-_ADDED = {"addmm": 0, "baddbmm": 0, "addmv": 0, "linear": 2}
-"""The positions of what is added to a product."""
+"""How g and h go back through ops that no word of the catalogue describes."""
 
 
 def _name(node: fx.Node) -> str:
@@ -243,8 +213,11 @@ def rule_of(node: fx.Node) -> Rule:
     name = _name(node)
     if name in RULES:
         return RULES[name]
+    diagonal = known(name).diagonal
+    if diagonal is not None:
+        return _DIAGONAL[diagonal]
     tagged = isinstance(node.target, torch._ops.OpOverload) and torch.Tag.pointwise in node.target.tags
-    if tagged or name in SUMS or LABEL_RULES.get(name) is LABEL_RULES["pointwise"]:
+    if tagged or known(name).sums or LABEL_RULES.get(name) is LABEL_RULES["pointwise"]:
         return _pointwise
     raise refusal(node, "is not elementwise, nor linear in its input")
 
@@ -252,10 +225,12 @@ def rule_of(node: fx.Node) -> Rule:
 def check(step: Step) -> None:
     """Refuse what a rule would get wrong."""
     node, name, rule = step.node, _name(step.node), rule_of(step.node)
-    multiplied = [position for position in step.leaves if _ADDED.get(name) != position]
+    op = known(name)
+    added = op.bias if op.family == "product" else None
+    multiplied = [position for position in step.leaves if position != added]
     if rule in (_contracted, _convolved, _linear) and len(multiplied) > 1:
         raise refusal(node, "multiplies activations by each other")
-    if rule is _pointwise and name not in SUMS and len(step.leaves) > 1:
+    if rule is _pointwise and not op.sums and len(step.leaves) > 1:
         raise refusal(node, "combines several activations")
     if rule in (_gathered, _slid) and list(step.leaves) != [0]:
         raise refusal(node, "combines several activations")

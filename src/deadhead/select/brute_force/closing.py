@@ -1,4 +1,5 @@
-"""The losses of a batch's samples, each with a unit of its own closed, and what replays from the middle cost."""
+"""The losses of a batch's samples, each with the gate of a unit of its own closed, and what replays from the middle
+cost."""
 
 from __future__ import annotations
 
@@ -18,9 +19,11 @@ from deadhead.graph.units.groups import Group
 
 
 class ClosingLosses:
-    """The losses of a batch's samples, each with a unit of its own closed, from the middle of the network on.
+    """The losses of a batch's samples, each with the gate of a unit of its own closed, by replays from the middle.
 
-    `computed` counts the losses, `work` the multiply-adds, in forward passes of one sample.
+    Attributes:
+        computed: the number of losses.
+        work: the multiply-adds, in forward passes of one sample.
     """
 
     def __init__(self, gates: Gates, batch: Batch, groups: Sequence[Group], parts: Parts) -> None:
@@ -34,38 +37,44 @@ class ClosingLosses:
         self.computed, self.work = 0, 0.0
 
     def hold(self, names: Sequence[str]) -> None:
-        """Replay the network once, as far as the suffixes behind some groups need it."""
-        kept: dict[fx.Node, Any] = {}
+        """Replay the network once, as far as the suffixes behind some groups need it, and hold what they read."""
+        held: dict[fx.Node, Any] = {}
         for name in names:
-            kept |= dict.fromkeys(self._parts[name].suffix.needed if self._stacks(name) else ())
-        if kept:
+            held |= dict.fromkeys(self._parts[name].suffix.needed if self._stacks(name) else ())
+        if held:
             with torch.no_grad():
                 edits = self._gates.edits(self._traced, {})
-                self._traced.graph.run(self._tensors, self._gates.state, edits, until=list(kept), kept=kept)
+                self._traced.graph.run(self._tensors, self._gates.state, edits, until=list(held), kept=held)
             calls = self._traced.graph.calls
-            last = max(place for place, node in enumerate(calls) if node in kept)
+            last = max(place for place, node in enumerate(calls) if node in held)
             self.work += self._batch.rows * multiply_adds(calls[: last + 1]) / self._whole
-            self._held = kept
+            self._held = held
 
     def closing(self, name: str, units: Tensor, samples: Tensor) -> Tensor:
-        """`L` of sample `samples[i]` with unit `units[i]` closed, for each i, once the group is held."""
+        """The loss of sample `samples[i]` with the gate of unit `units[i]` closed, for each i; after `hold`.
+
+        Args:
+            name: the group.
+            units: a unit of it for each loss.
+            samples: a sample of the batch for each loss.
+        """
         part = self._parts[name]
         with torch.no_grad():
             if self._stacks(name):
                 self.computed += len(samples)
                 self.work += len(samples) * multiply_adds(part.suffix.calls) / self._whole
-                most = max(1, MEMORY // (4 * part.entries))
-                chunks = zip(torch.split(units, most), torch.split(samples, most), strict=True)
+                maximum = max(1, MEMORY // (4 * part.entries))
+                chunks = zip(torch.split(units, maximum), torch.split(samples, maximum), strict=True)
                 return torch.cat([self._chunk(name, part, *chunk) for chunk in chunks])
-            found = torch.zeros(len(samples), dtype=torch.float64)
+            losses = torch.zeros(len(samples), dtype=torch.float64)
             for unit in units.unique().tolist():  # type: ignore[no-untyped-call]
                 mine = (units == unit).nonzero()[:, 0]
                 batch = choose(self._batch, samples[mine].to(self._device))
                 stacked = Stacked(self._gates, batch, self._groups, self._known)
-                found[mine] = stacked.closing(name, [unit])[0].double().cpu()
+                losses[mine] = stacked.closing(name, [unit])[0].double().cpu()
             self.computed += 2 * len(samples)  # the intact losses are computed on the way
             self.work += len(samples) * (1 + closing_work(self._traced, part, name))
-            return found
+            return losses
 
     def _stacks(self, name: str) -> bool:
         """Whether samples can be chosen of all that the suffix reads."""
@@ -87,12 +96,21 @@ class ClosingLosses:
         outputs = part.suffix.run(held, tensors, self._gates.state, edits, 1, len(units))
         losses = self._gates.loss_function.per_sample(self._traced.output.fill(outputs), batch)
         if not torch.isfinite(losses).all():
-            raise LossError(f"The loss {self._gates.loss_function.name} is not finite on this data.")
+            raise LossError(
+                f"The loss {self._gates.loss_function.name} is not finite on this data; check the weights, the inputs "
+                "and the targets."
+            )
         return losses
 
 
 def closing_work(traced: Traced, part: Part, name: str) -> float:
-    """The multiply-adds of a sample's loss with one unit of a group closed, by `Stacked`, in forward passes."""
+    """The multiply-adds of a sample's loss with the gate of one unit closed, by `Stacked`, in forward passes.
+
+    Args:
+        traced: the graph.
+        part: what is replayed for the group.
+        name: the group.
+    """
     whole, site = max(1, multiply_adds(traced.graph.calls)), part.moves
     if site is None or part.behind is None:
         return multiply_adds(part.suffix.calls) / whole

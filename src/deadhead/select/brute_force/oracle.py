@@ -1,4 +1,4 @@
-"""The oracle: the unit whose removal costs least goes, again and again, by the loss itself."""
+"""The oracle: remove the unit without which the loss is smallest, again and again, by brute force."""
 
 from __future__ import annotations
 
@@ -21,19 +21,30 @@ from deadhead.errors import BudgetError, DataError
 from deadhead.files import write_together
 from deadhead.gates.batched import Stacked
 from deadhead.graph.network import Network
+from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress, track
 from deadhead.select.brute_force.closing import closing_work
 from deadhead.select.brute_force.race import Race
 from deadhead.select.brute_force.search import Search, Unit
 from deadhead.select.plan import Plan, plan_of
+from deadhead.text import counted
 
 
 @dataclass
 class Removal:
-    """The order in which units were removed, and the mean loss: `losses[0]` of the intact network, `losses[t]` after t
-    removals. `passes` counts the losses of single samples that were computed, in passes over the data; `work` the
-    multiply-adds of linear and convolutional layers, in forward passes over the data: a replay from the middle is less
-    than one."""
+    """The order in which `oracle` removed units, and what that cost.
+
+    Attributes:
+        order: (group, unit), the first to be removed first.
+        losses: the mean loss of the intact network, then after each removal.
+        passes: the losses of single samples that were computed, in passes over the data.
+        work: the multiply-adds of linear and convolutional layers, in forward passes over the data; a replay from the
+            middle is less than one.
+
+    Example:
+        >>> Removal([("0", 3), ("0", 1)], [0.5, 0.6, 0.9]).plan(1).removed
+        {'0': tensor([3])}
+    """
 
     order: list[Unit] = field(default_factory=list)
     losses: list[float] = field(default_factory=list)
@@ -41,7 +52,7 @@ class Removal:
     work: float = 0.0
 
     def plan(self, removed: int) -> Plan:
-        """The plan that removes the first units of the order."""
+        """The plan that removes the first `removed` units of the order; `deadhead.prune(..., plan=...)` takes it."""
         return plan_of(self.order[:removed])
 
 
@@ -62,49 +73,74 @@ def oracle(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Removal:
-    """Remove the unit without which the loss is smallest, then the next, until `remove` units are gone: an integer
-    counts them, a fraction is of all; None goes on until one unit of each group is left.
+    """Remove the unit without which the loss is smallest, then the next, and so on: brute force.
 
-    `exact` looks at every unit that is left on all rows in every round: the order of the plain loop over masked forward
-    passes, made cheaper by replaying from the middle. Otherwise the units race (`race.py`): each is
-    looked at on a few rows, drawn by how far its change of the loss can have moved since it was last looked at there;
-    who is worse than the best is out, and the others are looked at on more rows, until one is left or no other can be
-    better by more than `tolerance` times the loss. `confidence` is that of all comparisons of a unit with the best in a
-    round together, with estimates taken as normal. Memory is that of a few numbers for each unit and row.
+    With `exact`, every remaining unit is tried on all samples in every round, which gives the order of the plain loop
+    over masked forward passes, at less cost by replays from the middle. Otherwise the units race: each is tried on a
+    few samples, drawn by how far its change of the loss can have moved since it was last tried on them; units that are
+    worse than the best are dropped, and the others are tried on more samples, until one remains or no other can be
+    better by more than the tolerance. Memory is that of a few numbers for each unit and sample.
 
-    With `checkpoint`, the state is written there after every round, and a run that was stopped goes on from it with the
-    same result. Raises `BudgetError` where nothing can be removed, `DataError` for a checkpoint of another run.
+    Args:
+        model_or_network: a module, traced with the first batch, or a `Network`; it is left as it was.
+        data: any iterable of batches; read once.
+        loss: a name, a torch.nn loss, or a callable (outputs, batch) to a loss per sample.
+        remove: how many units are removed, or the fraction of all; None removes all but the minimum of each group.
+        exact: whether every unit is tried on all samples; False: a race.
+        tolerance: of a race: by how much another unit may be better than the one removed, as a fraction of the loss.
+        confidence: of a race: the probability that all comparisons of a round with the best unit hold, with estimates
+            taken as normal.
+        only: remove units only of the groups whose module name matches one of these patterns.
+        exclude: remove no units of the groups whose module name matches one of these patterns.
+        checkpoint: a file to which the state is written after every round; a run that was stopped goes on from it with
+            the same result.
+        samples: the maximum number of samples of `data` that are read; None reads all.
+        seed: of the draws of a race.
+        progress: called with (step, done, total).
 
-    Source: 002 section 3.1 and Algorithm 2 with brute force; racing as the design has it.
+    Returns:
+        `Removal`: the order, and the mean loss after each removal.
 
-    >>> model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
-    >>> data = [(torch.randn(32, 2), torch.randint(2, (32,)))]
-    >>> found = oracle(model, data, loss="cross_entropy", remove=2)
-    >>> len(found.order), len(found.losses)
-    (2, 3)
+    Raises:
+        BudgetError: where `remove` asks for more units than can be removed, or for none.
+        DataError: where an argument is out of range, data cannot be read, or the checkpoint is of another run.
+        LossError, TraceError: where the loss is not finite, or the model cannot be traced.
+
+    Source:
+        Wolfe et al. (2016), section 3.1 and Algorithm 2 with brute force.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 4), nn.Tanh(), nn.Linear(4, 2))
+        >>> data = [(torch.randn(32, 2), torch.randint(2, (32,)))]
+        >>> removal = oracle(model, data, loss="cross_entropy", remove=2)
+        >>> len(removal.order), len(removal.losses)
+        (2, 3)
     """
     asked = as_loss(loss)
     if not asked.is_per_sample and not exact:
-        raise DataError('A race compares the losses of samples, and loss="model" gives one for the batch.')
-    if not 0.5 < confidence < 1 or tolerance < 0:
-        raise DataError("confidence must lie between 0.5 and 1, and tolerance must not be negative.")
+        raise DataError(
+            'A race compares the losses of samples, and loss="model" gives one for the batch: leave exact=True, or '
+            "give another loss."
+        )
+    if not 0.5 < confidence < 1:
+        raise DataError(f"confidence={confidence} is out of range: it lies between 0.5 and 1.")
+    if tolerance < 0:
+        raise DataError(f"tolerance={tolerance} is out of range: it is a number from 0 on.")
     _, batches, network = opened(model_or_network, data, asked, samples)
     groups = network.select(only, exclude)
-    total = sum(group.size for group in groups)
-    most = sum(group.size - group.minimum for group in groups)
-    wanted = most if remove is None else round(remove * total) if isinstance(remove, float) else remove
-    if not 1 <= wanted <= most:
-        raise BudgetError(f"remove={remove} asks for {wanted} of {total} units; between 1 and {most} can go.")
+    wanted = _number_of_removals(remove, groups)
     search: Search = (
         Exact(network, groups, asked, batches)
         if exact
         else Race(network, groups, asked, batches, seed=seed, tolerance=tolerance, confidence=confidence)
     )
-    told = {"model": type(network.module).__name__, "units": [(g.name, g.size) for g in groups], "rows": count(batches)}
-    told |= {"loss": asked.name, "exact": exact, "seed": seed, "tolerance": tolerance, "confidence": confidence}
     intact = search.intact()
-    told |= {"intact": intact}  # tells other weights, or other data, of the same sizes
-    result = _resumed(checkpoint, told, search)
+    run = {
+        "model": type(network.module).__name__, "units": [(g.name, g.size) for g in groups], "rows": count(batches),
+        "loss": asked.name, "exact": exact, "seed": seed, "tolerance": tolerance, "confidence": confidence,
+        "intact": intact,  # another loss shows other weights, or other data, of the same sizes
+    }  # fmt: skip
+    result = _resumed(checkpoint, run, search)
     if not result.losses:
         result.losses.append(intact)
     for _ in track(progress, "oracle", range(len(result.order), wanted)):
@@ -112,12 +148,25 @@ def oracle(
         result.order.append(unit)
         result.losses.append(after)
         result.passes, result.work = search.passes, search.work
-        _write(checkpoint, told, search, result)
+        _write(checkpoint, run, search, result)
     return result
 
 
-def _resumed(checkpoint: str | os.PathLike[str] | None, told: dict[str, Any], search: Search) -> Removal:
-    """What a checkpoint holds, if there is one of this very run."""
+def _number_of_removals(remove: int | float | None, groups: Sequence[Group]) -> int:
+    """How many units are to be removed."""
+    total = sum(group.size for group in groups)
+    maximum = sum(group.size - group.minimum for group in groups)
+    wanted = maximum if remove is None else round(remove * total) if isinstance(remove, float) else remove
+    if not 1 <= wanted <= maximum:
+        raise BudgetError(
+            f"remove={remove} asks for {wanted} of {counted(total, 'unit')}, and between 1 and {maximum} can "
+            f"be removed."
+        )
+    return wanted
+
+
+def _resumed(checkpoint: str | os.PathLike[str] | None, run: dict[str, Any], search: Search) -> Removal:
+    """What a checkpoint holds, where there is one of this very run."""
     if checkpoint is None or not Path(checkpoint).exists():
         return Removal()
     try:
@@ -127,7 +176,7 @@ def _resumed(checkpoint: str | os.PathLike[str] | None, told: dict[str, Any], se
         result = Removal(
             [(str(name), int(unit)) for name, unit in state["order"]], state["losses"], state["passes"], state["work"]
         )
-        same = state["run"] == json.loads(json.dumps(told))
+        same = state["run"] == json.loads(json.dumps(run))
     except (SafetensorError, OSError, ValueError, KeyError, TypeError) as error:
         raise DataError(f"{checkpoint} holds no state of an oracle; give another path or remove it.") from error
     if not same or tensors.keys() != search.state().keys():
@@ -137,28 +186,28 @@ def _resumed(checkpoint: str | os.PathLike[str] | None, told: dict[str, Any], se
     return result
 
 
-def _write(checkpoint: str | os.PathLike[str] | None, told: dict[str, Any], search: Search, result: Removal) -> None:
+def _write(checkpoint: str | os.PathLike[str] | None, run: dict[str, Any], search: Search, result: Removal) -> None:
     """Write the state of a run, so that a kill leaves the one of the round before."""
     if checkpoint is not None:
-        state = json.dumps({"run": told, **asdict(result)})
+        state = json.dumps({"run": run, **asdict(result)})
         write_together({Path(checkpoint): save(search.state(), {"state": state})})
 
 
 class Exact(Search):
-    """Every unit that is left, on all rows."""
+    """The search that tries every remaining unit on all samples."""
 
     def next(self, order: Sequence[Unit]) -> tuple[Unit, float]:
-        gates, left = self.gates(order), self.left(order)
-        totals = {name: torch.zeros(len(units), dtype=torch.float64) for name, units in left.items()}
+        gates, removable = self.gates(order), self.removable(order)
+        totals = {name: torch.zeros(len(units), dtype=torch.float64) for name, units in removable.items()}
         for batch in self.batches:
             stacked = Stacked(gates, batch, self.groups, self.parts)
             tensors, traced = gates.traced(batch.to(self.network.device()))
-            self.work += batch.rows / self.rows
-            for name, units in left.items():
+            self.work += batch.rows / self.samples
+            for name, units in removable.items():
                 totals[name] += stacked.closing(name, units).double().sum(1).cpu()
                 part = self.parts.of(traced, name, tensors)
-                self.work += len(units) * closing_work(traced, part, name) * batch.rows / self.rows
-        self.passes += sum(map(len, left.values())) + 1
-        best = min(left, key=lambda name: totals[name].min().item())
+                self.work += len(units) * closing_work(traced, part, name) * batch.rows / self.samples
+        self.passes += sum(map(len, removable.values())) + 1
+        best = min(removable, key=lambda name: totals[name].min().item())
         place = int(totals[best].argmin())
-        return (best, left[best][place]), totals[best][place].item() / self.rows
+        return (best, removable[best][place]), totals[best][place].item() / self.samples

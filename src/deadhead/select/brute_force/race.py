@@ -1,9 +1,10 @@
-"""Racing for the unit whose removal costs least: who looks worse is out, and the others are looked at on more rows.
+"""A race for the unit without which the loss is smallest: units that are worse are dropped, the others are tried on
+more samples.
 
-A race estimates how the mean loss changes without each unit from what the change was on each row when it was last
-looked at, and from how that has moved on a few rows. These are drawn for each unit by itself, with a probability that
-goes with how far its change can have moved there, which makes the estimate as exact as on several times as many rows
-drawn alike.
+A race estimates how the mean loss changes without each unit from the change on each sample when the unit was last tried
+on it, and from how far that has moved on a few samples. These are drawn for each unit by itself, with a probability
+proportional to how far its change can have moved there, which makes the estimate as exact as on several times as many
+samples drawn uniformly.
 """
 
 from __future__ import annotations
@@ -24,31 +25,37 @@ from deadhead.graph.units.groups import Group
 from deadhead.select.brute_force.closing import ClosingLosses
 from deadhead.select.brute_force.search import Search, Unit
 
-FEWEST = 16
-"""The rows on which every unit is looked at in each round; fewer would not tell how far a unit's change spreads."""
+MINIMUM_SAMPLES = 16
+"""On how many samples every unit is tried in each round; fewer would not show how far a unit's change spreads."""
 GROWTH = 1.5
-"""How many times as many rows the units that are left are looked at next: a small step loses little when the one before
-almost told them apart."""
-ANYWHERE = 0.1
-"""What is added to how far each row can have moved, as a share of the mean: no row is left out that moves although
-nothing foretold it."""
+"""On how many times as many samples the remaining units are tried next: a small factor costs little where the samples
+before almost decided."""
+FLOOR = 0.1
+"""What is added to how far each sample can have moved, as a fraction of the mean, so that samples are drawn that move
+although nothing predicted it."""
 PRIOR = 32
-"""As how many rows of a unit's own the spread of all units counts: of a few rows with heavy tails, the spread is mostly
-found too small."""
+"""As how many samples of a unit's own the spread over all units counts: the spread of a few samples with heavy tails is
+mostly underestimated."""
 TINY = 1e-30
 """Keeps quotients of zeros finite."""
 
 
 class Race(Search):
-    """The units in question, on as many rows as it takes.
+    """The search that tries each unit on as many samples as it takes.
 
-    `changes[u, n]` is how the loss of row n changed without unit u when that was last looked at, NaN before. For a loss
-    that is quadratic in the gates, the removal of v moves the change by `h_uv`, which is at most `sqrt(h_uu h_vv)`. So
-    what a row can have moved since is thought to go with `s_un = sqrt(|changes[u, n]| sum_v |change_vn|)`, over the
-    units v that went since; of a change never looked at, the mean loss and the row's stand in its place. Rows are drawn
-    without replacement by order sampling (the smallest r_n / s_un first, r uniform), and with inclusion probability
-    `pi_n = min(1, k s_un)` the mean change is `mean_n changes[u, n] + sum_drawn (now - changes[u, n]) / (pi_n rows)`.
-    Its error is that of Hajek for such draws, the spread of `(now - changes) / s` weighed with the median of all units.
+    For a loss that is quadratic in the gates, the removal of unit v moves the change of the loss without unit u by
+    `h_uv`, which is at most `sqrt(h_uu h_vv)`. So the change on sample n is assumed to have moved since in proportion
+    to `s_un = sqrt(|changes[u, n]| sum_v |change_vn|)`, over the units v removed since; for a change that was never
+    tried, the mean loss and the sample's take its place. Samples are drawn without replacement by order sampling (the
+    smallest r_n / s_un first, r uniform). With inclusion probability `pi_n = min(1, k s_un)`, the mean change of N
+    samples is `mean_n changes[u, n] + sum_drawn (now - changes[u, n]) / (pi_n N)`. Its error is Hajek's for such draws,
+    the spread of `(now - changes) / s` weighted with the median over all units.
+
+    Attributes:
+        changes: (units, samples): how the loss of a sample changed without a unit when that was last tried, NaN before.
+        seen: (units, samples): `moved` of the sample at that time.
+        losses: (samples,): the losses of the network as pruned so far.
+        moved: (samples,): the sum of the absolute changes of each sample's loss by the removals so far.
     """
 
     def __init__(
@@ -65,10 +72,10 @@ class Race(Search):
         super().__init__(network, groups, loss, batches)
         self.tolerance, self.confidence, self.seed = tolerance, confidence, seed
         self.place = {unit: i for i, unit in enumerate((g.name, u) for g in groups for u in range(g.size))}
-        self.changes = torch.full((len(self.place), self.rows), math.nan)
-        self.seen = torch.zeros(len(self.place), self.rows)
-        self.losses = torch.zeros(self.rows, dtype=torch.float64)
-        self.moved = torch.zeros(self.rows)
+        self.changes = torch.full((len(self.place), self.samples), math.nan)
+        self.seen = torch.zeros(len(self.place), self.samples)
+        self.losses = torch.zeros(self.samples, dtype=torch.float64)
+        self.moved = torch.zeros(self.samples)
 
     def intact(self) -> float:
         self.losses = self._intact()
@@ -84,73 +91,74 @@ class Race(Search):
         self.changes, self.seen, self.losses, self.moved = (state[name] for name in self.state())
 
     def next(self, order: Sequence[Unit]) -> tuple[Unit, float]:
-        units = [(name, unit) for name, numbers in self.left(order).items() for unit in numbers]
+        units = [(name, unit) for name, numbers in self.removable(order).items() for unit in numbers]
         generator = torch.Generator().manual_seed(self.seed + len(order))
-        ranks = torch.rand(self.rows, generator=generator, dtype=torch.float64)
-        gates, looks, wanted, spread = self.gates(order), self._looks(units), 0, math.nan
+        ranks = torch.rand(self.samples, generator=generator, dtype=torch.float64)
+        gates, trials, wanted, spread = self.gates(order), self._no_trials(units), 0, math.nan
         z = NormalDist().inv_cdf(1 - (1 - self.confidence) / max(1, len(units) - 1))  # Bonferroni: all comparisons hold
         enough = self.tolerance * abs(self.losses.mean().item())
-        while wanted < self.rows and len(looks.units) > 1:
-            wanted = max(FEWEST, math.ceil(GROWTH * wanted))
-            wanted = wanted if 2 * wanted <= self.rows else self.rows
-            self._look(gates, looks, ranks, wanted)
-            change, error, scale, free = self._estimates(looks)
+        while wanted < self.samples and len(trials.units) > 1:
+            wanted = max(MINIMUM_SAMPLES, math.ceil(GROWTH * wanted))
+            wanted = wanted if 2 * wanted <= self.samples else self.samples
+            self._try_on(gates, trials, ranks, wanted)
+            change, error, scale, drawn = self._estimates(trials)
             if math.isnan(spread):
                 spread = (error / scale.clamp(min=TINY)).median().item()
-            error = ((free * error.square() + PRIOR * (spread * scale).square()) / (free + PRIOR)).sqrt()
+            error = ((drawn * error.square() + PRIOR * (spread * scale).square()) / (drawn + PRIOR)).sqrt()
             best = int(change.argmin())
             ahead = change[best] - change + z * (error.square() + error[best].square()).sqrt()
-            stays = (ahead > enough) & (wanted < self.rows)
-            stays[best] = True
-            self._keep(looks.of(~stays))
-            looks = looks.of(stays)
-        self._look(gates, looks, ranks, self.rows)
-        self._keep(looks)
+            may_be_best = (ahead > enough) & (wanted < self.samples)
+            may_be_best[best] = True
+            self._remember(trials.of(~may_be_best))
+            trials = trials.of(may_be_best)
+        self._try_on(gates, trials, ranks, self.samples)
+        self._remember(trials)
         after = torch.empty_like(self.losses)
-        after[looks.rows[0]] = looks.losses[0]
+        after[trials.samples[0]] = trials.losses[0]
         self.moved += (after - self.losses).abs().float()
         self.losses = after
-        return looks.units[0], after.mean().item()
+        return trials.units[0], after.mean().item()
 
-    def _looks(self, units: list[Unit]) -> Looks:
-        """No looks yet, at each of the units."""
+    def _no_trials(self, units: list[Unit]) -> Trials:
+        """The trials of each unit at the start of a round: none."""
         places = torch.tensor([self.place[unit] for unit in units])
         known = self.changes[places].abs().nan_to_num(nan=self.losses.abs().mean().item())
         size = known.mul_(self.moved - self.seen[places]).sqrt_()
-        size += ANYWHERE * size.mean(1, keepdim=True) + TINY
-        rows, losses = torch.zeros(len(units), 0, dtype=torch.long), torch.zeros(len(units), 0, dtype=torch.float64)
-        return Looks(units, places, size, rows, losses)
+        size += FLOOR * size.mean(1, keepdim=True) + TINY
+        samples, losses = torch.zeros(len(units), 0, dtype=torch.long), torch.zeros(len(units), 0, dtype=torch.float64)
+        return Trials(units, places, size, samples, losses)
 
-    def _look(self, gates: Gates, looks: Looks, ranks: Tensor, wanted: int) -> None:
-        """Look at each unit on `wanted` rows, those where it was looked at included."""
-        done = looks.rows.shape[1]
-        rows = (ranks / looks.size).topk(wanted, largest=False).indices
-        losses = self._losses(gates, looks.units, rows[:, done:])
-        looks.rows, looks.losses = rows, torch.cat([looks.losses, losses], 1)
+    def _try_on(self, gates: Gates, trials: Trials, ranks: Tensor, wanted: int) -> None:
+        """Try each unit on `wanted` samples, those on which it was tried before among them."""
+        done = trials.samples.shape[1]
+        samples = (ranks / trials.size).topk(wanted, largest=False).indices
+        losses = self._losses(gates, trials.units, samples[:, done:])
+        trials.samples, trials.losses = samples, torch.cat([trials.losses, losses], 1)
 
-    def _keep(self, looks: Looks) -> None:
-        """Remember what the looks have shown."""
-        now = looks.losses - self.losses[looks.rows]
-        self.changes[looks.places[:, None], looks.rows] = now.float()
-        self.seen[looks.places[:, None], looks.rows] = self.moved[looks.rows]
+    def _remember(self, trials: Trials) -> None:
+        """Remember the changes of the loss that trials have measured."""
+        now = trials.losses - self.losses[trials.samples]
+        self.changes[trials.places[:, None], trials.samples] = now.float()
+        self.seen[trials.places[:, None], trials.samples] = self.moved[trials.samples]
 
-    def _estimates(self, looks: Looks) -> tuple[Tensor, Tensor, Tensor, Tensor]:
+    def _estimates(self, trials: Trials) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """For each unit: the change of the mean loss without it; its standard error; what the error is if the change
-        has moved by `s_n` on each row; and how many of the rows were left to chance."""
-        before = self.changes[looks.places].nan_to_num_()
-        chance = inclusion(looks.size, looks.rows)
-        moved = looks.losses - self.losses[looks.rows] - before.gather(1, looks.rows)
-        total, error, free = horvitz_thompson(moved, chance)
-        scale = ((1 - chance) * (looks.size.gather(1, looks.rows) / chance).square()).sum(1).sqrt()
-        return before.mean(1, dtype=torch.float64) + total / self.rows, error / self.rows, scale / self.rows, free
+        has moved by `s_n` on each sample; and how many of the samples were drawn by chance."""
+        before = self.changes[trials.places].nan_to_num_()
+        chance = inclusion(trials.size, trials.samples)
+        moved = trials.losses - self.losses[trials.samples] - before.gather(1, trials.samples)
+        total, error, drawn = horvitz_thompson(moved, chance)
+        scale = ((1 - chance) * (trials.size.gather(1, trials.samples) / chance).square()).sum(1).sqrt()
+        mean = before.mean(1, dtype=torch.float64) + total / self.samples
+        return mean, error / self.samples, scale / self.samples, drawn
 
-    def _losses(self, gates: Gates, units: Sequence[Unit], rows: Tensor) -> Tensor:
-        """The loss without each unit on its rows, in the shape of `rows`: (units, rows each)."""
-        found = torch.zeros(rows.numel(), dtype=torch.float64)
-        numbers = torch.tensor([number for _, number in units])[:, None].expand_as(rows).flatten()
+    def _losses(self, gates: Gates, units: Sequence[Unit], samples: Tensor) -> Tensor:
+        """The loss without each unit on its samples, in the shape of `samples`: (units, samples each)."""
+        losses = torch.zeros(samples.numel(), dtype=torch.float64)
+        numbers = torch.tensor([number for _, number in units])[:, None].expand_as(samples).flatten()
         names = list(dict.fromkeys(name for name, _ in units))
-        group = torch.tensor([names.index(name) for name, _ in units])[:, None].expand_as(rows).flatten()
-        start, flat = 0, rows.flatten()
+        group = torch.tensor([names.index(name) for name, _ in units])[:, None].expand_as(samples).flatten()
+        start, flat = 0, samples.flatten()
         for batch in self.batches:
             inside = ((flat >= start) & (flat < start + batch.rows)).nonzero()[:, 0]
             if len(inside):
@@ -160,49 +168,72 @@ class Race(Search):
                 closing.hold([names[which] for which in asked])
                 for which in asked:
                     mine = group[inside] == which
-                    losses = closing.closing(names[which], numbers[inside[mine]], place[mine])
-                    found[inside[mine]] = losses.double().cpu()
-                self.passes += closing.computed / self.rows
-                self.work += closing.work / self.rows
+                    closed = closing.closing(names[which], numbers[inside[mine]], place[mine])
+                    losses[inside[mine]] = closed.double().cpu()
+                self.passes += closing.computed / self.samples
+                self.work += closing.work / self.samples
             start += batch.rows
-        return found.reshape(rows.shape)
+        return losses.reshape(samples.shape)
 
 
 @dataclass
-class Looks:
-    """Looks at units in one round: their `places` among all; `size` is `s_n` of each unit, (units, all rows); `losses`
-    were found on `rows`, (units, rows each)."""
+class Trials:
+    """The trials of units in one round.
+
+    Attributes:
+        units: the units.
+        places: (units,): their places among all.
+        size: (units, all samples): `s_n` of each unit.
+        samples: (units, samples each): on which samples each unit was tried.
+        losses: (units, samples each): the losses without it.
+    """
 
     units: list[Unit]
     places: Tensor
     size: Tensor
-    rows: Tensor
+    samples: Tensor
     losses: Tensor
 
-    def of(self, which: Tensor) -> Looks:
-        """The looks at some of the units."""
+    def of(self, which: Tensor) -> Trials:
+        """The trials of some of the units."""
         units = [unit for unit, mine in zip(self.units, which.tolist(), strict=True) if mine]
-        return Looks(units, self.places[which], self.size[which], self.rows[which], self.losses[which])
+        return Trials(units, self.places[which], self.size[which], self.samples[which], self.losses[which])
 
 
-def inclusion(size: Tensor, rows: Tensor) -> Tensor:
-    """The probability of each of `rows`, (units, rows each), to be drawn by size, (units, all rows): `min(1, k size)`,
-    with k such that they sum up to as many rows as were drawn."""
-    wanted = rows.shape[1]
+def inclusion(size: Tensor, samples: Tensor) -> Tensor:
+    """The probabilities with which samples are drawn by size: `min(1, k size)`, with k such that those of all samples
+    sum up to as many as were drawn.
+
+    Args:
+        size: (units, all samples).
+        samples: (units, samples each), those that were drawn.
+
+    Returns:
+        (units, samples each).
+    """
+    wanted = samples.shape[1]
     if wanted == size.shape[1]:
-        return torch.ones(rows.shape, dtype=torch.float64)
+        return torch.ones(samples.shape, dtype=torch.float64)
     largest = size.topk(wanted).values.double()
     rest = size.sum(1, keepdim=True, dtype=torch.float64) - largest.cumsum(1) + largest
     fewer = wanted - torch.arange(wanted)
     certain = (fewer * largest <= rest).int().argmax(1, keepdim=True)
-    return (size.gather(1, rows) * (fewer[certain] / rest.gather(1, certain))).clamp(max=1)
+    return (size.gather(1, samples) * (fewer[certain] / rest.gather(1, certain))).clamp(max=1)
 
 
 def horvitz_thompson(values: Tensor, chance: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-    """For each line of values that were drawn: the sum over all rows, its standard error (Hajek's, for draws of a fixed
-    number of rows), and how many of the draws were left to chance."""
+    """The Horvitz-Thompson estimate of a sum over all samples, from values of those that were drawn.
+
+    Args:
+        values: (units, samples each), the values that were drawn.
+        chance: (units, samples each), their inclusion probabilities.
+
+    Returns:
+        For each unit the sum, its standard error (Hajek's, for draws of a fixed number of samples), and how many of the
+        samples were drawn by chance.
+    """
     expanded, doubt = values / chance, 1 - chance
-    free = (doubt > 0).sum(1)
+    drawn = (doubt > 0).sum(1)
     middle = (doubt * expanded).sum(1, keepdim=True) / doubt.sum(1, keepdim=True).clamp(min=TINY)
-    variance = (doubt * (expanded - middle).square()).sum(1) * free / (free - 1).clamp(min=1)
-    return expanded.sum(1), variance.sqrt(), free
+    variance = (doubt * (expanded - middle).square()).sum(1) * drawn / (drawn - 1).clamp(min=1)
+    return expanded.sum(1), variance.sqrt(), drawn

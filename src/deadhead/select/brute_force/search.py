@@ -1,4 +1,4 @@
-"""A search for the unit that goes next, round after round: what `oracle` asks, exactly or by a race."""
+"""A search for the unit to remove next, round after round: what `oracle` runs, exactly or as a race."""
 
 from __future__ import annotations
 
@@ -21,36 +21,42 @@ Unit = tuple[str, int]
 
 
 class Search(ABC):
-    """The unit that goes next, round after round. `passes` counts losses of single samples, in passes over the data,
-    `work` multiply-adds, in forward passes over the data."""
+    """The search for the unit to remove next, round after round.
+
+    Attributes:
+        samples: the number of samples.
+        passes: the losses of single samples that were computed, in passes over the data.
+        work: the multiply-adds that were computed, in forward passes over the data.
+    """
 
     def __init__(self, network: Network, groups: Sequence[Group], loss: Loss, batches: Sequence[Batch]) -> None:
         self.network, self.groups, self.loss, self.batches = network, groups, loss, batches
-        self.rows, self.passes, self.work, self.parts = count(batches), 0.0, 0.0, Parts(network)
+        self.samples, self.passes, self.work, self.parts = count(batches), 0.0, 0.0, Parts(network)
 
     @abstractmethod
     def next(self, order: Sequence[Unit]) -> tuple[Unit, float]:
-        """The unit that goes next in the network without those of `order`, and the mean loss without it."""
+        """The unit to remove next from the network without those of `order`, and the mean loss without it."""
 
     def intact(self) -> float:
-        """The mean loss of the intact network: the first question of every search."""
+        """The mean loss of the intact network, which every search asks for first."""
         return self._intact().mean().item()
 
     def state(self) -> dict[str, Tensor]:
-        """What a search has to hold, besides the order and the passes, to go on with the same result."""
+        """The tensors that a checkpoint needs, besides the order and the passes, to go on with the same result."""
         return {}
 
     def restore(self, state: Mapping[str, Tensor]) -> None:
-        """Go on from a state."""
+        """Go on from the state of a checkpoint."""
         assert state.keys() == self.state().keys()
 
-    def left(self, order: Sequence[Unit]) -> dict[str, list[int]]:
-        """The units of each group that can go, in the network without those of `order`."""
-        gone = set(order)
-        found = {group.name: [u for u in range(group.size) if (group.name, u) not in gone] for group in self.groups}
-        return {group.name: found[group.name] for group in self.groups if len(found[group.name]) > group.minimum}
+    def removable(self, order: Sequence[Unit]) -> dict[str, list[int]]:
+        """The units of each group that can be removed from the network without those of `order`."""
+        removed = set(order)
+        units = {group.name: [u for u in range(group.size) if (group.name, u) not in removed] for group in self.groups}
+        return {group.name: units[group.name] for group in self.groups if len(units[group.name]) > group.minimum}
 
     def gates(self, order: Sequence[Unit]) -> Gates:
+        """The gates of the network without the units of `order`."""
         return PrunedState.of(self.network, plan_of(order)).gates(self.loss)
 
     def _intact(self) -> Tensor:

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from torch import fx
 
+from deadhead.graph.catalogue import names_of
 from deadhead.graph.nodes import argument, is_tensor, operand, shape_of, where
 from deadhead.graph.units.labels import Contact, Labels, Value
 from deadhead.graph.units.registry import contract, rule
@@ -84,16 +85,16 @@ def _grouped(labels: Labels, node: fx.Node, value: Value, kernel: Value, groups:
     return found
 
 
-@rule("conv1d", "conv2d", "conv3d")
+@rule(*names_of("convolution"))
 def convolution(labels: Labels, node: fx.Node) -> Any:
     return _convolve(labels, node, argument(node, 6, "groups", 1), transposed=False)
 
 
-@rule("conv_transpose1d", "conv_transpose2d", "conv_transpose3d")
+@rule(*names_of("transposed convolution"))
 def transposed_convolution(labels: Labels, node: fx.Node) -> Any:
     return _convolve(labels, node, argument(node, 6, "groups", 1), transposed=True)
 
 
-@rule("convolution", "_convolution")
+@rule(*names_of("general convolution"))
 def any_convolution(labels: Labels, node: fx.Node) -> Any:
     return _convolve(labels, node, argument(node, 8, "groups", 1), transposed=argument(node, 6, "transposed", False))

@@ -7,6 +7,7 @@ from typing import Any
 
 from torch import fx
 
+from deadhead.graph.catalogue import names_of
 from deadhead.graph.nodes import argument, is_tensor, listed, op_name, operand, shape_of, where
 from deadhead.graph.units.labels import Labels, Value
 from deadhead.graph.units.registry import broadcast, contract, give_up, rule
@@ -52,7 +53,7 @@ def matmul(labels: Labels, node: fx.Node) -> Any:
     return _product(labels, node, 0, 1)
 
 
-@rule("addmm", "baddbmm", "addmv", "addbmm")
+@rule(*names_of("product", bias=0), *names_of("summed product"))
 def addmm(labels: Labels, node: fx.Node) -> Any:
     """y = c + a b."""
     if op_name(node) == "addbmm":
@@ -98,7 +99,7 @@ def _sizes(experts: Value) -> dict[str, int]:
     return dict(zip("eio", experts.shape, strict=True))
 
 
-@rule("_grouped_mm", "transformers::grouped_mm_fallback")
+@rule(*names_of("grouped product"))
 def grouped_matmul(labels: Labels, node: fx.Node) -> Any:
     """y[t, o] = sum_i x[t, i] W[e(t), i, o]: one matrix for each expert, rows in the order of their experts."""
     x, weight = operand(node, 0), operand(node, 1)
