@@ -1,4 +1,4 @@
-"""deadhead: find out what each unit of a trained PyTorch network is worth, and take off those that carry nothing."""
+"""deadhead: score the units of a trained PyTorch network, and remove those that it does not need."""
 
 from deadhead.cut.saved import load
 from deadhead.errors import (

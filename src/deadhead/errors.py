@@ -10,7 +10,8 @@ class TraceError(DeadheadError):
 
 
 class DataError(DeadheadError):
-    """The calibration data cannot be used: none, one row, rows that do not match, values that are not finite."""
+    """The data or an option cannot be used: no samples, a single one, targets that do not match, values that are not
+    finite, a name that does not exist."""
 
 
 class LossError(DeadheadError):

@@ -1,7 +1,7 @@
 """Cutting a traced program: the sizes that its ops were given as numbers are rewritten along with its tensors.
 
-A module of a user's class works its sizes out anew in its forward, or cannot be cut there; the graph module of an
-exported program has them written down, and labels say what each becomes.
+A module of a user's class computes its sizes in its forward, or cannot be cut; the graph module of an exported program
+has them written down, and labels show what each becomes.
 """
 
 from __future__ import annotations
@@ -27,34 +27,50 @@ Rewrite = tuple[str, int, Any]
 """(node, argument position, new value): entries of a list that do not change are None."""
 
 FILLED = {name: place for name in names_of(filled=True) if (place := known(name).sizes) is not None}
-"""Ops that make something of the sizes given at that argument, the same all along."""
+"""{op that fills a tensor of a given size: the argument that has the size}."""
 GROUPED = ("convolution", "transposed convolution", "normalisation")
 """The families whose number of groups is rewritten."""
 
 
 def rewrites(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -> list[Rewrite]:
-    """What changes in the arguments of a graph module's nodes when the units `removed[group]` go."""
+    """The arguments of a graph module's nodes that change when units are removed.
+
+    Args:
+        module: the intact program; of any other module none change.
+        traced: its graph with labels.
+        removed: {group: the units that are removed}.
+
+    Raises:
+        CutError: where the program has another graph when it is traced again.
+    """
     if not isinstance(module, fx.GraphModule):
         return []
     labels = traced.units.labels
-    dead = _dead(traced, removed)
+    removed_labels = _removed_labels(traced, removed)
     alive = reaching(node for node in module.graph.nodes if node.op == "output")
     ours = [node for node in module.graph.nodes if node in alive and _counts(node)]
     theirs = [node for node in traced.graph.calls if _counts(node)]
     if [op_name(node) for node in ours] != [op_name(node) for node in theirs]:
-        raise CutError("The program's graph changes when it is traced again, so its sizes cannot be rewritten.")
+        raise CutError(
+            "The program's graph changes when it is traced again, so that its sizes cannot be rewritten; give the "
+            "module that it was exported from."
+        )
     changes: list[Rewrite] = []
     for own, node in zip(ours, theirs, strict=True):
         changes += [
-            (own.name, position, _told(own.args[position] if position < len(own.args) else None, node, position, value))
-            for position, value in _changes(labels, node, dead)
+            (
+                own.name,
+                position,
+                _as_written(own.args[position] if position < len(own.args) else None, node, position, value),
+            )
+            for position, value in _changes(labels, node, removed_labels)
         ]
     return changes
 
 
-def _told(own: Any, node: fx.Node, position: int, value: Any) -> Any:
-    """A change as it is written: where the program computes a size (from the number of rows, say), the fraction of it,
-    [new, old], that is left."""
+def _as_written(own: Any, node: fx.Node, position: int, value: Any) -> Any:
+    """A change as it is written down: where the program computes a size (from the number of samples, say), the fraction
+    of it, [new, old], that remains."""
     if not isinstance(value, list) or not isinstance(own, (list, tuple)):
         return value
     old = concrete(node.args[position])
@@ -65,9 +81,19 @@ def _told(own: Any, node: fx.Node, position: int, value: Any) -> Any:
 
 
 def settings_of(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]) -> list[tuple[str, str, Any]]:
-    """(module, attribute, value) for modules of torch's whose sizes no tensor of theirs tells: GroupNorm, Unflatten."""
+    """The attributes of torch's modules that change when units are removed and that no tensor of theirs shows, such as
+    those of GroupNorm and Unflatten.
+
+    Args:
+        module: the intact module.
+        traced: its graph with labels.
+        removed: {group: the units that are removed}.
+
+    Returns:
+        (path of the module, attribute, new value), as a `Surgery` holds them.
+    """
     labels = traced.units.labels
-    dead = _dead(traced, removed)
+    removed_labels = _removed_labels(traced, removed)
     settings: dict[tuple[str, str], Any] = {}
     for node in traced.graph.calls:
         path = module_path(node)
@@ -77,18 +103,18 @@ def settings_of(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]
             continue
         value = labels.values.get(node)
         if isinstance(owner, nn.GroupNorm) and op_name(node) == "group_norm" and isinstance(value, Value):
-            left = _left(labels, value, 1, dead)
-            if left != owner.num_channels:
-                settings[path, "num_channels"] = left
-                settings[path, "num_groups"] = left * owner.num_groups // owner.num_channels
+            remaining = _remaining(labels, value, 1, removed_labels)
+            if remaining != owner.num_channels:
+                settings[path, "num_channels"] = remaining
+                settings[path, "num_groups"] = remaining * owner.num_groups // owner.num_channels
         if isinstance(owner, nn.modules.batchnorm._NormBase) and "norm" in op_name(node) and isinstance(value, Value):
-            left = _left(labels, value, 1, dead)
-            if left != value.shape[1]:
-                settings[path, "num_features"] = left
+            remaining = _remaining(labels, value, 1, removed_labels)
+            if remaining != value.shape[1]:
+                settings[path, "num_features"] = remaining
         if isinstance(owner, nn.Unflatten) and op_name(node) == "unflatten" and isinstance(value, Value):
             axis = int(owner.dim) % (len(value.shape) - len(owner.unflattened_size) + 1)
             sizes = tuple(
-                size if size == -1 else _left(labels, value, axis + i, dead)
+                size if size == -1 else _remaining(labels, value, axis + i, removed_labels)
                 for i, size in enumerate(owner.unflattened_size)
             )
             if sizes != tuple(owner.unflattened_size):
@@ -96,8 +122,8 @@ def settings_of(module: nn.Module, traced: Traced, removed: Mapping[str, Tensor]
     return [(path, attribute, value) for (path, attribute), value in settings.items()]
 
 
-def _dead(traced: Traced, removed: Mapping[str, Tensor]) -> Array:
-    """The labels of the units that go."""
+def _removed_labels(traced: Traced, removed: Mapping[str, Tensor]) -> Array:
+    """The labels of the units that are removed."""
     labels = traced.units.labels
     parts = [labels.find(traced.units.roots[name])[units.numpy()] for name, units in removed.items()]
     return np.concatenate([np.zeros(0, dtype=np.int64), *parts])
@@ -110,12 +136,13 @@ def _counts(node: fx.Node) -> bool:
     return isinstance(node.target, torch._ops.OpOverload) or op_name(node) == "getitem"
 
 
-def _changes(labels: Labels, node: fx.Node, dead: Array) -> list[tuple[int, Any]]:
+def _changes(labels: Labels, node: fx.Node, removed_labels: Array) -> list[tuple[int, Any]]:
+    """(argument position, new value) of a node."""
     op = op_of(node)
     value = labels.values.get(node)
     if op.rewritten == "sizes" and op.sizes is not None and isinstance(value, Value):
         sizes = node.args[op.sizes]
-        new = [_left(labels, value, axis, dead) for axis in range(len(value.shape))]
+        new = [_remaining(labels, value, axis, removed_labels) for axis in range(len(value.shape))]
         if isinstance(sizes, (list, tuple)):
             lead = len(value.shape) - len(sizes)
             changed = [
@@ -126,7 +153,7 @@ def _changes(labels: Labels, node: fx.Node, dead: Array) -> list[tuple[int, Any]
     if op.rewritten == "unflatten" and isinstance(value, Value):
         axis = argument(node, 1, "dim") % (len(value.shape) - len(argument(node, 2, "sizes")) + 1)
         sizes = argument(node, 2, "sizes")
-        new = [_left(labels, value, axis + i, dead) for i in range(len(sizes))]
+        new = [_remaining(labels, value, axis + i, removed_labels) for i in range(len(sizes))]
         return [(2, [n if s not in (n, -1) else None for s, n in zip(sizes, new, strict=True)])]
     source = node.args[0] if node.args else None
     given = labels.values.get(source) if isinstance(source, fx.Node) else None
@@ -134,11 +161,11 @@ def _changes(labels: Labels, node: fx.Node, dead: Array) -> list[tuple[int, Any]
         return []
     if op.rewritten == "parts" and isinstance(value, list):
         axis = argument(node, 2, "dim", 0) % len(given.shape)
-        unchanged = _left(labels, given, axis, dead) == given.shape[axis]
-        return [] if unchanged else [(1, [_left(labels, part, axis, dead) for part in value])]
+        unchanged = _remaining(labels, given, axis, removed_labels) == given.shape[axis]
+        return [] if unchanged else [(1, [_remaining(labels, part, axis, removed_labels) for part in value])]
     if op.rewritten == "range":
         axis = (argument(node, 1, "dim", 0) or 0) % len(given.shape)
-        kept = _kept(labels, given, axis, dead)
+        kept = _kept(labels, given, axis, removed_labels)
         if kept.all():
             return []
         ends = [argument(node, position, key, None) for position, key in ((2, "start"), (3, "end"))]
@@ -147,23 +174,24 @@ def _changes(labels: Labels, node: fx.Node, dead: Array) -> list[tuple[int, Any]
     place = op.groups if op.family in GROUPED else None
     count = 1 if place is None else argument(node, place, "groups", 1)
     if place is not None and count > 1 and (op.family == "normalisation" or given.shape[1] == count):
-        left = _left(labels, given, 1, dead) * count // given.shape[1]
-        return [(place, left)] if left != count else []
+        remaining = _remaining(labels, given, 1, removed_labels) * count // given.shape[1]
+        return [(place, remaining)] if remaining != count else []
     return []
 
 
-def _kept(labels: Labels, value: Value, axis: int, dead: Array) -> Any:
-    """Which entries along an axis stay."""
+def _kept(labels: Labels, value: Value, axis: int, removed_labels: Array) -> Any:
+    """Which entries along an axis are kept."""
     block = value.block_of(axis)
     if block is None:
         return np.ones(value.shape[axis], dtype=np.bool_)
-    stays = ~np.isin(labels.find(block.labels), dead)
+    remains = ~np.isin(labels.find(block.labels), removed_labels)
     others = tuple(i for i in range(len(block.axes)) if block.axes[i] != axis)
-    return stays.any(axis=others)
+    return remains.any(axis=others)
 
 
-def _left(labels: Labels, value: Value, axis: int, dead: Array) -> int:
-    return int(_kept(labels, value, axis, dead).sum()) if value.shape[axis] > 0 else value.shape[axis]
+def _remaining(labels: Labels, value: Value, axis: int, removed_labels: Array) -> int:
+    """The size of an axis after the cut."""
+    return int(_kept(labels, value, axis, removed_labels).sum()) if value.shape[axis] > 0 else value.shape[axis]
 
 
 def _resized(module: fx.GraphModule, node: fx.Node, own: Any, new: Any) -> Any:
@@ -184,7 +212,9 @@ def apply(module: nn.Module, changes: list[Rewrite]) -> None:
     if not changes:
         return
     if not isinstance(module, fx.GraphModule):
-        raise CutError(f"This result was made from an exported program, {type(module).__name__} is a class.")
+        raise CutError(
+            f"This result was made from an exported program, and {type(module).__name__} is a class: give the program."
+        )
     nodes = {node.name: node for node in module.graph.nodes}
     for name, position, value in changes:
         if name not in nodes:

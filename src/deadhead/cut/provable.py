@@ -165,13 +165,13 @@ def _trials(
     groups = [group for item in items for group in item]
     repair = [each for item in items for each in repairs.get(item, ())]
 
-    def draw(part: Sequence[Item], most: bool) -> Plan:
+    def draw(part: Sequence[Item], maximum: bool) -> Plan:
         order = []
         for item in part:
             size, step = item[0].size, multiples.get(item[0].name, 1)
             minimum = max(group.minimum for group in item)
             remaining = range(-(-minimum // step) * step, size, step)
-            place = 0 if most else int(torch.randint(len(remaining), (), generator=generator))
+            place = 0 if maximum else int(torch.randint(len(remaining), (), generator=generator))
             count = size - remaining[place]
             order += [
                 (group.name, int(unit)) for group in item for unit in torch.randperm(size, generator=generator)[:count]
@@ -182,18 +182,18 @@ def _trials(
     plans = [
         plan_of([(g.name, unit) for g in free for unit in range(0, g.size - 1, 2)[: g.size - g.minimum]]),
         plan_of([(g.name, unit) for g in free for unit in range(min((g.size + 2) // 3, g.size - g.minimum))]),
-        draw(items, most=False),
-        draw(items, most=True),
+        draw(items, maximum=False),
+        draw(items, maximum=True),
     ]
     plans += [
-        draw([item for place, item in enumerate(items) if place >> bit & 1], most=bool(bit % 2))
+        draw([item for place, item in enumerate(items) if place >> bit & 1], maximum=bool(bit % 2))
         for bit in range((len(items) - 1).bit_length())
     ]
     beside = _sharing(items)
     for bit in range((len(beside) - 1).bit_length() if beside else 0):
         for side in (0, 1):
             part = [item for place, item in enumerate(beside) if place >> bit & 1 == side]
-            plans += [draw(part, most=False), draw(part, most=True)]
+            plans += [draw(part, maximum=False), draw(part, maximum=True)]
     for plan in plans:
         reason = _trial(network, plan, example, repair)
         if reason is not None:

@@ -1,1 +1,1 @@
-"""What a network computes and which units can be removed: tracing, replay, labels, costs. Imports errors only."""
+"""What a network computes and which units can be removed: tracing, replay, labels, costs. Imports ground files only."""

@@ -1,4 +1,4 @@
-"""Counts of what a network holds and does, as functions of how many units of each group are gone.
+"""Counts of what a network holds and computes, as functions of how many units of each group are removed.
 
 Every axis has a length that falls with the units that lie along it, so that the entries of a tensor, and the
 multiply-adds of a contraction, are products of lengths; what is counted is a sum of such products.
@@ -27,13 +27,18 @@ from deadhead.graph.units.windows import is_transposed
 
 @dataclass(frozen=True)
 class Length:
-    """`size` entries along an axis, of which each unit of `widths`' groups, (group, width) in order of names, takes
-    `width` along when it goes."""
+    """The number of entries along an axis.
+
+    Attributes:
+        size: that of the intact network.
+        widths: (group, how many entries each of its units takes), in order of names.
+    """
 
     size: int
     widths: tuple[tuple[str, int], ...] = ()
 
     def of(self, removed: Mapping[str, int]) -> int:
+        """The length without `removed[group]` units of each group."""
         return self.size - sum(width * removed.get(name, 0) for name, width in self.widths)
 
 
@@ -55,11 +60,15 @@ class Count:
 
 
 class Counts:
-    """What a graph of `rows` rows computes: `macs`, the multiply-adds of one row, and `activations`, the most bytes of
-    activations of one row that are alive at once, with values that are views of others counted once.
+    """Counts of what a graph computes for one sample.
 
-    Attention, linear and convolutional ops count, what is elementwise does not. Integers are rounded down where what
-    is computed once for all rows is no multiple of them.
+    Attention, linear and convolutional ops count, elementwise ones do not. Results are rounded down where what is
+    computed once for all samples is no multiple of their number.
+
+    Args:
+        graph: the traced graph, all sizes fixed.
+        units: its units.
+        rows: the number of samples that it was traced with.
     """
 
     def __init__(self, graph: Graph, units: Units, rows: int) -> None:
@@ -80,10 +89,13 @@ class Counts:
         self._last = self._last_uses()
 
     def macs(self, removed: Mapping[str, int]) -> int:
+        """The multiply-adds of one sample without `removed[group]` units of each group."""
         of_rows, once = (count.of(removed) for count in self._macs)
         return of_rows // self._rows + once
 
     def activations(self, removed: Mapping[str, int]) -> int:
+        """The maximum of bytes of activations of one sample that are alive at once, without `removed[group]` units of
+        each group; values that are views of others count once."""
         sizes = {node: count.of(removed) for node, count in self._bytes.items()}
         now = most = 0
         for node in self._graph.calls:

@@ -10,7 +10,7 @@ from deadhead.graph.units.groups import Group, Site
 from deadhead.text import counted, listed, table
 
 MOST_GROUPS = 40
-"""So many groups are listed at most where nobody asks for all of them."""
+"""The maximum number of groups that are listed unless all of them are asked for."""
 
 
 def describe(
@@ -26,8 +26,8 @@ def describe(
         title: What stands in the first line, before the counts.
         groups: One row each.
         fixed: The reason for each module whose outputs cannot be pruned; modules of the same reason share a row.
-        width: The most characters of a line; by default the terminal's.
-        most_groups: So many groups are listed, the first and the last ones; None lists all.
+        width: The maximum number of characters of a line; by default the terminal's.
+        most_groups: The maximum number of groups that are listed, the first and the last ones; None lists all.
     """
     width = shutil.get_terminal_size((100, 24)).columns if width is None else width
     units = counted(sum(group.size for group in groups), "unit")

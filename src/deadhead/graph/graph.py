@@ -107,8 +107,18 @@ class Graph:
         until: Collection[fx.Node] | None = None,
         kept: dict[fx.Node, Any] | None = None,
     ) -> list[Any]:
-        """The outputs for `inputs`, with parameters and buffers by name from `state`; none where the replay ends as
-        soon as the nodes `until` have run. What the nodes in `kept` give is put there."""
+        """Replay the graph.
+
+        Args:
+            inputs: the tensors of a call, in order.
+            state: parameters and buffers by name.
+            edits: what the replay does differently.
+            until: nodes after which it ends, once all have run.
+            kept: a dict whose keys are nodes; what they give is put there.
+
+        Returns:
+            The outputs; none with `until`.
+        """
         edits = edits or Edits()
         values: dict[fx.Node, Any] = dict(zip(self.inputs, inputs, strict=True))
         values.update(self.constants)

@@ -42,12 +42,13 @@ def module_path(node: fx.Node) -> str:
 
 
 def where(node: fx.Node) -> str:
-    """The op and the module that a node comes from, for people: `softmax in encoder.attention`."""
+    """The op and the module that a node comes from, as errors name it: `softmax in encoder.attention`."""
     path = module_path(node)
     return f"{op_name(node)} in {path}" if path else op_name(node)
 
 
 def is_tensor(value: Any) -> TypeIs[fx.Node]:
+    """Whether an argument is a node that gives a tensor."""
     return isinstance(value, fx.Node) and isinstance(value.meta.get("val"), Tensor)
 
 
@@ -66,13 +67,26 @@ def listed(node: fx.Node, index: int) -> list[fx.Node]:
 
 
 def argument(node: fx.Node, index: int, name: str, default: Any = None) -> Any:
-    """A node's argument by position or name; symbolic integers as their hints."""
+    """A node's argument by position or name; symbolic integers as their hints.
+
+    Args:
+        node: the node.
+        index: the argument's position.
+        name: its name, where it is given by name.
+        default: its value where it is not given.
+    """
     value = node.args[index] if len(node.args) > index else node.kwargs.get(name, default)
     return concrete(value)
 
 
 def named_arguments(node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments of an op by their names, given the values of some; defaults included."""
+    """The arguments of an op by their names, defaults included.
+
+    Args:
+        node: the node of the op.
+        args: the values of its first arguments.
+        kwargs: the values of others.
+    """
     target = node.target
     assert isinstance(target, torch._ops.OpOverload)
     schema = target._schema.arguments
@@ -81,6 +95,7 @@ def named_arguments(node: fx.Node, args: Sequence[Any], kwargs: Mapping[str, Any
 
 
 def concrete(value: Any) -> Any:
+    """An argument with the values of nodes that give numbers, symbolic integers as their hints."""
     if isinstance(value, fx.Node) and not isinstance(value.meta.get("val"), Tensor):
         found = value.meta.get("val")
         return hint(found) if isinstance(found, torch.SymInt) else found
@@ -90,4 +105,5 @@ def concrete(value: Any) -> Any:
 
 
 def tensor_arguments(node: fx.Node) -> list[fx.Node]:
+    """The arguments of a node that are tensors, those in lists too."""
     return [arg for arg in node.all_input_nodes if is_tensor(arg)]

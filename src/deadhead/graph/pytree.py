@@ -19,26 +19,30 @@ class _Slot:
 
 @dataclasses.dataclass(frozen=True)
 class Structure:
-    """A container with its tensors taken out; `fill` puts others in."""
+    """A container without its tensors; `fill` puts others in."""
 
     template: Any
     count: int
 
     def fill(self, tensors: list[Tensor] | tuple[Tensor, ...]) -> Any:
+        """The container with these tensors in their order."""
         if len(tensors) != self.count:
             raise ValueError(f"expected {self.count} tensors, got {len(tensors)}")
         return _fill(self.template, tensors)
 
 
 def take(value: Any, *, opaque: bool = False) -> tuple[list[Tensor], Structure]:
-    """Take the tensors out of `value`, in order, and the structure that is left.
+    """Split a container into its tensors, in order, and the structure around them.
 
-    What is neither a tensor nor a container stays in the structure as it is; with `opaque`, it becomes None (a
-    cache in a model's output, say).
+    Args:
+        value: nested tuples, lists, mappings and dataclasses; a tensor alone is one too.
+        opaque: whether objects that are neither a tensor nor a container nor a number become None in the structure (a
+            cache in a model's output, say).
 
-    >>> tensors, structure = take({"x": torch.ones(2), "n": 3})
-    >>> structure.fill([torch.zeros(1)])
-    {'x': tensor([0.]), 'n': 3}
+    Example:
+        >>> tensors, structure = take({"x": torch.ones(2), "n": 3})
+        >>> structure.fill([torch.zeros(1)])
+        {'x': tensor([0.]), 'n': 3}
     """
     tensors: list[Tensor] = []
     template = _take(value, tensors, opaque)

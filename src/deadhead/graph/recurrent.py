@@ -54,9 +54,10 @@ CELLS: dict[str, Callable[..., Any]] = {
 
 
 def unroll(program: ExportedProgram) -> ExportedProgram:
-    """The program with its recurrent layers and cells taken apart; itself where it has none.
+    """The program with its recurrent layers and cells as the ops of their steps; itself where it has none.
 
-    Raises `TraceError` where the number of steps is not fixed.
+    Raises:
+        TraceError: where the number of steps is not fixed.
     """
     table: dict[Any, Callable[..., Any]] = {}
     for node in program.graph.nodes:
@@ -76,4 +77,6 @@ def unroll(program: ExportedProgram) -> ExportedProgram:
     except Exception as error:
         names = ", ".join(sorted(str(each) for each in table))
         reason = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise TraceError(f"{names} cannot be taken apart into its steps: {reason}") from error
+        raise TraceError(
+            f"{names} cannot be written as the ops of its steps, whose number has to be fixed: {reason}"
+        ) from error

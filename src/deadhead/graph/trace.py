@@ -27,7 +27,13 @@ _NOT_THE_USERS = (
 
 
 class Positional(nn.Module):
-    """A module as a function from a tuple of tensors to a tuple of tensors; `record` gets the output's structure."""
+    """A module as a function from a tuple of tensors to a tuple of tensors.
+
+    Args:
+        module: the module.
+        structure: the structure of its arguments.
+        record: called with the structure of its output.
+    """
 
     def __init__(self, module: nn.Module, structure: Structure, record: Callable[[Structure], None]) -> None:
         super().__init__()
@@ -44,7 +50,8 @@ class Positional(nn.Module):
 
 @contextlib.contextmanager
 def untouched(module: nn.Module) -> Iterator[None]:
-    """Evaluation mode without gradients inside; modes, attributes, buffers and random numbers are put back after."""
+    """A context in which a module runs in evaluation mode without gradients; its modes, attributes, buffers and the
+    random numbers are restored at the end."""
     modules = list(module.modules())
     attributes = [dict(each.__dict__) for each in modules]
     tables = [(dict(each._parameters), dict(each._buffers), dict(each._modules)) for each in modules]
@@ -91,7 +98,7 @@ def _containers(module: nn.Module) -> list[Any]:
 
 
 def empty_caches(module: nn.Module) -> None:
-    """Drop what forwards of earlier weights or shapes left in dicts of tensors that are named as caches."""
+    """Empty the dicts of tensors that are named as caches: they hold results of earlier weights or shapes."""
     for each in module.modules():
         for name, value in vars(each).items():
             if "cache" in name and isinstance(value, dict) and all(type(t) is Tensor for t in value.values()):
@@ -103,7 +110,7 @@ def _differ(table: dict[str, Any], saved: dict[str, Any]) -> bool:
 
 
 def double(tensors: list[Tensor], axis: int) -> list[Tensor]:
-    """Example inputs with at least two rows: a batch of one row has no batch axis that export could see."""
+    """Example inputs with at least two samples: export takes a size of one for fixed."""
     rows = batch_size(tensors, axis)
     if rows != 1:
         return tensors
@@ -116,12 +123,12 @@ def batch_size(tensors: list[Tensor], axis: int) -> int:
 
 
 def has_rows(tensor: Tensor, axis: int, rows: int) -> bool:
-    """Whether a tensor has the batch axis with so many rows."""
+    """Whether a tensor has the batch axis with so many samples."""
     return tensor.dim() > axis and tensor.shape[axis] == rows
 
 
 def rows_of(tensors: list[Tensor], axis: int, index: Tensor) -> list[Tensor]:
-    """The rows `index` of each tensor that has the batch axis."""
+    """The samples `index` of each tensor that has the batch axis; other tensors as they are."""
     rows = batch_size(tensors, axis)
     return [
         t.index_select(axis, index.to(t.device)) if t.dim() > axis and t.shape[axis] == rows else t for t in tensors
@@ -131,10 +138,20 @@ def rows_of(tensors: list[Tensor], axis: int, index: Tensor) -> list[Tensor]:
 def trace_program(
     module: nn.Module, inputs: Any, batch_axis: int, free: Sequence[Collection[int]] | None
 ) -> tuple[ExportedProgram, Structure, list[Tensor]]:
-    """Export `module`; the program, the structure of its output, and the tensors it was traced with.
+    """Export a module as a function of tensors.
 
-    `free` gives for each input tensor the axes whose sizes stay free beside the batch axis; None fixes all sizes, the
-    batch's too.
+    Args:
+        module: what is traced; it is left as it was.
+        inputs: what it is called with.
+        batch_axis: the axis of the inputs along which the samples lie.
+        free: for each input tensor the axes whose sizes are free beside the batch axis; None fixes all sizes, the
+            batch's too.
+
+    Returns:
+        The program, the structure of its output, and the tensors that it was traced with.
+
+    Raises:
+        TraceError: where the module cannot be exported, with the line that prevents it.
     """
     tensors, structure = take(as_call(inputs))
     if not tensors:
@@ -166,7 +183,7 @@ def trace_program(
 
 
 def _export(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, Any], shapes: Any) -> ExportedProgram:
-    """torch.export without the warnings and log lines that it gives about its own insides: errors come as errors."""
+    """torch.export without its warnings and log lines; errors are raised as they are."""
     disabled = logging.root.manager.disable
     logging.disable(logging.ERROR)
     try:
@@ -185,7 +202,16 @@ def _export_aloud(module: nn.Module, args: tuple[Any, ...], kwargs: dict[str, An
 
 
 def export_as_is(module: nn.Module, inputs: Any, batch_axis: int) -> ExportedProgram:
-    """The program of a module with its own signature, its batch axis free: it runs without the class."""
+    """Export a module under its own signature, with a free batch axis: the program runs without the class.
+
+    Args:
+        module: what is exported; it is left as it was.
+        inputs: what it is called with.
+        batch_axis: the axis of the inputs along which the samples lie.
+
+    Raises:
+        TraceError: where it cannot be exported so.
+    """
     args, kwargs = as_call(inputs)
     tensors, structure = take((args, kwargs))
     tensors = double(tensors, batch_axis)
@@ -206,6 +232,7 @@ def export_as_is(module: nn.Module, inputs: Any, batch_axis: int) -> ExportedPro
 
 
 def _refuse(module: nn.Module) -> None:
+    """Raise `TraceError` for a module that is TorchScript or quantized, or whose tensors have no values yet."""
     for path, each in module.named_modules():
         if isinstance(each, torch.jit.ScriptModule):
             name = f"{path} in {type(module).__name__}" if path else type(module).__name__
@@ -222,7 +249,7 @@ def _refuse(module: nn.Module) -> None:
 
 
 def _explain(error: BaseException, module: nn.Module) -> str:
-    """One sentence: what could not be traced, and the user's own line."""
+    """What could not be traced, with the user's own line, and the reason, in one sentence."""
     place = ""
     for frame in reversed(traceback.extract_tb(error.__traceback__)):
         if not frame.filename.startswith(_NOT_THE_USERS):

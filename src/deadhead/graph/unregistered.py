@@ -1,4 +1,4 @@
-"""Tensors that a forward can reach and its module does not know."""
+"""Tensors that a forward can reach and that are not registered in its module."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from torch._subclasses.fake_tensor import FakeTensor
 
 
 def unregistered(module: nn.Module) -> dict[int, str]:
-    """Tensors that forward can reach and the module does not know, by address: plain attributes, and what stands in
-    Python lists and dicts of modules, which ought to be nn.ModuleList and nn.ModuleDict."""
+    """{address: name} of tensors that forward can reach and that are not registered: plain attributes, and those in
+    Python lists and dicts of modules, which should be nn.ModuleList and nn.ModuleDict."""
     found: dict[int, str] = {}
 
     def walk(value: Any, name: str, depth: int) -> None:

@@ -20,6 +20,16 @@ class Watch:
         adjustments: For each parameter's name the sum of `abs(w_t - w_(t-1))` over the optimizer's steps so far, in
             the parameter's shape.
         steps: How many steps that were.
+
+    Example:
+        >>> layer = nn.Linear(2, 1, bias=False)
+        >>> optimizer = torch.optim.SGD(layer.parameters(), lr=1.0)
+        >>> recording = watch(layer, optimizer)
+        >>> layer(torch.ones(1, 2)).sum().backward()
+        >>> optimizer.step()
+        >>> recording.stop()
+        >>> recording.steps, recording.adjustments["weight"].round(decimals=3)
+        (1, tensor([[1., 1.]]))
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:

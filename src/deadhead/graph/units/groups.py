@@ -11,20 +11,25 @@ from torch import Tensor, fx
 
 from deadhead.graph.graph import Graph
 from deadhead.graph.nodes import module_path, where
-from deadhead.graph.units.labels import Labels, Product, Value
+from deadhead.graph.units.labels import Contact, Labels, Product, Value
 from deadhead.graph.units.registry import plain_result
 from deadhead.graph.units.rules import propagate
 from deadhead.graph.units.union_find import Array
 from deadhead.text import counted
 
 MOST_INDICES = 65536
-"""The largest constant of integers whose values labels follow."""
+"""The maximum size of a constant of integers whose values labels follow."""
 
 
 @dataclass(frozen=True)
 class Slice:
-    """The part of a parameter or buffer that belongs to a group: entry i along `axis` is of unit `units[i]`, or of
-    none of the group's where that is -1."""
+    """The part of a parameter or buffer that belongs to a group.
+
+    Attributes:
+        parameter: its name.
+        axis: the axis along which the units lie.
+        units: the unit of each entry along the axis; -1 for none of this group.
+    """
 
     parameter: str
     axis: int
@@ -33,10 +38,18 @@ class Slice:
 
 @dataclass(frozen=True)
 class Site:
-    """A place in the graph where a group is read or made: argument `position` of `node` (its result, where that is
-    -1), whose entry i along `axis` is of unit `units[i]`. `weight` is the parameter it is contracted with, along
-    `weight_axis`; None where that is no parameter. Where the node chooses `among` units, so many must stay. `product`
-    has the letters of the contraction, where it is one of the argument with `weight` alone."""
+    """A place in the graph where a group is read or made.
+
+    Attributes:
+        node: the node that reads or makes it.
+        position: the argument that is read, with lists taken apart; -1 for the node's result.
+        axis: the axis along which the units lie there.
+        units: the unit of each entry along the axis; -1 for none of this group.
+        weight: the parameter that it is contracted with; None where that is no parameter.
+        weight_axis: the axis of that parameter.
+        among: how many units must remain because the node chooses among them; 0 where it does not.
+        product: the letters of the contraction, where it is one of the argument with `weight` alone.
+    """
 
     node: fx.Node
     position: int
@@ -49,14 +62,22 @@ class Site:
 
     @property
     def module(self) -> str:
+        """The module that the parameter belongs to; the op and its module where there is no parameter."""
         return (self.weight.rpartition(".")[0] or self.weight) if self.weight else where(self.node)
 
 
 @dataclass(frozen=True)
 class Group:
-    """K units of the same kind: each owns one set of the slices, is made at the producers and read at the consumers.
+    """K units of the same kind, which can be removed one by one.
 
-    `norms` are the places where a normalisation takes statistics over the units, which then change with what is left.
+    Attributes:
+        name: the module that makes them.
+        kind: unit, channel, channel group, head or expert.
+        size: K.
+        slices: the parts of parameters and buffers that belong to the units.
+        producers: where they are made.
+        consumers: where they are read.
+        norms: where a normalisation takes statistics over them, which change with the units that remain.
     """
 
     name: str
@@ -69,11 +90,11 @@ class Group:
 
     @property
     def minimum(self) -> int:
-        """How many units must stay."""
+        """How many units must remain."""
         return max([1, *(site.among for site in self.consumers)])
 
     def at_producers(self) -> Group:
-        """The group as it is where it is made: the producers' raw outputs stand for what the consumers read."""
+        """The group with its producers in the place of its consumers: raw outputs stand for what is read."""
         return replace(self, consumers=self.producers, norms=())
 
     def __str__(self) -> str:
@@ -83,8 +104,14 @@ class Group:
 
 @dataclass(frozen=True)
 class Units:
-    """What labels found in a graph: the groups, in forward order, why other axes are fixed, and the labels themselves;
-    `roots[group][k]` is the label of unit k."""
+    """The units of a graph.
+
+    Attributes:
+        groups: the groups of units, in forward order.
+        fixed: {module whose outputs cannot be pruned: the reason}.
+        labels: the labels of all tensors.
+        roots: {group: the label of each unit}.
+    """
 
     groups: tuple[Group, ...]
     fixed: dict[str, str]
@@ -95,9 +122,14 @@ class Units:
 def label(
     graph: Graph, shapes: Mapping[str, Tensor], names: Mapping[int, str] | None = None, width: bool = False
 ) -> Labels:
-    """Run labels through a graph. `shapes` has the tensors behind its parameters and buffers: those that are one
-    tensor under several names share their labels. `names` says where tensors that are no parameters stand, by
-    address. `width` leaves axes free that a normalisation goes over."""
+    """Run labels through a graph.
+
+    Args:
+        graph: the traced graph.
+        shapes: {name: parameter or buffer}; those that are one tensor under several names share their labels.
+        names: {address: where it stands}, tensors that are reached by forward and not registered in the module.
+        width: whether axes that a normalisation goes over are left free.
+    """
     labels, alive = Labels(width), set(graph.calls)
     shared: dict[int, tuple[str, Value]] = {}
     for node, name in graph.state.items():
@@ -130,8 +162,8 @@ def label(
 
 
 def _fix_normalised(labels: Labels) -> None:
-    """A weight that is divided by a norm of itself, or the like, changes everywhere when one of its units goes: what
-    parameters are contracted over among themselves is fixed where activations meet it too."""
+    """Fix the labels over which parameters are contracted among themselves, where activations meet them too: a weight
+    that is divided by a norm of itself, say, changes everywhere when one of its units is removed."""
     met = [
         labels.find(contact.labels).ravel()
         for contact in (*labels.consumers, *labels.producers)
@@ -146,60 +178,80 @@ def _fix_normalised(labels: Labels) -> None:
 def find_units(
     graph: Graph, tensors: Mapping[str, Tensor], names: Mapping[int, str] | None = None, width: bool = False
 ) -> Units:
-    """The groups of units of a graph."""
+    """Find the groups of units of a graph.
+
+    Args:
+        graph: the traced graph.
+        tensors: {name: parameter or buffer}; those that are one tensor under several names share their labels.
+        names: {address: where it stands}, tensors that are reached by forward and not registered in the module.
+        width: whether axes that a normalisation goes over are left free.
+    """
     labels = label(graph, tensors, names, width)
+    axes = _parameter_axes(graph, tensors, labels)
+    members = _Members(labels, axes)
+    slices: list[list[Slice]] = [[] for _ in members.roots]
+    for name, axis, found in axes:
+        for group, units in members.units(found):
+            slices[group].append(Slice(name, axis, units))
+    producers, consumers, norms = (
+        _sites(labels, members, contacts) for contacts in (labels.producers, labels.consumers, labels.normalised)
+    )
+    order = {node: rank for rank, node in enumerate(graph.nodes)}
+    places = [i for i, roots in enumerate(members.roots) if len(roots) > 1 and producers[i]]
+    places.sort(key=lambda i: min(order[site.node] for site in producers[i]))
+    groups: list[Group] = []
+    roots: dict[str, Array] = {}
+    seen_names = {"": 0}
+    for i in places:
+        name = next((site.module for site in producers[i] if site.weight), "") or _module_of(slices[i][0].parameter)
+        seen_names[name] = seen_names.get(name, 0) + 1
+        unique = name if seen_names[name] == 1 else f"{name}#{seen_names[name]}"
+        size = len(members.roots[i])
+        why = _why_not(labels, producers[i], consumers[i], size)
+        if why is not None:
+            for site in producers[i]:
+                labels.unknown.setdefault(site.weight or slices[i][0].parameter, why)
+            continue
+        kind = _kind(producers[i], consumers[i], size)
+        made, read, normalised = (tuple(sites[i]) for sites in (producers, consumers, norms))
+        groups.append(Group(unique, kind, size, tuple(slices[i]), made, read, normalised))
+        roots[unique] = members.roots[i]
+    return Units(tuple(groups), _fixed_axes(labels), labels, roots)
+
+
+def _parameter_axes(graph: Graph, tensors: Mapping[str, Tensor], labels: Labels) -> list[tuple[str, int, Array]]:
+    """(name, axis, labels along it) of every parameter and buffer, shared ones once."""
     seen: set[int] = set()
     axes: list[tuple[str, int, Array]] = []
     for node, name in graph.state.items():
         if id(tensors[name]) not in seen:
             seen.add(id(tensors[name]))
             axes += [(name, block.axes[0], labels.find(block.labels)) for block in labels.values[node].blocks]
-    members = _Members(labels, axes)
-    slices: list[list[Slice]] = [[] for _ in members.roots]
-    producers: list[list[Site]] = [[] for _ in members.roots]
-    consumers: list[list[Site]] = [[] for _ in members.roots]
-    norms: list[list[Site]] = [[] for _ in members.roots]
-    for name, axis, found in axes:
-        for group, units in members.units(found):
-            slices[group].append(Slice(name, axis, units))
-    for contacts, sites in (
-        (labels.producers, producers),
-        (labels.consumers, consumers),
-        (labels.normalised, norms),
-    ):
-        for contact in contacts:
-            if contact.labels.ndim == 1 and contact.position >= -1:
-                for group, units in members.units(labels.find(contact.labels)):
-                    place = (contact.node, contact.position, contact.axis)
-                    weight = (contact.weight, contact.weight_axis)
-                    sites[group].append(Site(*place, units, *weight, contact.among, contact.product))
-    order = {node: rank for rank, node in enumerate(graph.nodes)}
-    places = [i for i, roots in enumerate(members.roots) if len(roots) > 1 and producers[i]]
-    places.sort(key=lambda i: min(order[site.node] for site in producers[i]))
-    groups, kept, seen_names = [], [], {"": 0}
-    for i in places:
-        name = next((site.module for site in producers[i] if site.weight), "") or _home(slices[i][0].parameter)
-        seen_names[name] = seen_names.get(name, 0) + 1
-        unique = name if seen_names[name] == 1 else f"{name}#{seen_names[name]}"
-        size = len(members.roots[i])
-        if not consumers[i] and not any(site.node in labels.live for site in producers[i]):
-            for site in producers[i]:
-                labels.unknown.setdefault(site.weight or slices[i][0].parameter, "what it makes depends on no input")
-            continue
-        least = max([1, *(site.among for site in consumers[i])])
-        if least >= size:
-            for site in producers[i]:
-                labels.unknown.setdefault(site.weight or slices[i][0].parameter, f"all {size} of them are chosen")
-            continue
-        kind = _kind(producers[i], consumers[i], size)
-        kept.append(i)
-        made, read, normalised = (tuple(found[i]) for found in (producers, consumers, norms))
-        groups.append(Group(unique, kind, size, tuple(slices[i]), made, read, normalised))
-    roots = {group.name: members.roots[i] for group, i in zip(groups, kept, strict=True)}
-    return Units(tuple(groups), _fixed_axes(labels), labels, roots)
+    return axes
 
 
-def _home(parameter: str) -> str:
+def _sites(labels: Labels, members: _Members, contacts: Sequence[Contact]) -> list[list[Site]]:
+    """The places where the units of each group are made, read or normalised."""
+    sites: list[list[Site]] = [[] for _ in members.roots]
+    for contact in contacts:
+        if contact.labels.ndim == 1 and contact.position >= -1:
+            for group, units in members.units(labels.find(contact.labels)):
+                place = (contact.node, contact.position, contact.axis)
+                weight = (contact.weight, contact.weight_axis)
+                sites[group].append(Site(*place, units, *weight, contact.among, contact.product))
+    return sites
+
+
+def _why_not(labels: Labels, producers: Sequence[Site], consumers: Sequence[Site], size: int) -> str | None:
+    """Why units of a kind are no group that can be pruned; None where they are."""
+    if not consumers and not any(site.node in labels.live for site in producers):
+        return "what it makes depends on no input"
+    if max([1, *(site.among for site in consumers)]) >= size:
+        return f"all {size} of them are chosen"
+    return None
+
+
+def _module_of(parameter: str) -> str:
     """The module that a parameter belongs to, parametrized or not; its own name where that is the network itself."""
     return (
         parameter.partition(".parametrizations.")[0]
@@ -209,10 +261,10 @@ def _home(parameter: str) -> str:
 
 
 class _Members:
-    """Which group, and which unit of it, each label belongs to.
+    """The group, and the unit of it, that each label belongs to.
 
-    Units that own equally many entries of the same axes are of one kind: a group. `roots[g][k]` is the label of unit k
-    of group g, units in the order in which they first appear.
+    Units that own the same number of entries of the same axes are of one kind: a group. `roots[g][k]` is the label of
+    unit k of group g, units in the order in which they first appear.
     """
 
     def __init__(self, labels: Labels, axes: list[tuple[str, int, Array]]) -> None:
@@ -252,8 +304,8 @@ class _Members:
 
 
 def _kind(producers: Sequence[Site], consumers: Sequence[Site], size: int) -> str:
-    """What people call such a unit: an expert (a few of them are chosen), a channel, a head (several columns of a
-    linear layer in one), or just a unit."""
+    """The name of such units: experts (a few of them are chosen), channels, heads (several columns of a linear layer
+    each), or just units."""
     if any("topk" in str(site.node.target) for site in consumers):
         return "expert"
     if any("conv" in str(site.node.target) for site in producers):
@@ -266,7 +318,7 @@ def _kind(producers: Sequence[Site], consumers: Sequence[Site], size: int) -> st
 
 
 def _fixed_axes(labels: Labels) -> dict[str, str]:
-    """For each parameter axis that a producer makes and something fixed: which, and why."""
+    """{module: why the axis that it makes is fixed}."""
     reasons = labels.reasons()
     fixed: dict[str, str] = {name.rpartition(".")[0] or name: why for name, why in labels.unknown.items()}
     for contact in labels.producers:

@@ -1,8 +1,8 @@
 """Labels: which indices of which axes belong together, found by running labels forward through the graph.
 
 Every index of every parameter axis starts with a fresh label. Data movement moves labels, elementwise ops and
-contractions merge them (union-find), ops that mix an axis fix it, for a reason that is kept. What is left, a class of
-labels that nothing fixed, is a unit.
+contractions merge them (union-find), ops that mix an axis fix it, for a reason that is recorded. A class of labels that
+nothing fixed is a unit.
 
 An axis may share its labels with others: after `reshape(3, heads, width)` of one axis of 3 * heads * width labels, the
 three axes carry one *block* of labels together, and what follows decides along which of them the units lie (a
@@ -12,90 +12,33 @@ contraction over the width leaves the heads, say). A block that nothing decided 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from torch import fx
 
-from deadhead.graph.units.union_find import Array as Array
-from deadhead.graph.units.union_find import UnionFind
+from deadhead.graph.units.union_find import Array, UnionFind
+from deadhead.graph.units.values import INSIDE, UNIFORM, Aligned, Block, Contact, Product, Value, segments_of
 
-INSIDE = "it lies inside a unit"
-UNIFORM = "it is the same all along"
-"""Why an axis has no labels that puts nothing in the way of others: what is broadcast or filled there fits any size."""
-
-
-@dataclass(frozen=True)
-class Block:
-    """Labels that `axes` (ascending) carry together: `labels` has one axis for each of them."""
-
-    axes: tuple[int, ...]
-    labels: Array
-
-
-@dataclass(frozen=True)
-class Value:
-    """The labels of one tensor: axes in a block are labelled, `why` says of each other axis what fixed it."""
-
-    shape: tuple[int, ...]
-    blocks: tuple[Block, ...] = ()
-    why: tuple[str, ...] = ()
-
-    def block_of(self, axis: int) -> Block | None:
-        return next((block for block in self.blocks if axis in block.axes), None)
-
-
-@dataclass(frozen=True)
-class Product:
-    """An einsum of an activation with a parameter: a letter for each axis of `value`, of `weight`, in the order of the
-    parameter's own axes, and of the `result`; an empty one for an axis of size one that the other has more of, and
-    for every axis of size one of the parameter."""
-
-    value: tuple[str, ...]
-    weight: tuple[str, ...]
-    result: tuple[str, ...]
-
-
-@dataclass(frozen=True)
-class Contact:
-    """A place where a contraction meets labels: operand `position` of `node`, along `axis`. Positions count the
-    arguments with lists taken apart.
-
-    `weight` names the parameter on the other side and `weight_axis` its axis; None where that side is an activation
-    or a parameter that other ops went over first. `among` is 0, or says that the node chooses among the units (softmax,
-    topk): one that is closed is minus infinity there, and at least so many must stay. `product` is the contraction,
-    where it is one of two operands and `weight` the other.
-    """
-
-    node: fx.Node
-    position: int
-    axis: int
-    labels: Array
-    weight: str | None
-    weight_axis: int | None
-    among: int = 0
-    product: Product | None = None
-
-
-@dataclass(frozen=True)
-class Aligned:
-    """What aligning operands found: the block ((letters), labels) of each labelled letter, and why others are fixed."""
-
-    blocks: dict[str, tuple[tuple[str, ...], Array]]
-    reasons: dict[str, str]
+__all__ = ["INSIDE", "UNIFORM", "Aligned", "Array", "Block", "Contact", "Labels", "Product", "Rule", "Value"]
 
 
 class Labels(UnionFind):
     """The labelled values of a graph, and what the ops recorded on the way.
 
-    `weights` says which nodes are a parameter, or one with its axes in another order: (name, the parameter's axis for
-    each axis). `live` holds the nodes that are not made of parameters alone, `unknown` the
-    parameters that an op without a rule reads, with the reason. `known` has the values of constants that are indices.
-    While it is `muted`, for ops that no output depends on, labels move and merge, and nothing is fixed or recorded.
-    With `width`, normalisations of a whole axis do not fix it; `normalised` has the places where they read it.
-    `points` says of tensors of indices along which labels they choose, by node and, where that gives several, which.
-    `derived` has the labels over which parameters are contracted with each other, and where.
+    Attributes:
+        width: whether normalisations of a whole axis leave it free.
+        values: {node: the labels of what it gives}.
+        weights: {node: (name, the parameter's axis for each axis)}, for nodes that are a parameter, or one with its
+            axes in another order.
+        live: the nodes that are not made of parameters alone.
+        known: {node: its value}, constants that are indices.
+        unknown: {parameter that an op without a rule reads: the reason}.
+        consumers, producers, normalised: the places where units are read, made, and normalised.
+        points: {(node, which of its outputs): the labels among which these indices choose}.
+        derived: the labels over which parameters are contracted with each other, and where.
+        muted: set for ops that no output depends on; labels move and merge, and nothing is fixed or recorded.
     """
 
     def __init__(self, width: bool = False) -> None:
@@ -114,7 +57,7 @@ class Labels(UnionFind):
         self._open: list[Value] = []
 
     def record(self, contact: Contact, to: list[Contact]) -> None:
-        """Note a place where units are made, read or normalised, in the list of such places."""
+        """Add a place where units are made, read or normalised to the list of such places."""
         if not self.muted:
             to.append(contact)
 
@@ -130,7 +73,7 @@ class Labels(UnionFind):
         return Value(tuple(shape), (), (why,) * len(shape))
 
     def tidy(self, value: Value) -> Value:
-        """Drop from each block the axes along which its labels are equal: units do not lie along them."""
+        """`value` without those axes of its blocks along which labels are equal: units do not lie along them."""
         blocks: list[Block] = []
         why = list(value.why)
         for block in value.blocks:
@@ -149,7 +92,7 @@ class Labels(UnionFind):
         return Value(value.shape, tuple(blocks), tuple(why))
 
     def fix_axis(self, value: Value, axis: int, why: str) -> Value:
-        """Fix one axis. Where it shares a block, what lies along it is merged and the block goes on without it."""
+        """`value` with one axis fixed. Where it shares a block, labels along it are merged and the block loses it."""
         block = value.block_of(axis)
         reasons = list(value.why)
         reasons[axis] = why if reasons[axis] in ("", UNIFORM) else reasons[axis]
@@ -166,6 +109,7 @@ class Labels(UnionFind):
         return self.tidy(Value(value.shape, (*others, kept), tuple(reasons)))
 
     def fix_all(self, value: Value, why: str) -> Value:
+        """`value` with all axes fixed."""
         for block in value.blocks:
             self.fix(block.labels, why)
         return Value(value.shape, (), tuple(each or why for each in value.why))
@@ -177,7 +121,7 @@ class Labels(UnionFind):
         return Value(value.shape[:axis] + value.shape[axis + 1 :], blocks, value.why[:axis] + value.why[axis + 1 :])
 
     def take(self, value: Value, axis: int, indices: Array) -> Value:
-        """The given indices of one axis, in that order, repeated as they are."""
+        """`value` at the given indices of one axis, in that order, some of them repeated."""
         shape = (*value.shape[:axis], len(indices), *value.shape[axis + 1 :])
         blocks = tuple(
             Block(block.axes, block.labels.take(indices, axis=block.axes.index(axis))) if axis in block.axes else block
@@ -201,7 +145,7 @@ class Labels(UnionFind):
         value = self.tidy(value)
         if 0 in shape or 0 in value.shape:
             return self.plain(shape, "it is empty") if not value.blocks else self.fix_all(value, "it is empty")
-        segments = list(_segments(value.shape, shape))
+        segments = list(segments_of(value.shape, shape))
         for old, _ in segments:
             value = self._label_uniform(value, old)
         for old, _ in segments:
@@ -266,8 +210,14 @@ class Labels(UnionFind):
     ) -> Aligned:
         """Merge the labels of axes that share a letter, as in an einsum.
 
-        Letters in `contracted` end alone in their blocks: where one shared a block
-        with others, the units lie along those. Letters that are fixed in any operand are fixed in all.
+        Letters that are fixed in any operand are fixed in all.
+
+        Args:
+            operands: the values, with a letter for each axis.
+            sizes: {letter: the size of its axis}, in order.
+            contracted: letters that end alone in their blocks: where one shared a block with others, the units lie
+                along those.
+            why: the reason for axes that are fixed here.
         """
         values = [self._spread(value, letters, sizes, why) for value, letters in operands]
         contracted = set(contracted)
@@ -357,7 +307,14 @@ class Labels(UnionFind):
         return None
 
     def assemble(self, shape: Sequence[int], letters: Sequence[str], aligned: Aligned, why: str) -> Value:
-        """The value whose axes are `letters`, labelled by what `align` found."""
+        """The value whose axes are `letters`, with the labels that `align` merged.
+
+        Args:
+            shape: the sizes of its axes.
+            letters: a letter for each axis.
+            aligned: what `align` returned.
+            why: the reason for axes that have no labels and no other reason.
+        """
         found = aligned.blocks
         place = {letter: axis for axis, letter in enumerate(letters)}
         blocks: list[Block] = []
@@ -369,33 +326,6 @@ class Labels(UnionFind):
         covered = {axis for block in blocks for axis in block.axes}
         reasons = tuple("" if a in covered else aligned.reasons.get(letters[a], why) for a in range(len(shape)))
         return self.tidy(Value(tuple(shape), tuple(blocks), reasons))
-
-
-def _segments(old: tuple[int, ...], new: tuple[int, ...]) -> Iterable[tuple[list[int], list[int]]]:
-    """Smallest runs of old and new axes with the same number of entries, in order; axes of size one stand alone."""
-    i = j = 0
-    while i < len(old) or j < len(new):
-        if i < len(old) and old[i] == 1 and not (j < len(new) and new[j] == 1):
-            yield [i], []
-            i += 1
-            continue
-        if j < len(new) and new[j] == 1 and not (i < len(old) and old[i] == 1):
-            yield [], [j]
-            j += 1
-            continue
-        left, right = [i], [j]
-        a, b = old[i], new[j]
-        i, j = i + 1, j + 1
-        while a != b:
-            if a < b:
-                a *= old[i]
-                left.append(i)
-                i += 1
-            else:
-                b *= new[j]
-                right.append(j)
-                j += 1
-        yield left, right
 
 
 Rule = Callable[[Labels, fx.Node], Any]

@@ -1,5 +1,5 @@
-"""How a node that multiplies by a weight lays things out: the weight as a matrix, what it reads as columns, what it
-gives as outputs. `weight matrix @ columns` is what the node gives, without its bias, whatever the op."""
+"""Layouts of nodes that multiply by a weight: the weight as a matrix, what the node reads as columns, its result as
+outputs. Whatever the op, `weight matrix @ columns` is the result without its bias."""
 
 from __future__ import annotations
 
@@ -75,22 +75,22 @@ class Layout(ABC):
 
     @abstractmethod
     def columns(self, value: Tensor, turn: int | None = None) -> Tensor:
-        """What each output reads at each row and position: (groups, rows and positions, columns).
+        """What each output reads at each sample and position: (groups, samples and positions, columns).
 
         With `turn` given, a wide convolution is read on a grid of positions only, another grid for each turn.
         """
 
     @abstractmethod
     def outputs(self, made: Tensor) -> Tensor:
-        """What the node gives, or a gradient there: (groups, rows and positions, outputs)."""
+        """The node's result, or a gradient there: (groups, samples and positions, outputs)."""
 
     @abstractmethod
     def spread(self, constant: Tensor) -> Tensor:
-        """A constant (groups * outputs,) in a shape that can be added to what the node gives."""
+        """A constant (groups * outputs,) in a shape that can be added to the node's result."""
 
     @abstractmethod
     def channels(self, dim: int) -> int | None:
-        """The axis along which all groups and outputs lie in what the node gives, where it is one."""
+        """The axis along which all groups and outputs lie in the node's result; None where there are several."""
 
 
 @dataclass(frozen=True)

@@ -31,7 +31,7 @@ def rule(*names: str) -> Callable[[Rule], Rule]:
 
 
 def plain_result(node: fx.Node, why: str) -> Any:
-    """Values without labels for whatever a node gives."""
+    """Values without labels for the results of a node."""
     value = node.meta.get("val")
     if isinstance(value, Tensor):
         return Labels.plain([hint(dim) for dim in value.shape], why)
@@ -43,7 +43,7 @@ def plain_result(node: fx.Node, why: str) -> Any:
 
 
 def give_up(labels: Labels, node: fx.Node, why: str) -> Any:
-    """Fix all that goes into a node, and give plain results."""
+    """Fix everything that a node reads, and return values without labels for its results."""
     for arg in tensor_arguments(node):
         if arg in labels.weights and not labels.muted:
             labels.unknown.setdefault(labels.weights[arg][0], why)
@@ -150,7 +150,7 @@ def _product(
 
 def normalise(labels: Labels, node: fx.Node, value: Value, axis: int) -> Value:
     """`value` after `node` took statistics over one of its axes, which fixes it. With `width`, an axis that is labelled
-    by itself stays free, and the place is kept: a cut normalises over what is left, which is another function."""
+    by itself remains free, and the place is recorded: a cut normalises over what remains, which is another function."""
     block = value.block_of(axis)
     if labels.width and op_name(node) in NORMALISATIONS and block is not None and len(block.axes) == 1:
         labels.record(Contact(node, 0, axis, block.labels, None, None), to=labels.normalised)
@@ -167,7 +167,7 @@ def has_rule(node: fx.Node) -> bool:
 
 
 def _carry_points(labels: Labels, node: fx.Node, name: str) -> None:
-    """Indices that choose among units go on doing so where they are only moved; other ops fix those units."""
+    """Indices that choose among units still do where they are only moved; other ops fix those units."""
     if name == "getitem":
         found = labels.points.get((operand(node, 0), argument(node, 1, "index")))
         if found is not None:

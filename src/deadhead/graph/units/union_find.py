@@ -9,7 +9,7 @@ Array = NDArray[np.int64]
 
 
 class UnionFind:
-    """Labels 0, 1, 2, ... that can be merged. While it is `muted`, they move and merge, and nothing is fixed."""
+    """Labels 0, 1, 2, ... that can be merged. While it is `muted`, nothing is fixed."""
 
     def __init__(self) -> None:
         self.muted = False
@@ -19,7 +19,7 @@ class UnionFind:
         self._fixed_mask: NDArray[np.bool_] | None = None
 
     def fresh(self, count: int) -> Array:
-        """`count` labels that nothing has yet."""
+        """`count` new labels."""
         start = self._count
         self._count += count
         if self._count > len(self._parent):
@@ -55,7 +55,7 @@ class UnionFind:
             self._fixed_mask = None
 
     def fix(self, labels: Array, why: str) -> None:
-        """No unit may hold any of `labels`."""
+        """Fix labels for a reason: no unit may hold any of them."""
         if labels.size and not self.muted:
             self._fixed.append((labels.ravel(), why))
             self._fixed_mask = None
@@ -70,7 +70,7 @@ class UnionFind:
         return self._fixed_mask[self.find(labels)]
 
     def reasons(self) -> dict[int, str]:
-        """For each root that is fixed, what fixed it first."""
+        """{root that is fixed: the reason, the first where there are several}."""
         reasons: dict[int, str] = {}
         for labels, why in self._fixed:
             for root in np.unique(self.find(labels)):

@@ -93,8 +93,17 @@ def _coprime(step: int, stride: int) -> int:
 
 
 def unfold(value: Tensor, window: Window, steps: Sequence[int], turn: int = 0) -> Tensor:
-    """The patches of maps (rows, channels, ...), one in `steps` along each axis, starting at a place that goes with the
-    turn: (groups, rows and positions, channels of a group times taps)."""
+    """The patches of maps that a convolution reads, on a grid of positions.
+
+    Args:
+        value: (samples, channels, ...).
+        window: how the kernel slides.
+        steps: how coarse the grid is along each axis.
+        turn: which of the grids; each starts at another position.
+
+    Returns:
+        (groups, samples and positions, channels of a group times taps).
+    """
     rank = len(window.kernel)
     value = F.pad(_spread(value, window.spread), [side for pair in reversed(window.padding) for side in pair])
     for axis in range(rank):

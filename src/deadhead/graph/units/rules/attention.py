@@ -16,7 +16,8 @@ from deadhead.graph.units.registry import contract, rule
 def attention(labels: Labels, node: fx.Node) -> Any:
     """y[.., h, s, f] = sum_t softmax_t(sum_e q[.., h, s, e] k[.., h, t, e] + mask[.., h, s, t]) v[.., h, t, f].
 
-    A head is a unit: what lies inside it is merged. With grouped queries, the query heads of a group go with it.
+    A head is a unit: labels inside it are merged. With grouped queries, a group of query heads is a unit with its head
+    of keys and values.
     """
     q, k, v = (operand(node, i) for i in range(3))
     values = [labels.values[arg] for arg in (q, k, v)]

@@ -16,8 +16,8 @@ from deadhead.graph.units.registry import contract, rule
 def _convolve(labels: Labels, node: fx.Node, groups: int, transposed: bool) -> Value:
     """y[n, (g, o), s] = sum_c,k x[n, (g, c), s + k] W[(g, o), c, k] + b[(g, o)].
 
-    A transposed convolution's weight is W[(g, c), o, k]. With one input channel to each group (depthwise) a unit is a
-    group; else a unit is one channel of each group, so that the number of groups stays what forward reads.
+    A transposed convolution's weight is W[(g, c), o, k]. With one input channel for each group (depthwise) a unit is a
+    group; else a unit is one channel of each group, so that the number of groups, which forward reads, does not change.
     """
     x, weight = operand(node, 0), operand(node, 1)
     value, kernel = labels.values[x], labels.values[weight]
@@ -60,7 +60,7 @@ def _grouped(labels: Labels, node: fx.Node, value: Value, kernel: Value, groups:
     split = labels.reshape(value, (*value.shape[:channel], groups, wide // groups, *value.shape[channel + 1 :]))
     blocks = labels.reshape(kernel, (groups, kernel.shape[0] // groups, *kernel.shape[1:]))
     if wide == groups:
-        blocks = labels.fix_axis(blocks, 2 if transposed else 1, f"{name} has one input channel to a group")
+        blocks = labels.fix_axis(blocks, 2 if transposed else 1, f"{name} has one input channel for each group")
     else:
         split = labels.fix_axis(split, channel, f"{name} is grouped")
         blocks = labels.fix_axis(blocks, 0, f"{name} is grouped")

@@ -1,4 +1,4 @@
-"""Indexing with tensors: the axes that are looked up are fixed, the others go along."""
+"""Indexing with tensors: the axes that are looked up are fixed, the others keep their labels."""
 
 from __future__ import annotations
 
@@ -13,8 +13,8 @@ from deadhead.graph.units.registry import contract, rule
 
 
 def _chosen(labels: Labels, node: fx.Node, value: Value, axis: int, index: fx.Node) -> Value:
-    """`value` with an axis looked up by indices: where these choose among units, they lie along that axis too, and what
-    comes out has no labels there; else it is fixed."""
+    """`value` with an axis looked up by indices: where these choose among units, those lie along that axis too, and the
+    result has no labels there; else it is fixed."""
     found, block, why = labels.points.get((index, 0)), value.block_of(axis), f"{where(node)} looks it up"
     alone = block is not None and len(block.axes) == 1
     if found is not None and alone and len(found) == value.shape[axis] and not labels.fixed(found).any():
@@ -28,7 +28,7 @@ def _chosen(labels: Labels, node: fx.Node, value: Value, axis: int, index: fx.No
 
 def _looked_up(labels: Labels, node: fx.Node, value: Value) -> tuple[Value, list[int], int, int]:
     """`value` with the axes fixed that the list of indices (argument 1) covers; those axes; where the axes of the
-    indices stand in what comes out, and how many they are."""
+    indices stand in the result, and how many there are."""
     axes: list[int] = []
     place, rank = 0, 0
     given = node.args[1]
@@ -132,7 +132,7 @@ def embedding(labels: Labels, node: fx.Node) -> Any:
 
 @rule("embedding_bag", "_embedding_bag", "_embedding_bag_forward_only")
 def embedding_bag(labels: Labels, node: fx.Node) -> Any:
-    """Rows of a table, summed in bags: bags go along axis 0, the width along axis 1."""
+    """Rows of a table, summed in bags: bags lie along axis 0, the width along axis 1."""
     name = where(node)
     value = labels.fix_axis(labels.values[operand(node, 0)], 0, f"{name} looks its rows up")
     for arg in node.all_input_nodes[1:]:

@@ -31,7 +31,7 @@ def reshape(labels: Labels, node: fx.Node) -> Any:
 
 @rule("permute", "transpose", "t", "numpy_T", "movedim", "swapaxes", "swapdims", "mT", "adjoint", "matrix_H")
 def permute(labels: Labels, node: fx.Node) -> Any:
-    """Axes in another order; a parameter stays a parameter."""
+    """Axes in another order; a parameter remains known as one."""
     value = _input(labels, node)
     order = np.arange(len(value.shape))
     name = op_name(node)
@@ -117,8 +117,8 @@ def cut_out(labels: Labels, node: fx.Node) -> Any:
 
 @rule("select", "unbind")
 def select(labels: Labels, node: fx.Node) -> Any:
-    """One index of an axis, or each in turn. What lies along an axis of its own is fixed: the rest has no place for
-    it; in a block with others, the labels of that index go on along those."""
+    """One index of an axis, or each in turn. Labels of an axis of its own are fixed, as the result has no place for
+    them; in a block with other axes, the labels of that index remain along those."""
     value = _input(labels, node)
     several = op_name(node) == "unbind"
     dim = argument(node, 1, "dim", 0) % len(value.shape)

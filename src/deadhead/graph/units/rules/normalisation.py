@@ -1,4 +1,4 @@
-"""Normalisation: over the batch it goes along with the channels, over an axis it fixes it."""
+"""Normalisation: over the batch it keeps the labels of the channels; over an axis it fixes that axis."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Pooling and resizing: channels go along, the axes that a window slides over are fixed."""
+"""Pooling and resizing: channels keep their labels, the axes that a window slides along are fixed."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Reductions and scans: sums read an axis, what mixes it otherwise fixes it; the others go along."""
+"""Reductions and scans: sums read an axis, what mixes it otherwise fixes it; the other axes keep their labels."""
 
 from __future__ import annotations
 
@@ -45,8 +45,8 @@ def _sum(labels: Labels, node: fx.Node, dims: list[int]) -> Any:
     zero."""
     value = labels.values[operand(node, 0)]
     names = [str(axis) for axis in range(len(value.shape))]
-    left = [name for axis, name in enumerate(names) if axis not in dims]
-    output, _ = contract(labels, node, [(0, operand(node, 0), value, names)], names, left)
+    remaining = [name for axis, name in enumerate(names) if axis not in dims]
+    output, _ = contract(labels, node, [(0, operand(node, 0), value, names)], names, remaining)
     for axis in dims:
         blocks = tuple(Block(tuple(a + (a >= axis) for a in block.axes), block.labels) for block in output.blocks)
         shape = (*output.shape[:axis], 1, *output.shape[axis:])
@@ -106,14 +106,14 @@ def reduce(labels: Labels, node: fx.Node) -> Any:
     return _ended(node, _fix(labels, node, value, dims), dims)
 
 
-def _choose(labels: Labels, node: fx.Node, axis: int, least: int) -> tuple[Value, Array | None]:
-    """The value in which `node` chooses along an axis among units, and their labels; where units do not lie along the
-    axis by themselves, it is fixed."""
+def _choose(labels: Labels, node: fx.Node, axis: int, minimum: int) -> tuple[Value, Array | None]:
+    """The value in which `node` chooses along an axis among units, of which a minimum must remain, and their labels;
+    where units do not lie along the axis by themselves, it is fixed."""
     value = labels.tidy(labels.values[operand(node, 0)])
     block = value.block_of(axis) if value.shape else None
     if block is None or len(block.axes) > 1:
         return (labels.fix_axis(value, axis, f"{where(node)} mixes it") if value.shape else value), None
-    labels.record(Contact(node, 0, axis, block.labels, None, None, least), to=labels.consumers)
+    labels.record(Contact(node, 0, axis, block.labels, None, None, minimum), to=labels.consumers)
     return value, block.labels
 
 
@@ -155,7 +155,7 @@ def scan(labels: Labels, node: fx.Node) -> Any:
 @rule("topk", "kthvalue")
 def largest(labels: Labels, node: fx.Node) -> Any:
     """The largest entries along an axis, and where they stand: without a unit, it is as if its entry were minus
-    infinity, and it is never chosen where enough others stay."""
+    infinity, and it is never chosen where enough others remain."""
     value = labels.values[operand(node, 0)]
     rank = max(len(value.shape), 1)
     dim = argument(node, 2, "dim", -1) % rank
