@@ -26,7 +26,7 @@ demo: $(VENV)/.installed
 	$(BIN)/deadhead demo --out report
 
 # Tests of one file, or of one architecture of the zoo, run in one process, where they share what they trace.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup
+PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
 
 test: $(VENV)/.installed
 	$(PYTEST) -m "not exhaustive"

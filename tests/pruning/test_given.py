@@ -17,6 +17,7 @@ from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
 from deadhead.gates.gates import Gates
 from deadhead.graph.agreement import relative_difference
+from support.quick import each_of
 from support.snapshot import Unharmed
 
 
@@ -97,7 +98,10 @@ GIVEN: dict[str, tuple[Callable[[], nn.Module], torch.dtype, float]] = {
 }
 
 
-@pytest.mark.parametrize("what", GIVEN)
+FEW = ("bfloat16", "float64", "autocast", "compiled in place", "DataParallel", "frozen", "weight norm", "channels last")
+
+
+@pytest.mark.parametrize("what", each_of(GIVEN, FEW))
 def test_a_model_comes_back_smaller_in_the_state_in_which_it_was_given(what: str, unharmed: Unharmed) -> None:
     make, dtype, tolerance = GIVEN[what]
     model, batches = make(), data(dtype)

@@ -37,6 +37,7 @@ ROUTERS = ("router.weight", "mlp.gate.weight")
 HALF: dict[str, Any] = {"units": 0.5, "criterion": "magnitude", "compensate": "zero", "curve": 0}
 GENERATIVE = [f"huggingface/{name}" for name in expected.GENERATIVE]
 CUTTABLE = [name for name in expected.GROUPS if name not in expected.NOTHING]
+CUTTABLE.sort(key=lambda name: name not in exhaustive.SLOWEST)
 ALL = [*CUTTABLE, *expected.NOTHING]
 WIDE = [
     f"huggingface/{name}"

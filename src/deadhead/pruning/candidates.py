@@ -99,7 +99,9 @@ class Candidates:
         return point
 
     def accepts(self, plan: Plan) -> bool:
-        """Measure a plan, and say whether it loses no more than the budget allows."""
+        """Measure a plan, and say whether it loses no more than the budget allows; a size in one round is not asked."""
+        if self.options.in_one_round and not self.options.budget.is_of_quality:
+            return True
         intact, now = self.intact, self.measure(plan, final=False)
         accepted = self.options.budget.allows(intact, now)
         if not accepted:

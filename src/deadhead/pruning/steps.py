@@ -200,7 +200,8 @@ class Pruning:
     def compensate(self, plan: Plan) -> tuple[Plan, Compensation]:
         """The plan that is carried out, with its compensation. It has other units than the plan that was ranked where
         they are chosen front to back."""
-        if not self.options.in_one_round and not self.options.budget.is_of_quality:
+        if self.options.plan is None and not self.options.budget.is_of_quality:
+            _ = self.candidates.intact
             self.candidates.measure(plan)
         return self.candidates.compensated(plan)
 
