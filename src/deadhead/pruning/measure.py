@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from deadhead.cut.saved import weights_of
+from deadhead.cut.saved import saved_tensors
 from deadhead.data.calibration import Batch, choose, count
 from deadhead.data.losses import Loss, accuracy
 from deadhead.errors import LossError
@@ -129,7 +129,7 @@ def measure(
         units=units,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         macs=multiply_adds(network, module, batches[0]),
-        bytes=len(safetensors.torch.save(weights_of(module))),
+        bytes=len(safetensors.torch.save(saved_tensors(module))),
         memory=memory,
         latency=seconds,
         latency_rows=samples,

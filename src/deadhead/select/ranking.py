@@ -165,7 +165,7 @@ def overall(
     )
 
 
-def reaching(ranking: Ranking, budget: Budget, size: Callable[[Mapping[str, int]], int]) -> int:
+def removals_until(ranking: Ranking, budget: Budget, size: Callable[[Mapping[str, int]], int]) -> int:
     """How many units of a ranking have to be removed until a size is within the budget.
 
     Args:

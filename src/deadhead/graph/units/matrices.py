@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.catalogue import Op, op_of
-from deadhead.graph.nodes import listed, operand, where
+from deadhead.graph.nodes import listed_nodes, operand, where
 from deadhead.graph.units.groups import Site
 from deadhead.graph.units.labels import Product
 from deadhead.graph.units.windows import Window, is_convolution, is_transposed, steps_of, unfold, window_of
@@ -212,7 +212,7 @@ def operands_of(node: fx.Node) -> dict[int, fx.Node]:
     if not has_matrix(op):
         return {}
     if op.name == "einsum":
-        return dict(enumerate(listed(node, 1), 1))
+        return dict(enumerate(listed_nodes(node, 1), 1))
     return {place: operand(node, place) for place in op.operands}
 
 

@@ -10,17 +10,17 @@ from torch import Tensor, fx
 
 from deadhead.graph.catalogue import known, names_of, op_of
 from deadhead.graph.nodes import argument, hint, is_tensor, op_name, operand, shape_of, tensor_arguments, where
-from deadhead.graph.units.labels import Aligned, Contact, Labels, Product, Rule, Value
+from deadhead.graph.units.labels import Aligned, Contact, LabelRule, Labels, Product, Value
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, LabelRule] = {}
 NORMALISATIONS = frozenset(names_of(normalises=True))
 """Ops that take statistics over an axis, and can take them over a part of it (`gates/renormalise.py`)."""
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[LabelRule], LabelRule]:
     """Register a rule for ops by name, as in `aten::NAME`; all overloads and the in-place form are meant."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: LabelRule) -> LabelRule:
         for name in names:
             if name in RULES:
                 raise ValueError(f"two rules for {name}")
