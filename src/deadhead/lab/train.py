@@ -10,7 +10,7 @@ import itertools
 import math
 from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Any, TypedDict
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -20,21 +20,10 @@ from deadhead.errors import DataError, DeadheadError, LossError
 from deadhead.progress import Progress, track
 from deadhead.text import counted
 
-
-class Settings(TypedDict):
-    """The keyword arguments of `fit` that belong to a model and its data."""
-
-    epochs: int
-    batch_size: int
-    learning_rate: float
-    optimizer: Literal[adam, sgd]
-    seed: int
-
-
-DIGITS: Settings = {"epochs": 12, "batch_size": 64, "learning_rate": 2e-3, "optimizer": "adam", "seed": 0}
+DIGITS: dict[str, Any] = {"epochs": 12, "batch_size": 64, "learning_rate": 2e-3, "optimizer": "adam", "seed": 0}
 """For `digits_cnn` on `digits`."""
 
-MNIST: Settings = {"epochs": 5, "batch_size": 128, "learning_rate": 2e-3, "optimizer": "adam", "seed": 0}
+MNIST: dict[str, Any] = {"epochs": 5, "batch_size": 128, "learning_rate": 2e-3, "optimizer": "adam", "seed": 0}
 """For `small_cnn` on `mnist`."""
 
 
