@@ -15,9 +15,12 @@ from deadhead.scores.criterion import Question, criterion
 
 @criterion("oracle", comparable=True, increase=True)
 def oracle(question: Question) -> dict[str, Tensor]:
-    """`L(alpha_k = 0) - L(1)`, L the mean loss, shape (K,): one forward pass for each unit, from the middle on.
+    """Oracle (ablation): the exact change of the mean loss when a unit is removed, `L(alpha_k = 0) - L(1)`.
 
-    Signed: negative where the network is better without the unit. Source: 002 section 3.1, 003 section 2.1.
+    Signed, shape (K,), in the unit of the loss: negative where the network is better without the unit. It takes one
+    forward pass for each unit, from the unit's consumers on.
+
+    Source: Wolfe et al. (2016), section 3.1; Evci (2018), section 2.1.
     """
     rows = count(question.batches)
     return {name: value / rows for name, value in changes(question, "oracle", lambda change: change).items()}

@@ -14,10 +14,10 @@ from deadhead.scores.criterion import Question, criterion
 
 @criterion("magnitude", needs_data=False)
 def magnitude(question: Question) -> dict[str, Tensor]:
-    """The L2 norm of the weights by which the unit is made at its producers: `sqrt(sum w^2)`, shape (K,).
+    """Weight magnitude: the L2 norm of the weights that make a unit at its producers, `sqrt(sum w^2)`.
 
-    The weights are those of the network as it is pruned and compensated so far, without what read removed units.
-    Biases and what comes after (batch norm, say) do not count.
+    Shape (K,). The weights are those of the network as it is pruned and compensated so far, without what read removed
+    units. Biases and what comes after (batch norm, say) do not count.
 
     Source: Evci (2018), section 4.1.
     """
@@ -40,16 +40,18 @@ def over_producers(group: Group, tensors: Mapping[str, Tensor]) -> Tensor:
 
 @criterion("gradient", needs_data=False)
 def gradient(question: Question, *, adjustments: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """How much training changed the weights by which the unit is made: `sum_t sum_w abs(w_t - w_(t-1))`, shape (K,).
+    """Gradient-based pruning: how much training changed the weights that make a unit, `sum_t sum_w abs(w_t - w_(t-1))`.
+
+    Shape (K,), summed over training steps t and the weights w that make the unit at its producers.
 
     Args:
         question: what is asked.
-        adjustments: what `deadhead.watch` recorded over the steps t of a training run, {parameter: its shape}.
+        adjustments: what `deadhead.watch` recorded over the steps of a training run, {parameter: its shape}.
 
     Raises:
         DataError: without `adjustments`, or where they are of another network.
 
-    Source: "Pruning in neural networks: purpose and concept", gradient-based pruning.
+    Source: "Pruning in Neural Networks: Purpose and Concept", gradient-based pruning.
     """
     if adjustments is None:
         raise DataError(

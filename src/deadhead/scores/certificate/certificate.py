@@ -31,22 +31,27 @@ from deadhead.scores.score import score
 
 @criterion("certificate", comparable=True, reference="mean", at_consumers=True)
 def certificate(question: Question) -> dict[str, Tensor]:
-    """An upper bound on `mean_n abs(L_n(alpha_k = 0) - L_n(1))`, r the mean over the data, shape (K,), without closing
-    any unit: it bounds `mrp / N` on the same data.
+    """Certified upper bound on the mean absolute change of the loss when a unit is replaced by its mean, from the
+    Lipschitz constants (operator norms) of the layers behind it.
+
+    Shape (K,), in the unit of the loss, without closing any unit: it bounds `mean_n abs(L_n(alpha_k = 0) - L_n(1))`,
+    r the mean over the data, which is `mrp / N` on the same data.
 
     `c * sum_consumers K_rest * norm(W_k) * dev_k`, with `dev_k = sqrt(mean_n norm(a_nk - r)^2)` over all positions and
     columns of the unit (sqrt(T) times the standard deviation for one column and T positions), `norm(W_k)` the operator
     norm of that part of the consumer which reads the unit, and `K_rest` the Lipschitz constant from what the consumer
     gives to the logits z. `c = sqrt(mean_n sup_z norm(dL_n/dz_n)^2)`: sqrt(2) for `cross_entropy`, and sqrt(2 / T)
-    where a row's loss is the mean over T targets that are not ignored, as their T gradients are each divided by T;
+    where a sample's loss is the mean over T targets that are not ignored, as their T gradients are each divided by T;
     sqrt(m) for `binary_cross_entropy`, which sums over m outputs (targets that are no classes, but between, lower
     both). The bound holds in exact arithmetic: losses in float32 differ by rounding besides.
 
-    Raises `DataError` where an op behind a consumer has no constant (LayerNorm, softmax, products of activations), and
-    `LossError` for a loss whose slope has no limit: squared error has `sqrt(L(0)) <= sqrt(L(1)) + K dev / sqrt(2)`.
+    Raises:
+        DataError: where an op behind a consumer has no constant (LayerNorm, softmax, products of activations).
+        LossError: for a loss whose slope has no limit: squared error has `sqrt(L(0)) <= sqrt(L(1)) + K dev / sqrt(2)`.
 
-    Source: 001, comment on the bound ("increase the loss by at most KX, where K is the product of the operator norm of
-    the weight matrices"), which leaves out sqrt(2), positions and the reference.
+    Source: "Train first vs prune first in neural networks", AI Alignment Forum, comment on the bound ("increase the
+    loss by at most KX, where K is the product of the operator norm of the weight matrices"), which leaves out sqrt(2),
+    positions and the reference.
     """
     _refuse_loss(question.loss)
     _refuse_normalised(question)

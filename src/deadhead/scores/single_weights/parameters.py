@@ -49,7 +49,10 @@ Scores = dict[str, Tensor]
 
 
 def taylor1(asked: Asked) -> Scores:
-    """`dw_i dL/dw_i`. Source: 003 table 2.1, taylor1Scorer."""
+    """First-order Taylor expansion for single weights: `dw_i dL/dw_i`.
+
+    Source: Evci (2018), table 2.1, taylor1Scorer.
+    """
     found = asked.zeros()
     for batch in track(asked.weights.progress, "taylor1", asked.weights.batches):
         for name, gradient in zip(found, asked.weights.gradients(batch), strict=True):
@@ -79,18 +82,33 @@ def _first_and_row_sum(asked: Asked, step: str) -> tuple[Scores, Scores]:
 
 
 def taylor2(asked: Asked) -> Scores:
-    """`dw_i (dL/dw_i + lam sum_j H_ij dw_j)`. Source: 003 table 2.1, taylor2Scorer, whose lambda is 1."""
+    """Second-order Taylor expansion for single weights: `dw_i (dL/dw_i + lam sum_j H_ij dw_j)`, by one Hessian-vector
+    product.
+
+    Source: Evci (2018), table 2.1, taylor2Scorer, whose lambda is 1.
+    """
     first, second = _first_and_row_sum(asked, "taylor2")
     return {name: first[name] + asked.lam * second[name] for name in first}
 
 
 def hessian_row(asked: Asked) -> Scores:
-    """`dw_i sum_j H_ij dw_j`. Source: 003 table 2.1, hessianScorer."""
+    """Hessian row sum, the second-order term of `taylor2` alone: `dw_i sum_j H_ij dw_j`.
+
+    Source: Evci (2018), table 2.1, hessianScorer.
+    """
     return _first_and_row_sum(asked, "hessian_row")[1]
 
 
 def hessian(asked: Asked) -> Scores:
-    """`1/2 dw_i^2 H_ii`, exact: a Hessian-vector product for each weight. Source: 003 eq. 2.2, with its missing 1/2."""
+    """Optimal brain damage (OBD): `1/2 dw_i^2 H_ii` with the exact diagonal of the Hessian.
+
+    It takes a Hessian-vector product for each weight.
+
+    Raises:
+        DataError: for more than 20,000 weights.
+
+    Source: LeCun et al. (1990); Evci (2018), eq. 2.2, with its missing 1/2.
+    """
     if asked.weights.total > EXACT_UP_TO:
         raise DataError(
             f"hessian takes a pass for each of {asked.weights.total:,} weights, and {EXACT_UP_TO:,} is its limit; "
@@ -104,9 +122,12 @@ def hessian(asked: Asked) -> Scores:
 
 
 def hessian_estimate(asked: Asked) -> Scores:
-    """`1/2 dw_i^2 D_i`, D the mean of `v * (H v)` over random signs v, the same for all batches: Hutchinson's estimate.
+    """Optimal brain damage (OBD) with Hutchinson's estimate of the Hessian diagonal: `1/2 dw_i^2 D_i`.
 
-    Its expectation is `H_ii`, its variance `sum_{j != i} H_ij^2 / probes`.
+    D is the mean of `v * (H v)` over random signs v, the same for all batches. Its expectation is `H_ii`, its variance
+    `sum_{j != i} H_ij^2 / probes`.
+
+    Source: Bekas et al. (2007), for LeCun et al. (1990).
     """
     diagonal = asked.zeros()
     leaves = list(asked.weights.leaves.values())
@@ -127,14 +148,20 @@ def hessian_estimate(asked: Asked) -> Scores:
 
 
 def magnitude(asked: Asked) -> Scores:
-    """`|w_i|`, however it is changed. Source: 003 table 2.1, magnitudeScorer."""
+    """Weight magnitude: `|w_i|`, however the weight is changed.
+
+    Source: Evci (2018), table 2.1, magnitudeScorer.
+    """
     return {name: wide(leaf).abs() for name, leaf in asked.weights.leaves.items()}
 
 
 def loss_change(asked: Asked) -> Scores:
-    """`L(w + dw_i) - L(w)`, each weight changed alone: a forward pass each. Source: 003 section 2.1, lossChangeScorer.
+    """Oracle (ablation) for single weights: the exact change of the loss `L(w + dw_i) - L(w)`, each weight changed
+    alone.
 
-    A weight that its change leaves as it is scores zero without a pass.
+    A forward pass for each weight; one that its change leaves as it is scores zero without a pass.
+
+    Source: Evci (2018), section 2.1, lossChangeScorer.
     """
     weights, found = asked.weights, asked.zeros()
     moving = {name: change.flatten().nonzero()[:, 0].tolist() for name, change in asked.changes.items()}
@@ -160,7 +187,10 @@ def loss_change(asked: Asked) -> Scores:
 
 
 def random(asked: Asked) -> Scores:
-    """Uniform in [0, 1), by the seed. Source: 003 section 2.1, randomScorer."""
+    """Random scores, which every criterion has to beat: uniform in [0, 1), drawn by the seed.
+
+    Source: Evci (2018), section 2.1, randomScorer.
+    """
     generator = torch.Generator().manual_seed(asked.seed)
     return {
         name: torch.rand(change.shape, generator=generator, dtype=torch.float64)
