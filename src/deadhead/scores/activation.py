@@ -1,4 +1,4 @@
-"""What a unit's activation is like over the data: how it varies, how large it is, how often it is zero."""
+"""Statistics of a unit's activation over the data: how it varies, how large it is, how often it is zero."""
 
 from __future__ import annotations
 

@@ -1,4 +1,6 @@
-"""The optimal brain surgeon as a criterion: what the loss rises by when a unit goes and the others take over."""
+"""The optimal brain surgeon as a criterion: by how much the loss rises when a unit is removed and the others are
+refitted.
+"""
 
 from __future__ import annotations
 
@@ -33,7 +35,7 @@ def obs(question: Question, *, output_weight: str = "loss", weighing: Weighing |
     one matrix, only those of the same block are refitted.
 
     Args:
-        question: what is asked.
+        question: the network, its groups, the data and the loss.
         output_weight: "loss": S is the Gauss-Newton curvature of the loss at what a consumer gives; "none": the
             identity, and the scores are in the unit of squared outputs.
         weighing: S, where it is known already.
@@ -67,7 +69,7 @@ def obs(question: Question, *, output_weight: str = "loss", weighing: Weighing |
 
 
 def _in_parts(weighing: Weighing, groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups whose statistics are read in one pass over the data: as many as fit the memory, at least one."""
+    """Groups whose statistics are read in one pass over the data: as many as fit in MEMORY, at least one."""
     parts: list[list[Group]] = []
     held = MEMORY
     for group in groups:

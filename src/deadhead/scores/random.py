@@ -1,4 +1,4 @@
-"""Random saliencies: what every criterion has to beat."""
+"""Random scores, the baseline of all criteria."""
 
 from __future__ import annotations
 

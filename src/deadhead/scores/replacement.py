@@ -1,4 +1,4 @@
-"""Mean replacement: what it costs, or would cost to first order, to replace a unit by its mean."""
+"""Mean replacement: by how much the loss changes, exactly or to first order, when a unit is replaced by its mean."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def mrs(question: Question) -> dict[str, Tensor]:
     store = {group.name: _Store(group) for group in question.groups}
     parts = [part for batch in question.batches for part in gates.passes_per_sample(batch, question.groups)]
     for batch, sample in track(question.progress, "mrs", parts):
-        rows, first = (batch.rows, True) if sample is None else (1, sample == 0)
+        samples, first = (batch.rows, True) if sample is None else (1, sample == 0)
 
         def visit(
             group: Group,
@@ -52,15 +52,15 @@ def mrs(question: Question) -> dict[str, Tensor]:
             value: Tensor,
             gradient: Tensor,
             batch: Batch = batch,
-            rows: int = rows,
+            samples: int = samples,
             first: bool = first,
         ) -> None:
             if group.name in store:
                 layout = gates.layout(batch, group.name, index)
-                store[group.name].add(index, value, gradient, rows, layout, first)
+                store[group.name].add(index, value, gradient, samples, layout, first)
 
         for each in store.values():
-            each.open(rows)
+            each.open(samples)
         gates.sensitivities(batch, visit, sample)
     return {name: each.result() for name, each in store.items()}
 
@@ -89,7 +89,7 @@ def mrs_positions(question: Question) -> dict[str, Tensor]:
 
 
 class _Store:
-    """P, Q and the sums of one group, for as many samples as were seen."""
+    """P, Q and the sums of activations of one group, for the samples seen so far."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -98,17 +98,17 @@ class _Store:
         self.sums: list[Tensor | None] = [None] * len(group.consumers)
         self.counts = [0] * len(group.consumers)
 
-    def open(self, rows: int) -> None:
-        self.products.append(torch.zeros(rows, self.group.size))
+    def open(self, samples: int) -> None:
+        self.products.append(torch.zeros(samples, self.group.size))
         self.gradients.append([None] * len(self.group.consumers))
 
     def add(
-        self, index: int, value: Tensor, gradient: Tensor, rows: int, layout: SampleLayout | None, first: bool
+        self, index: int, value: Tensor, gradient: Tensor, samples: int, layout: SampleLayout | None, first: bool
     ) -> None:
         site = self.group.consumers[index]
-        product = by_unit(by_sample(value * gradient, site, rows, layout), site, self.group.size)
+        product = by_unit(by_sample(value * gradient, site, samples, layout), site, self.group.size)
         self.products[-1] = self.products[-1].to(product) + product
-        self.gradients[-1][index] = by_sample(gradient, site, rows, layout)
+        self.gradients[-1][index] = by_sample(gradient, site, samples, layout)
         if not first:
             return  # the same activations again, for another sample's loss
         total = columns_sum(value, site)

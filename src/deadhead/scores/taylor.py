@@ -1,4 +1,4 @@
-"""The first-order estimate of the loss without a unit."""
+"""The first-order Taylor estimate of the loss without a unit."""
 
 from __future__ import annotations
 
@@ -34,5 +34,5 @@ def taylor1(question: Question) -> dict[str, Tensor]:
             total[group.name] -= by_unit(columns_sum(change, site), site, group.size).cpu()
 
         gates.sensitivities(batch, visit)
-    rows = count(question.batches)
-    return {name: value / rows for name, value in total.items()}
+    samples = count(question.batches)
+    return {name: value / samples for name, value in total.items()}

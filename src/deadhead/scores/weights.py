@@ -1,4 +1,4 @@
-"""What the weights that make a unit say about it: their magnitude, and how much training changed them."""
+"""Scores by the weights that make a unit: their magnitude, and how much training changed them."""
 
 from __future__ import annotations
 
@@ -26,7 +26,15 @@ def magnitude(question: Question) -> dict[str, Tensor]:
 
 
 def over_producers(group: Group, tensors: Mapping[str, Tensor]) -> Tensor:
-    """The sum of what tensors of the parameters' shapes hold for the weights by which each unit is made, shape (K,)."""
+    """Sum tensors of the parameters' shapes over the weights that make each unit.
+
+    Args:
+        group: K units.
+        tensors: {parameter: its shape}, such as squared weights.
+
+    Returns:
+        (K,), float64 on the CPU.
+    """
     made = {(site.weight, site.weight_axis) for site in group.producers if site.weight is not None}
     total = torch.zeros(group.size, dtype=torch.float64)
     for part in group.slices:
@@ -45,7 +53,7 @@ def gradient(question: Question, *, adjustments: Mapping[str, Tensor] | None = N
     Shape (K,), summed over training steps t and the weights w that make the unit at its producers.
 
     Args:
-        question: what is asked.
+        question: the network and its groups.
         adjustments: what `deadhead.watch` recorded over the steps of a training run, {parameter: its shape}.
 
     Raises:

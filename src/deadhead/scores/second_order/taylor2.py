@@ -48,7 +48,7 @@ def taylor2(question: Question) -> dict[str, Tensor]:
     """
     gates = question.gates()
     total = _zeros(question)
-    rows = count(question.batches)
+    samples = count(question.batches)
     for batch in track(question.progress, "taylor2", question.batches):
 
         def visit(group: Group, index: int, value: Tensor, first: Tensor, second: Tensor) -> None:
@@ -57,7 +57,7 @@ def taylor2(question: Question) -> dict[str, Tensor]:
             total[group.name] += by_unit(columns_sum(change, site), site, group.size).cpu()
 
         curvatures(gates, question.groups, batch, visit)
-    return {name: value / rows for name, value in total.items()}
+    return {name: value / samples for name, value in total.items()}
 
 
 @criterion("taylor2_exact", comparable=True, increase=True)
@@ -76,7 +76,7 @@ def taylor2_exact(question: Question) -> dict[str, Tensor]:
     """
     gates = question.gates()
     total = _zeros(question)
-    rows = count(question.batches)
+    samples = count(question.batches)
     for batch in track(question.progress, "taylor2_exact", question.batches):
         alphas = {g.name: torch.ones(g.size, dtype=torch.float64, requires_grad=True) for g in question.groups}
         with torch.enable_grad(), twice():
@@ -91,7 +91,7 @@ def taylor2_exact(question: Question) -> dict[str, Tensor]:
                 for unit in range(len(alpha) if gradient.requires_grad else 0):
                     row = torch.autograd.grad(gradient[unit], alpha, retain_graph=True, allow_unused=True)[0]
                     total[name][unit] += 0.0 if row is None else 0.5 * row[unit].item()
-    return {name: value / rows for name, value in total.items()}
+    return {name: value / samples for name, value in total.items()}
 
 
 @criterion("taylor2_gauss_newton", comparable=True, increase=True, needs_sample_losses=True)
@@ -115,7 +115,7 @@ def taylor2_gauss_newton(question: Question) -> dict[str, Tensor]:
     """
     gates = question.gates()
     total = _zeros(question)
-    rows = count(question.batches)
+    samples = count(question.batches)
     generator = torch.Generator().manual_seed(question.seed)
     parts = [part for batch in question.batches for part in gates.passes_per_sample(batch, question.groups)]
     for batch, sample in track(question.progress, "taylor2_gauss_newton", parts):
@@ -125,7 +125,7 @@ def taylor2_gauss_newton(question: Question) -> dict[str, Tensor]:
             for name, slope in slopes_by_sample(gates.judged_by(loss), question.groups, batch, sample).items():
                 weights = weight() if sample is None else weight()[sample : sample + 1]
                 total[name] += 0.5 * (slope.square() * weights[:, None]).sum(0)
-    return {name: value / rows for name, value in total.items()}
+    return {name: value / samples for name, value in total.items()}
 
 
 def _zeros(question: Question) -> dict[str, Tensor]:
@@ -133,13 +133,13 @@ def _zeros(question: Question) -> dict[str, Tensor]:
 
 
 def _roots(gates: Gates, batch: Batch, generator: torch.Generator) -> Iterator[tuple[Loss, Callable[[], Tensor]]]:
-    """Losses s and a weight for each sample, shape (rows,), such that the weighted sum of `ds ds^T` is `J^T H J`."""
+    """Losses s and a weight for each sample, shape (samples,), such that the weighted sum of `ds ds^T` is `J^T H J`."""
     loss = gates.loss_function
     with torch.no_grad():
         tensors = [each for each in take(gates.outputs({}, batch))[0] if each.is_floating_point()]
-    by_rows = all(each.dim() and each.shape[0] == batch.rows for each in tensors)
+    by_samples = all(each.dim() and each.shape[0] == batch.rows for each in tensors)
     outputs = sum(each.numel() for each in tensors) // batch.rows
-    if by_rows and outputs <= FEW_OUTPUTS:
+    if by_samples and outputs <= FEW_OUTPUTS:
         roots = _Roots(loss)
         for output in range(outputs):
             yield Loss(loss.name, roots.along(output), is_rowwise=True), functools.partial(roots.sign, output)
@@ -157,7 +157,7 @@ def _roots(gates: Gates, batch: Batch, generator: torch.Generator) -> Iterator[t
 
 class _Roots:
     """The linear losses `sqrt(abs(l_i)) v_i^T o`, l and v the eigenvalues and eigenvectors of each sample's Hessian of
-    the loss by its outputs o; `signs` of the eigenvalues, shape (rows, outputs)."""
+    the loss by its outputs o; `signs` of the eigenvalues, shape (samples, outputs)."""
 
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
@@ -169,8 +169,8 @@ class _Roots:
             if self.vectors is None:
                 self._factor(outputs, batch)
             assert self.vectors is not None
-            rows = [each.reshape(batch.rows, -1) for each in take(outputs)[0] if each.is_floating_point()]
-            return (torch.cat(rows, 1) * self.vectors[..., output].to(rows[0])).sum(1)
+            flat = [each.reshape(batch.rows, -1) for each in take(outputs)[0] if each.is_floating_point()]
+            return (torch.cat(flat, 1) * self.vectors[..., output].to(flat[0])).sum(1)
 
         return function
 
