@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import difflib
 import inspect
+import warnings
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import entry_points
@@ -71,7 +72,14 @@ class Registry(Generic[E]):
         if not self._loaded:
             self._loaded = True
             for found in entry_points(group=self._group):
-                found.load()
+                try:
+                    found.load()
+                except Exception as error:  # another package's fault must not stop this one
+                    warnings.warn(
+                        f"The entry point {found.name} = {found.value} of the group {self._group} cannot be loaded "
+                        f"({type(error).__name__}: {error}); its {self.plural} are missing.",
+                        stacklevel=4,
+                    )
         return self._entries
 
     def __getitem__(self, name: str) -> E:

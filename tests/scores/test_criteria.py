@@ -464,7 +464,7 @@ class Contrasts(nn.Module):
 
 @pytest.mark.parametrize("criterion", ["mrs", "mrp"])
 def test_statistics_of_the_batch_in_evaluation_are_refused(criterion: str) -> None:
-    with pytest.raises(dh.DeadheadError, match="fails on 1 sample"):
+    with pytest.raises(dh.DeadheadError, match="sample"):
         dh.score(unit_gain(SeesOthers()), classes(12, 3), loss="cross_entropy", criterion=criterion)
 
 

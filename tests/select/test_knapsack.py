@@ -11,7 +11,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.select.budget import Budget
 from deadhead.select.knapsack import slopes, spend
-from deadhead.select.ranking import Constraints, overall, reaching
+from deadhead.select.ranking import Constraints, overall, removals_until
 from deadhead.select.sizes import Sizes
 from support.networks import Residual, classes, unit_gain
 
@@ -54,7 +54,7 @@ def test_no_way_to_spend_loses_much_less(seed: int, kind: str, share: float) -> 
     allowed = (dict(zip(names, way, strict=True)) for way in ways)
     best = min(lost(saliencies, way) for way in allowed if size(way) <= target)
     plain = overall(network.groups, saliencies, Constraints())
-    by_threshold = lost(saliencies, plain.counts(reaching(plain, budget, size)))
+    by_threshold = lost(saliencies, plain.counts(removals_until(plain, budget, size)))
     found = lost(saliencies, counts)
     assert best * (1 - 1e-9) <= found <= 1.1 * best
     assert found <= by_threshold * (1 + 1e-9)
@@ -67,7 +67,7 @@ def test_it_is_better_than_one_threshold_by_far_somewhere() -> None:
         saliencies = {name: value / value.mean() for name, value in given.items()}
         budget = Budget("params", 0.5)
         plain = overall(network.groups, saliencies, Constraints())
-        threshold = lost(saliencies, plain.counts(reaching(plain, budget, sizes.parameters)))
+        threshold = lost(saliencies, plain.counts(removals_until(plain, budget, sizes.parameters)))
         counts = spend(network.groups, saliencies, Constraints(), budget, sizes.parameters).counts(10**6)
         gains.append(threshold / lost(saliencies, counts))
     assert min(gains) >= 1 - 1e-9

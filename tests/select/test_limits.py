@@ -149,7 +149,7 @@ def test_accuracy_needs_classes() -> None:
 
 
 def test_latency_is_that_of_trial_cuts(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Seconds are counted as parameters here: a clock would make the test one of the machine."""
+    """Seconds are with_ties as parameters here: a clock would make the test one of the machine."""
 
     def seconds(network: dh.Network, module: nn.Module, batch: Any) -> tuple[float, int]:
         return float(sum(parameter.numel() for parameter in module.parameters())), 1

@@ -185,7 +185,7 @@ def test_the_units_that_go_are_those_with_the_least_saliency() -> None:
 
 
 def again(model: nn.Module, pruned: dh.Pruned, order: list[tuple[str, int]]) -> int:
-    """The number of parameters that a plan of these units leaves, counted on tensors that were really cut."""
+    """The number of parameters that a plan of these units leaves, with_ties on tensors that were really cut."""
     gone: dict[str, list[int]] = {}
     for name, unit in order:
         gone.setdefault(name, []).append(unit)

@@ -12,9 +12,9 @@ from deadhead.cli.options import (
     RANKING,
     Compensate,
     CompensateOption,
-    Criterion,
+    CriterionName,
     CriterionOptions,
-    Curve,
+    CurveCount,
     Data,
     EveryRemovals,
     Exclude,
@@ -40,7 +40,7 @@ from deadhead.cli.options import (
     Seed,
     TestData,
     Trust,
-    Units,
+    UnitsBudget,
     Width,
 )
 
@@ -110,7 +110,7 @@ def score(
     model: Model,
     data: Data,
     loss: LossName = "cross_entropy",
-    criterion: Criterion = "mrs",
+    criterion: CriterionName = "mrs",
     criterion_option: CriterionOptions = None,
     absolute: Annotated[
         bool, typer.Option("--absolute", help="Absolute values of signed scores.", rich_help_panel=RANKING)
@@ -224,7 +224,7 @@ def prune(
     model: Model,
     data: Data,
     out: PrunedFolder = Path("pruned"),
-    units: Units = None,
+    units: UnitsBudget = None,
     params: Params = None,
     macs: Macs = None,
     memory: Memory = None,
@@ -234,7 +234,7 @@ def prune(
     budget: OtherBudget = None,
     plan: PlanFile = None,
     first: FirstOfPlan = None,
-    criterion: Criterion = "obs",
+    criterion: CriterionName = "obs",
     criterion_option: CriterionOptions = None,
     scope: Scope = "group",
     normalize: Normalize = None,
@@ -250,7 +250,7 @@ def prune(
     loss: LossName = "cross_entropy",
     test: TestData = None,
     samples: Samples = 4096,
-    curve: Curve = 2,
+    curve: CurveCount = 2,
     seed: Seed = 0,
     trust: Trust = False,
 ) -> None:

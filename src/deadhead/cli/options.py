@@ -37,7 +37,7 @@ LossName = Annotated[
         rich_help_panel=JUDGED,
     ),
 ]
-Criterion = Annotated[
+CriterionName = Annotated[
     str,
     typer.Option(
         help=f"What units are ranked by: {names('criteria')}. `deadhead list criteria` says what each is.",
@@ -78,7 +78,7 @@ def _budget(help_: str) -> Any:
 PrunedFolder = Annotated[
     Path, typer.Option(help="Folder for the pruned weights, the surgery, report.html and report.json.")
 ]
-Units = Annotated[
+UnitsBudget = Annotated[
     str | None, _budget("Units of every group: a fraction (0.5) or a count (32); with --scope all, of all together.")
 ]
 Params = Annotated[str | None, _budget("Parameters: a fraction or a count, as for the next two.")]
@@ -159,7 +159,7 @@ TestData = Annotated[
         metavar="DATA",
     ),
 ]
-Curve = Annotated[
+CurveCount = Annotated[
     int,
     typer.Option(
         help="Measure this many networks beside the result, to show what less or more pruning would give.",

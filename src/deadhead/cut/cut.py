@@ -50,8 +50,8 @@ def surgery_of(
     surgery.rewrites += rewrites_for(network.module, repairs, plan.removed)
     if compensation is not None:
         for name, value in compensation.biases.items():
-            rows = surgery.keep.get(weight_beside(name), {}).get(0)
-            surgery.biases[name] = len(value) if rows is None else len(rows)
+            kept = surgery.keep.get(weight_beside(name), {}).get(0)
+            surgery.biases[name] = len(value) if kept is None else len(kept)
     return surgery
 
 
@@ -82,8 +82,8 @@ def carry_out(module: nn.Module, surgery: Surgery, compensation: Compensation | 
             getattr(owner, leaf).copy_(pick(value, keep.get(name, {})))
         for name, value in compensation.biases.items():
             owner, leaf = owner_of(module, name)
-            rows = surgery.keep.get(weight_beside(name), {}).get(0)
-            getattr(owner, leaf).data = value.clone() if rows is None else pick(value, {0: rows})
+            kept = surgery.keep.get(weight_beside(name), {}).get(0)
+            getattr(owner, leaf).data = value.clone() if kept is None else pick(value, {0: kept})
     return replaced
 
 

@@ -72,7 +72,13 @@ def exchange(optimizer: Optimizer, replaced: Mapping[int, nn.Parameter]) -> None
 
 
 def adopt(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
-    """Put new biases into the optimizer's group that holds the weight beside them."""
+    """Put new biases into the group of an optimizer that holds the weight beside them.
+
+    Args:
+        optimizer: what is changed.
+        module: the module that was cut.
+        surgery: names the new biases.
+    """
     for name in surgery.biases:
         owner, leaf = owner_of(module, name)
         weight, bias = owner._parameters.get("weight"), owner._parameters[leaf]
@@ -82,6 +88,12 @@ def adopt(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
 
 
 def cut_in_place(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
-    """Cut the state of an optimizer in place, before `module` is cut in place."""
+    """Cut the state of an optimizer in place, before its module is cut in place.
+
+    Args:
+        optimizer: what is changed.
+        module: the intact module.
+        surgery: what is removed.
+    """
     for name, parameter in module.named_parameters():
         cut_state(optimizer, parameter, tuple(parameter.shape), surgery.keep.get(name, {}))

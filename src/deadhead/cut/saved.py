@@ -38,7 +38,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, surgery: Surgery, rep
     recipe = {"format": FORMAT, "model": type(model).__qualname__, "surgery": surgery.to_json()}
     write_together(
         {
-            path / WEIGHTS: safetensors.torch.save(weights_of(model)),
+            path / WEIGHTS: safetensors.torch.save(saved_tensors(model)),
             path / REPORT: report,
             path / RECIPE: json.dumps(recipe, allow_nan=False),
         }
@@ -122,7 +122,7 @@ def _materialise(module: nn.Module, target: Tensor, tensor: Tensor) -> None:
                     table[leaf] = new  # type: ignore[assignment]
 
 
-def weights_of(module: nn.Module) -> dict[str, Tensor]:
+def saved_tensors(module: nn.Module) -> dict[str, Tensor]:
     """The tensors of a module's state, tied ones once, contiguous, on the CPU."""
     state: dict[str, Tensor] = {}
     seen: set[int] = set()

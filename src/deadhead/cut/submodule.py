@@ -149,10 +149,10 @@ class Submodule:
         """The outputs without the units' contributions: by gates where it is the whole network."""
         if self._path:
             return self._run(self._zeroed(removed))
-        rows = batch_size(self._network.example, self._network.batch_axis)
+        samples = batch_size(self._network.example, self._network.batch_axis)
         plan = plan_of([(name, int(unit)) for name, units in removed.items() for unit in units])
         return floats(
-            PrunedState.of(self._network, plan).outputs(Batch(self._network.example_call(), None, None, rows))
+            PrunedState.of(self._network, plan).outputs(Batch(self._network.example_call(), None, None, samples))
         )
 
     def _zeroed(self, removed: Mapping[str, Tensor]) -> nn.Module:
@@ -176,7 +176,7 @@ class Submodule:
 def _plans(groups: Sequence[Group], step: int) -> list[dict[str, Tensor]]:
     """Units to remove in trial cuts: every other one, the first ones, all but one; the same number from each of the
     groups, such that a multiple of `step` remains."""
-    size, most = groups[0].size, groups[0].size - max(group.minimum for group in groups)
+    size, maximum = groups[0].size, groups[0].size - max(group.minimum for group in groups)
     generator = torch.Generator().manual_seed(0)
 
     def draw(count: int) -> dict[str, Tensor]:
@@ -185,11 +185,11 @@ def _plans(groups: Sequence[Group], step: int) -> list[dict[str, Tensor]]:
     if step > 1:
         kept = range(step, size, step)
         return [draw(size - kept[0]), draw(size - kept[len(kept) // 2]), draw(size - kept[-1])]
-    if most < 1:
+    if maximum < 1:
         return []
-    first = {group.name: torch.arange(0, size - 1, 2)[:most] for group in groups}
-    plans = [first, {group.name: torch.arange(min((size + 2) // 3, most)) for group in groups}, draw(most)]
-    return [*plans, draw(min(max(1, size // 2), most))]
+    first = {group.name: torch.arange(0, size - 1, 2)[:maximum] for group in groups}
+    plans = [first, {group.name: torch.arange(min((size + 2) // 3, maximum)) for group in groups}, draw(maximum)]
+    return [*plans, draw(min(max(1, size // 2), maximum))]
 
 
 def copied_call(call: tuple[Any, Any]) -> tuple[Any, Any]:

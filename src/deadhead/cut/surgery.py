@@ -53,10 +53,12 @@ class Surgery:
     rewrites: list[tuple[str, int, Any]] = field(default_factory=list)
 
     def to_json(self) -> dict[str, Any]:
+        """The surgery as values that JSON has."""
         return asdict(self)
 
     @staticmethod
     def from_json(data: Mapping[str, Any]) -> Surgery:
+        """The surgery of such values; raises `ValueError`, `KeyError` or `TypeError` where they are none."""
         keep = {
             name: {int(axis): list(map(int, kept)) for axis, kept in axes.items()}
             for name, axes in data["keep"].items()
@@ -250,7 +252,13 @@ def read_number(module: nn.Module, attribute: str) -> Any:
 
 def assign(module: nn.Module, attribute: str, value: Any) -> None:
     """Set a number of a module. An object that the module holds, such as a configuration, may be shared with other
-    modules, so that the module gets a copy of it."""
+    modules, so that the module gets a copy of it.
+
+    Args:
+        module: the module that is changed.
+        attribute: the number's name; `config.heads` is an attribute of an object that the module holds.
+        value: the new number, or numbers.
+    """
     old = read_number(module, attribute)
     *path, leaf = attribute.split(".")
     holder: Any = module

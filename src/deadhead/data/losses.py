@@ -276,7 +276,7 @@ SAMPLED: dict[str, Callable[[Any, Batch, torch.Generator], Tensor]] = {
 }
 
 
-NAMED: dict[str, Callable[[Any, Batch], Tensor]] = {
+NAMED_LOSSES: dict[str, Callable[[Any, Batch], Tensor]] = {
     "cross_entropy": _entropy,
     "mse": _mean_squares,
     "squared_error": _half_squares,
@@ -309,13 +309,13 @@ def as_loss(loss: Any) -> Loss:
     if loss == "model":
         return Loss("model", _own, is_per_sample=False, labels_to_model=True)
     if isinstance(loss, str):
-        if loss not in NAMED:
+        if loss not in NAMED_LOSSES:
             raise LossError(
-                f"There is no loss {loss!r}; the names are {', '.join([*NAMED, 'model'])}, or give a callable."
+                f"There is no loss {loss!r}; the names are {', '.join([*NAMED_LOSSES, 'model'])}, or give a callable."
             )
         return Loss(
             loss,
-            NAMED[loss],
+            NAMED_LOSSES[loss],
             sampled=SAMPLED.get(loss),
             is_rowwise=True,
             divergence=DIVERGENCES.get(loss, _squared_difference),

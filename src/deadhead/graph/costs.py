@@ -18,7 +18,7 @@ from torch import Tensor, fx
 
 from deadhead.graph.catalogue import Op, op_of
 from deadhead.graph.graph import Graph
-from deadhead.graph.nodes import hint, listed
+from deadhead.graph.nodes import hint, listed_nodes
 from deadhead.graph.units.groups import Group, Units
 from deadhead.graph.units.labels import Block, Value
 from deadhead.graph.units.rules.linear import einsum_letters
@@ -59,7 +59,7 @@ class Count:
         return sum(times * math.prod(each.of(removed) for each in lengths) for lengths, times in self.terms.items())
 
 
-class Counts:
+class GraphCosts:
     """Counts of what a graph computes for one sample.
 
     Attention, linear and convolutional ops count, elementwise ones do not. Results are rounded down where what is
@@ -224,7 +224,7 @@ def _summed(left: fx.Node, right: fx.Node, turned: bool) -> list[Place]:
 
 def _einsum(node: fx.Node) -> Products:
     """All letters of an einsum: those of the result, and those that are summed over."""
-    operands = listed(node, 1)
+    operands = listed_nodes(node, 1)
     letters, result = einsum_letters(node, [len(_shape(operand)) for operand in operands])
     summed: dict[str, list[Place]] = {}
     for operand, each in zip(operands, letters, strict=True):
@@ -244,7 +244,13 @@ def _shape(node: fx.Node) -> tuple[int, ...]:
 
 
 def parameter_lengths(groups: Sequence[Group], name: str, shape: Sequence[int]) -> list[Length]:
-    """The lengths of a parameter or buffer, by the slices that the groups have of it."""
+    """The lengths of a parameter or buffer, by the slices that the groups have of it.
+
+    Args:
+        groups: the groups.
+        name: the parameter or buffer.
+        shape: its sizes.
+    """
     widths: list[dict[str, int]] = [{} for _ in shape]
     for group in groups:
         for part in group.slices:

@@ -24,25 +24,30 @@ Around = Callable[[Callable[..., Any], list[Any], dict[str, Any]], Any]
 
 @dataclass
 class Edits:
-    """What a replay does differently: `read[node][position]` is applied to an argument before the node reads it
-    (positions count the entries of lists),
-    `made[node]` to what the node gives, `around[node](function, args, kwargs)` takes the place of its function."""
+    """What a replay does differently at some nodes.
+
+    Attributes:
+        read: {node: {position: what is applied to that argument before the node reads it}}; positions count the
+            entries of lists.
+        made: {node: what is applied to its result}.
+        around: {node: (function, args, kwargs) to the result, in the place of its function}.
+    """
 
     read: dict[fx.Node, dict[int, Edit]] = field(default_factory=dict)
     made: dict[fx.Node, Edit] = field(default_factory=dict)
     around: dict[fx.Node, Around] = field(default_factory=dict)
 
     def on_read(self, node: fx.Node, position: int, edit: Edit) -> None:
-        """Put `edit` on an argument, behind what stands there already."""
+        """Apply `edit` to an argument, after those that are applied already."""
         at = self.read.setdefault(node, {})
         at[position] = _behind(at.get(position), edit)
 
     def on_made(self, node: fx.Node, edit: Edit) -> None:
-        """Put `edit` on what a node gives, behind what stands there already."""
+        """Apply `edit` to the result of a node, after those that are applied already."""
         self.made[node] = _behind(self.made.get(node), edit)
 
     def at(self, node: fx.Node, position: int, edit: Edit) -> None:
-        """Put `edit` on an argument, or on what the node gives where `position` is -1."""
+        """Apply `edit` to an argument, or to the node's result where `position` is -1."""
         if position < 0:
             self.on_made(node, edit)
         else:
@@ -56,7 +61,15 @@ def _behind(before: Edit | None, edit: Edit) -> Edit:
 class Graph:
     """The nodes of an exported program as pure functions of inputs, parameters, buffers and constants.
 
-    `calls` are those that an output depends on, `every_call` has the others too.
+    Attributes:
+        nodes: all nodes, in order.
+        inputs: the nodes of the inputs.
+        state: {node: the name of its parameter or buffer}.
+        buffers: the names of the buffers.
+        constants: {node: its value}.
+        outputs: what the graph returns, nodes or numbers.
+        calls: the nodes that are computed and that an output depends on, in order.
+        every_call: `calls`, and those that no output depends on.
     """
 
     def __init__(self, program: ExportedProgram, prefix: str = "") -> None:

@@ -17,7 +17,7 @@ from deadhead.graph.describe import describe
 from deadhead.graph.graph import Edits, Graph, functional
 from deadhead.graph.pytree import Call, Structure, as_call, take
 from deadhead.graph.samples import SampleLayouts, measure_samples
-from deadhead.graph.sizes import Sizes, fits, sizes_of, varying_axes, with_free_axes
+from deadhead.graph.sizes import InputSizes, fits_pattern, sizes_of, varying_axes, with_free_axes
 from deadhead.graph.trace import PREFIX, export_as_is, trace_program, untouched
 from deadhead.graph.units.groups import Group, Units, find_units
 from deadhead.graph.unregistered import unregistered
@@ -87,8 +87,8 @@ class Network:
         self.example = [tensor.detach().clone() for tensor in tensors]
         self._call = take(as_call(inputs))[1]
         self._static = self._traced(program, output)
-        self._replayable: dict[Sizes, Traced] = {}
-        self._flexible: list[tuple[Sizes, Traced]] = []
+        self._replayable: dict[InputSizes, Traced] = {}
+        self._flexible: list[tuple[InputSizes, Traced]] = []
         self._left_alone: dict[str, str] = {}
         self._shapes = {name: tuple(tensor.shape) for name, tensor in self.state().items()}
 
@@ -181,7 +181,7 @@ class Network:
         if sizes in self._replayable:
             return self._replayable[sizes]
         for pattern, traced in self._flexible:
-            if fits(sizes, pattern):
+            if fits_pattern(sizes, pattern):
                 return traced
         varied = [varying_axes(sizes, other) for other in self._replayable]
         for free in (each for each in varied if each is not None):

@@ -59,7 +59,7 @@ def operand(node: fx.Node, index: int) -> fx.Node:
     return found
 
 
-def listed(node: fx.Node, index: int) -> list[fx.Node]:
+def listed_nodes(node: fx.Node, index: int) -> list[fx.Node]:
     """A node's argument that is a list of nodes."""
     found = node.args[index]
     assert isinstance(found, (list, tuple))

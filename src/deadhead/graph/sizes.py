@@ -1,4 +1,4 @@
-"""Sizes of inputs: which of them have been seen to vary, and whether a graph with some of them free fits."""
+"""Sizes of inputs: which of them have been seen to vary, and whether a graph with some of them free fits_pattern."""
 
 from __future__ import annotations
 
@@ -9,11 +9,11 @@ from torch import Tensor
 
 from deadhead.graph.trace import batch_size
 
-Sizes = tuple[Any, ...]
+InputSizes = tuple[Any, ...]
 """(dtype, shape) of each input, with -1 for its number of samples, and None for an axis that is free."""
 
 
-def sizes_of(tensors: Sequence[Tensor], batch_axis: int) -> Sizes:
+def sizes_of(tensors: Sequence[Tensor], batch_axis: int) -> InputSizes:
     """The sizes of inputs, whatever their number of samples."""
     samples = batch_size(list(tensors), batch_axis)
     return tuple(
@@ -21,7 +21,7 @@ def sizes_of(tensors: Sequence[Tensor], batch_axis: int) -> Sizes:
     )
 
 
-def varying_axes(sizes: Sizes, other: Sizes) -> list[tuple[int, ...]] | None:
+def varying_axes(sizes: InputSizes, other: InputSizes) -> list[tuple[int, ...]] | None:
     """For each input, the axes along which two sets of sizes differ; None where more than sizes does."""
     if len(sizes) != len(other):
         return None
@@ -33,7 +33,7 @@ def varying_axes(sizes: Sizes, other: Sizes) -> list[tuple[int, ...]] | None:
     return free
 
 
-def with_free_axes(sizes: Sizes, free: Sequence[Collection[int]]) -> Sizes:
+def with_free_axes(sizes: InputSizes, free: Sequence[Collection[int]]) -> InputSizes:
     """The sizes with None for the free axes of each input."""
     return tuple(
         (dtype, tuple(None if axis in axes else size for axis, size in enumerate(shape)))
@@ -41,7 +41,7 @@ def with_free_axes(sizes: Sizes, free: Sequence[Collection[int]]) -> Sizes:
     )
 
 
-def fits(sizes: Sizes, pattern: Sizes) -> bool:
+def fits_pattern(sizes: InputSizes, pattern: InputSizes) -> bool:
     """Whether a graph that was traced with the free axes of `pattern` can run inputs of these sizes."""
     varied = varying_axes(sizes, pattern)
     return varied is not None and all(

@@ -111,8 +111,8 @@ def _differ(table: dict[str, Any], saved: dict[str, Any]) -> bool:
 
 def double(tensors: list[Tensor], axis: int) -> list[Tensor]:
     """Example inputs with at least two samples: export takes a size of one for fixed."""
-    rows = batch_size(tensors, axis)
-    if rows != 1:
+    samples = batch_size(tensors, axis)
+    if samples != 1:
         return tensors
     return [torch.cat([t, t], axis) if t.dim() > axis and t.shape[axis] == 1 else t for t in tensors]
 
@@ -122,16 +122,16 @@ def batch_size(tensors: list[Tensor], axis: int) -> int:
     return next((t.shape[axis] for t in tensors if t.dim() > axis), 1)
 
 
-def has_rows(tensor: Tensor, axis: int, rows: int) -> bool:
+def has_rows(tensor: Tensor, axis: int, samples: int) -> bool:
     """Whether a tensor has the batch axis with so many samples."""
-    return tensor.dim() > axis and tensor.shape[axis] == rows
+    return tensor.dim() > axis and tensor.shape[axis] == samples
 
 
 def rows_of(tensors: list[Tensor], axis: int, index: Tensor) -> list[Tensor]:
     """The samples `index` of each tensor that has the batch axis; other tensors as they are."""
-    rows = batch_size(tensors, axis)
+    samples = batch_size(tensors, axis)
     return [
-        t.index_select(axis, index.to(t.device)) if t.dim() > axis and t.shape[axis] == rows else t for t in tensors
+        t.index_select(axis, index.to(t.device)) if t.dim() > axis and t.shape[axis] == samples else t for t in tensors
     ]
 
 
@@ -160,12 +160,12 @@ def trace_program(
     tensors = double(tensors, batch_axis)
     outputs: list[Structure] = []
     wrapper = Positional(module, structure, outputs.append)
-    rows = batch_size(tensors, batch_axis)
+    samples = batch_size(tensors, batch_axis)
     shapes = None
     if free is not None:
         shapes = (
             tuple(
-                dict.fromkeys({*axes, *([batch_axis] if has_rows(t, batch_axis, rows) else [])}, Dim.AUTO)
+                dict.fromkeys({*axes, *([batch_axis] if has_rows(t, batch_axis, samples) else [])}, Dim.AUTO)
                 for t, axes in zip(tensors, free, strict=True)
             ),
         )
@@ -215,8 +215,8 @@ def export_as_is(module: nn.Module, inputs: Any, batch_axis: int) -> ExportedPro
     args, kwargs = as_call(inputs)
     tensors, structure = take((args, kwargs))
     tensors = double(tensors, batch_axis)
-    rows = batch_size(tensors, batch_axis)
-    free = [{batch_axis: Dim.AUTO} if t.dim() > batch_axis and t.shape[batch_axis] == rows else {} for t in tensors]
+    samples = batch_size(tensors, batch_axis)
+    free = [{batch_axis: Dim.AUTO} if t.dim() > batch_axis and t.shape[batch_axis] == samples else {} for t in tensors]
     args, kwargs = structure.fill(tensors)
     shapes_of_args, shapes_of_kwargs = structure.fill(free)  # type: ignore[arg-type]
     signature = inspect.signature(module.forward)

@@ -12,7 +12,7 @@ from torch.nn.attention import SDPBackend, sdpa_kernel
 from torch.utils.benchmark import Timer
 from torch.utils.flop_counter import FlopCounterMode
 
-from deadhead.cut.saved import weights_of
+from deadhead.cut.saved import saved_tensors
 from deadhead.data.calibration import Batch, choose, count
 from deadhead.data.losses import Loss, accuracy
 from deadhead.errors import LossError
@@ -28,7 +28,13 @@ LATENCY_SAMPLES = 64
 
 
 def multiply_adds(network: Network, module: nn.Module, batch: Batch) -> int:
-    """Count the multiply-adds of one sample with torch's own counter."""
+    """Count the multiply-adds of one sample with torch's own counter.
+
+    Args:
+        network: says how the module is called.
+        module: the network's module, or a smaller one.
+        batch: its first sample is what is run.
+    """
     first = choose(batch, torch.zeros(1, dtype=torch.long))
     # Of the fused kernels of attention, torch's counter knows those of the GPU alone, and of grouped products none.
     grouped = [
@@ -123,7 +129,7 @@ def measure(
         units=units,
         parameters=sum(parameter.numel() for parameter in module.parameters()),
         macs=multiply_adds(network, module, batches[0]),
-        bytes=len(safetensors.torch.save(weights_of(module))),
+        bytes=len(safetensors.torch.save(saved_tensors(module))),
         memory=memory,
         latency=seconds,
         latency_rows=samples,

@@ -17,7 +17,7 @@ from deadhead.select.ranking import NORMALISATIONS
 from deadhead.select.schedule import Schedule
 
 SCOPES = ("group", "all")
-NAMED = ("units", "params", "macs", "memory", "latency", "max_loss_increase", "max_accuracy_drop")
+BUILT_IN_BUDGETS = ("units", "params", "macs", "memory", "latency", "max_loss_increase", "max_accuracy_drop")
 """The budgets that are fields of `Options`; those that other packages register are in `budgets`."""
 
 
@@ -101,7 +101,7 @@ class Options:
     @functools.cached_property
     def budget(self) -> Budget:
         """The one budget that was given."""
-        given: dict[str, Any] = {name: getattr(self, name) for name in NAMED} | dict(self.budgets)
+        given: dict[str, Any] = {name: getattr(self, name) for name in BUILT_IN_BUDGETS} | dict(self.budgets)
         if isinstance(self.units, Mapping):
             given["units"] = min(self.units.values())
         for name in self.budgets:

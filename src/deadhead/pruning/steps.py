@@ -49,7 +49,7 @@ from deadhead.text import counted
 
 
 @dataclass(frozen=True)
-class Cut:
+class SmallerModule:
     """A module that was cut.
 
     Attributes:
@@ -205,7 +205,7 @@ class Pruning:
             self.candidates.measure(plan)
         return self.candidates.compensated(plan)
 
-    def cut(self, plan: Plan, compensation: Compensation) -> Cut:
+    def cut(self, plan: Plan, compensation: Compensation) -> SmallerModule:
         """A copy of the user's module without the units that are removed."""
         repairs, network = self.cutting.repairs, self.network
         smaller = cut(network, plan, compensation, repairs)
@@ -216,7 +216,7 @@ class Pruning:
             changes = configuration_of(network, smaller, counts)
             expressed = changes is not None
             surgery.settings += write_configuration(smaller, changes or [])
-        return Cut(smaller, surgery, expressed)
+        return SmallerModule(smaller, surgery, expressed)
 
     def verify(self, plan: Plan, compensation: Compensation, smaller: nn.Module) -> Verified:
         """Compare the smaller module with its gated original on all data.
@@ -252,7 +252,7 @@ class Pruning:
         predicting = scores if scores and predicts_loss(self.options.judge, self.options.criterion_options) else {}
         return trade_off(self.candidates, path, plan, predicting, self.options.curve, self.progress)
 
-    def report(self, plan: Plan, compensation: Compensation, cut: Cut, verified: Verified) -> Report:
+    def report(self, plan: Plan, compensation: Compensation, cut: SmallerModule, verified: Verified) -> Report:
         """The report of the prune, without the curve and the seconds of each step."""
         network, material, options = self.network, self.material, self.options
         groups, unseen = self.cutting.groups, material.unseen
@@ -305,7 +305,7 @@ class Pruning:
         ]
 
     def deliver(
-        self, cut: Cut, compensation: Compensation, optimizer: Optimizer | None
+        self, cut: SmallerModule, compensation: Compensation, optimizer: Optimizer | None
     ) -> tuple[nn.Module, Optimizer | None]:
         """The module that the user gets, which is the user's own with `inplace`, and the optimizer cut along."""
         own = self.network.module

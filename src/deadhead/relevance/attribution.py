@@ -26,7 +26,7 @@ from deadhead.relevance.target import Target, explained
 
 
 @dataclass(frozen=True)
-class Batch:
+class AttributionBatch:
     """Samples that are explained at once: their tensors and those of the baseline, the target of each, where the
     samples lie in the values of the graph, and how many there are."""
 
@@ -58,7 +58,7 @@ class Attribution:
 
     def together(
         self,
-        explain: Callable[[Batch], Relevance],
+        explain: Callable[[AttributionBatch], Relevance],
         tensors: list[Tensor],
         base: list[Tensor] | None,
         target: Target,
@@ -68,7 +68,7 @@ class Attribution:
         rows = batch_size(tensors, axis)
         where_samples_lie = layouts(self.network, self.traced, tensors) if rows > 1 else {}
         try:
-            return explain(Batch(tensors, base, target, where_samples_lie, rows))
+            return explain(AttributionBatch(tensors, base, target, where_samples_lie, rows))
         except TogetherError:
             if rows == 1:
                 raise
@@ -77,12 +77,12 @@ class Attribution:
             index = torch.tensor([row])
             own, its = rows_of(tensors, axis, index), None if base is None else rows_of(base, axis, index)
             one = target[row] if isinstance(target, Tensor) and target.dim() else target
-            found.append(explain(Batch(own, its, one, {}, 1)))
+            found.append(explain(AttributionBatch(own, its, one, {}, 1)))
         return joined(found, axis)
 
     def once(
         self,
-        batch: Batch,
+        batch: AttributionBatch,
         composite: Composite,
         moved: Mapping[Key, Tensor] = MappingProxyType({}),
         factors: Mapping[Key, Tensor] = MappingProxyType({}),
@@ -117,7 +117,7 @@ class Attribution:
         return self.network.frozen_state(), False
 
     def _start(
-        self, batch: Batch, composite: Composite, back: BackwardPass, differentiable: bool
+        self, batch: AttributionBatch, composite: Composite, back: BackwardPass, differentiable: bool
     ) -> tuple[Tensor, dict[Key, Signal], Tensor | None]:
         """The explained value, what stands at the outputs (the derivative of that value by them), and its index."""
         fill = self.traced.output.fill

@@ -14,7 +14,7 @@ from torch import Tensor, fx
 from deadhead.errors import RelevanceError
 from deadhead.graph.pytree import take
 from deadhead.graph.samples import SampleLayout
-from deadhead.relevance.attribution import Attribution, Batch
+from deadhead.relevance.attribution import Attribution, AttributionBatch
 from deadhead.relevance.baselines import baseline_of
 from deadhead.relevance.composite import Composite
 from deadhead.relevance.composites import gradient
@@ -169,7 +169,7 @@ def average(
     return attribution.together(lambda batch: _averaged(attribution, method, batch), tensors, base, target)
 
 
-def _averaged(attribution: Attribution, method: GradientAverage, batch: Batch) -> Relevance:
+def _averaged(attribution: Attribution, method: GradientAverage, batch: AttributionBatch) -> Relevance:
     assert batch.base is not None
     tensors, base, rows = batch.tensors, batch.base, batch.rows
     state, differentiable = attribution.state(tensors)
@@ -190,7 +190,7 @@ def _averaged(attribution: Attribution, method: GradientAverage, batch: Batch) -
         unknown: dict[str, None] = {}
         for weight, point in method.points([*tensors, *own], [*base, *other]):
             moved = dict(zip(embeddings, point[len(tensors) :], strict=True))
-            at = Batch(point[: len(tensors)], None, choose, batch.layouts, rows)
+            at = AttributionBatch(point[: len(tensors)], None, choose, batch.layouts, rows)
             one = attribution.once(at, method.composite, moved, factors)
             parts = [weight * each for each in take(one.inputs)[0]]
             sums = [a + b for a, b in zip(sums, parts, strict=True)] if sums else parts

@@ -10,7 +10,7 @@ from typing import NamedTuple
 from deadhead.pruning.record import GroupRecord, Measures, Point, PredictedPoint, Report
 
 
-class Ranked(NamedTuple):
+class RemovalOrder(NamedTuple):
     """One unit at its place in the order of removal of its group."""
 
     unit: int
@@ -53,7 +53,7 @@ def costs(before: Measures, after: Measures) -> list[tuple[str, float]]:
     return [(name, new / old) for name, old, new in pairs if old > 0 and math.isfinite(new / old)]
 
 
-def in_order(group: GroupRecord) -> list[Ranked]:
+def in_order(group: GroupRecord) -> list[RemovalOrder]:
     """The units of a group in the order of removal: those removed first, then those kept as they would follow.
 
     Where the record does not know the order of a unit, it comes after those whose order is known, by rising saliency;
@@ -67,9 +67,9 @@ def in_order(group: GroupRecord) -> list[Ranked]:
         [0, 2, 1, 3]
     """
     removed, place = set(group.removed), {unit: place for place, unit in enumerate(group.order)}
-    entries = [Ranked(unit, saliency, unit in removed) for unit, saliency in enumerate(group.saliency)]
+    entries = [RemovalOrder(unit, saliency, unit in removed) for unit, saliency in enumerate(group.saliency)]
 
-    def key(entry: Ranked) -> tuple[bool, int, bool, float, int]:
+    def key(entry: RemovalOrder) -> tuple[bool, int, bool, float, int]:
         finite = math.isfinite(entry.saliency)
         known = place.get(entry.unit, len(entries))
         return not entry.removed, known, not finite, entry.saliency if finite else 0.0, entry.unit

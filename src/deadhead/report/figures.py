@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from deadhead.drawing import FAINT, KEPT, REMOVED, canvas, plain
 from deadhead.pruning.record import GroupRecord, Report
 from deadhead.report.curve import draw_curve
-from deadhead.report.facts import Ranked, again, costs, in_order, quantity_of, shown_curve, spread_of
+from deadhead.report.facts import RemovalOrder, again, costs, in_order, quantity_of, shown_curve, spread_of
 
 if TYPE_CHECKING:
     from matplotlib.axes import Axes
@@ -127,7 +127,7 @@ def _draw_saliencies(part: SubFigure, groups: list[GroupRecord], columns: int, r
     )
 
 
-def _draw_order(axes: Axes, entries: list[Ranked], small: bool) -> None:
+def _draw_order(axes: Axes, entries: list[RemovalOrder], small: bool) -> None:
     """Saliency against the place in the order of removal; a background and a marker of their own for removed units."""
     count = sum(entry.removed for entry in entries)
     size = (5.0 if len(entries) <= 40 else 3.5 if len(entries) <= 300 else 2.0) * (0.6 if small else 1.0)

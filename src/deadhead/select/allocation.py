@@ -14,7 +14,7 @@ from deadhead.select.path import Path
 from deadhead.select.plan import Plan
 from deadhead.select.ranking import Constraints, Ranking, evenly, overall
 from deadhead.select.sizes import Sizes
-from deadhead.select.ties import Ranked, Tied, Ties, counted
+from deadhead.select.ties import Ranked, Tied, Ties, with_ties
 
 
 @dataclass(frozen=True)
@@ -55,7 +55,7 @@ class Allocation:
     def _size(self, removed: Mapping[str, int]) -> int:
         """What saliencies are set against, of what remains."""
         weight = self._weighed_by or self.budget
-        return weight.remaining(self.sizes, counted(removed, self.ties))
+        return weight.remaining(self.sizes, with_ties(removed, self.ties))
 
     def ranked(self, saliencies: Mapping[str, Tensor]) -> Ranked:
         """Rank the units by saliency, down to the budget; down to the smallest network where the budget limits the

@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deadhead.graph.units.groups import Group
 from deadhead.select.budget import Budget
-from deadhead.select.ranking import Constraints, Ranking, overall, reaching
+from deadhead.select.ranking import Constraints, Ranking, overall, removals_until
 
 ROUNDS = 8
 """The maximum number of rankings by saliency over size, with sizes as of the ranking before."""
@@ -49,11 +49,11 @@ def spend(
     """
     search = _Search(groups, saliencies, constraints, budget.target(size({})), size)
     plain = overall(groups, saliencies, constraints)
-    best = search.improved(plain.counts(reaching(plain, budget, size)))
+    best = search.improved(plain.counts(removals_until(plain, budget, size)))
     weights = slopes(groups, size, {})
     for _ in range(ROUNDS):
         ranking = overall(groups, saliencies, constraints, weights)
-        start = ranking.counts(reaching(ranking, budget, size))
+        start = ranking.counts(removals_until(ranking, budget, size))
         found = search.improved(start)
         best = min(best, found, key=search.cost)
         new = slopes(groups, size, start)

@@ -12,7 +12,7 @@ from torch import Tensor
 from deadhead.graph.units.groups import Group
 from deadhead.select.plan import Plan, plan_of
 from deadhead.select.ranking import Constraints, Ranking
-from deadhead.select.ties import Ties, counted
+from deadhead.select.ties import Ties, with_ties
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class Path:
     def counts(self, number: int) -> dict[str, int]:
         """How many units of each group are removed after `number` steps."""
         ranking = Ranking([(name, 0) for name in self.steps[:number]], self.sizes, self.constraints)
-        return counted(ranking.counts(number), self.ties)
+        return with_ties(ranking.counts(number), self.ties)
 
     def plan(self, number: int, result: Plan) -> Plan:
         """The plan after `number` steps: of each group, first the units that `result` removes, in its order, then the

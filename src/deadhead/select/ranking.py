@@ -29,11 +29,17 @@ def _scale(value: Tensor) -> Tensor:
 
 
 def remaining_of(size: int, wanted: int, round_to: int, min_units: int) -> int:
-    """How many of `size` units remain when `wanted` should: at least `min_units`, and a multiple of `round_to` (rounded
-    up) where the group is large enough for one.
+    """How many units of a group remain, by the constraints.
 
-    >>> remaining_of(32, 13, 8, 1), remaining_of(6, 3, 8, 1), remaining_of(4, 0, 1, 1)
-    (16, 6, 1)
+    Args:
+        size: the number of its units.
+        wanted: how many should remain.
+        round_to: a multiple of this many remains, rounded up, where the group is large enough for one.
+        min_units: at least this many remain.
+
+    Example:
+        >>> remaining_of(32, 13, 8, 1), remaining_of(6, 3, 8, 1), remaining_of(4, 0, 1, 1)
+        (16, 6, 1)
     """
     remaining = max(wanted, min_units, 1)
     remaining = -(-remaining // round_to) * round_to
@@ -159,7 +165,7 @@ def overall(
     )
 
 
-def reaching(ranking: Ranking, budget: Budget, size: Callable[[Mapping[str, int]], int]) -> int:
+def removals_until(ranking: Ranking, budget: Budget, size: Callable[[Mapping[str, int]], int]) -> int:
     """How many units of a ranking have to be removed until a size is within the budget.
 
     Args:

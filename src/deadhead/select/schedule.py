@@ -11,7 +11,7 @@ from torch import Tensor
 
 from deadhead.select.plan import Plan, plan_of
 
-REMOVED = float("-inf")
+ALREADY_REMOVED = float("-inf")
 """The saliency of units that are removed already, so that they come first in every ranking."""
 PROBES = 16
 """How many networks are measured at least on the way where a measured budget ends it: what is measured need not be
@@ -95,7 +95,7 @@ def in_rounds(
             if plan is not None and name in plan.removed:
                 removed[plan.removed[name]] = True
             judged[name] = torch.where(removed, judged.get(name, value), value)
-            value[removed] = REMOVED
+            value[removed] = ALREADY_REMOVED
         ranked = rank(saliencies)
         before = [] if plan is None else plan.order
 

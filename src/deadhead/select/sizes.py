@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from torch import Tensor
 
 from deadhead.errors import BudgetError
-from deadhead.graph.costs import Count, Counts, parameter_lengths
+from deadhead.graph.costs import Count, GraphCosts, parameter_lengths
 from deadhead.graph.network import Network
 from deadhead.graph.trace import batch_size
 from deadhead.graph.units.groups import Group
@@ -48,9 +48,9 @@ class Sizes:
         return count
 
     @functools.cached_property
-    def _counts(self) -> Counts:
+    def _counts(self) -> GraphCosts:
         static = self._network.static
-        return Counts(static.graph, static.units, batch_size(self._network.example, self._network.batch_axis))
+        return GraphCosts(static.graph, static.units, batch_size(self._network.example, self._network.batch_axis))
 
     @functools.cached_property
     def _state(self) -> Count:

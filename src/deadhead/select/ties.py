@@ -11,7 +11,7 @@ from deadhead.errors import BudgetError
 from deadhead.graph.units.groups import Group
 from deadhead.select.budget import Budget
 from deadhead.select.plan import Plan, plan_of
-from deadhead.select.ranking import Constraints, Ranking, reaching
+from deadhead.select.ranking import Constraints, Ranking, removals_until
 
 Ties = Sequence[Sequence[str]]
 
@@ -71,7 +71,7 @@ class Ranked:
 
     def end_within(self, budget: Budget, size: Callable[[Mapping[str, int]], int]) -> None:
         """End where the size that remains when so many units of each group are removed is within the budget."""
-        self._end = reaching(self._ranking, budget, lambda removed: size(counted(removed, self._ties)))
+        self._end = removals_until(self._ranking, budget, lambda removed: size(with_ties(removed, self._ties)))
 
     def __len__(self) -> int:
         return self._end
@@ -81,7 +81,7 @@ class Ranked:
         return self._tied.of(self._ranking.plan(number))
 
 
-def counted(counts: Mapping[str, int], ties: Ties) -> dict[str, int]:
+def with_ties(counts: Mapping[str, int], ties: Ties) -> dict[str, int]:
     """The number of units removed of each group, when `counts` has that of each tie's first member only."""
     return dict(counts) | {name: counts[tie[0]] for tie in ties if tie[0] in counts for name in tie}
 

@@ -21,7 +21,7 @@ from torch import fx
 from deadhead.graph.units.union_find import Array, UnionFind
 from deadhead.graph.units.values import INSIDE, UNIFORM, Aligned, Block, Contact, Product, Value, segments_of
 
-__all__ = ["INSIDE", "UNIFORM", "Aligned", "Array", "Block", "Contact", "Labels", "Product", "Rule", "Value"]
+__all__ = ["INSIDE", "UNIFORM", "Aligned", "Array", "Block", "Contact", "LabelRule", "Labels", "Product", "Value"]
 
 
 class Labels(UnionFind):
@@ -328,4 +328,4 @@ class Labels(UnionFind):
         return self.tidy(Value(tuple(shape), tuple(blocks), reasons))
 
 
-Rule = Callable[[Labels, fx.Node], Any]
+LabelRule = Callable[[Labels, fx.Node], Any]

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.graph.catalogue import Op, op_of
-from deadhead.graph.nodes import listed, operand, where
+from deadhead.graph.nodes import listed_nodes, operand, where
 from deadhead.graph.units.groups import Site
 from deadhead.graph.units.labels import Product
 from deadhead.graph.units.windows import Window, is_convolution, is_transposed, steps_of, unfold, window_of
@@ -20,8 +20,15 @@ from deadhead.graph.units.windows import Window, is_convolution, is_transposed, 
 
 @dataclass(frozen=True)
 class Arrangement:
-    """A weight as a matrix (groups, outputs, columns): reshaped to `split`, whose axes are then of one of the three
-    kinds each. Those that are `flipped` run backwards."""
+    """A weight as a matrix (groups, outputs, columns).
+
+    Attributes:
+        split: the shape that the weight is reshaped to, each axis of one of three kinds.
+        group: the axes of groups.
+        output: the axes of outputs.
+        column: the axes of columns.
+        flipped: the axes that run backwards.
+    """
 
     split: tuple[int, ...]
     group: tuple[int, ...]
@@ -31,15 +38,17 @@ class Arrangement:
 
     @property
     def groups(self) -> int:
+        """The number of groups."""
         return math.prod(self.split[axis] for axis in self.group)
 
     @property
     def outputs(self) -> int:
-        """The outputs of one group."""
+        """The number of outputs of one group."""
         return math.prod(self.split[axis] for axis in self.output)
 
     @property
     def columns(self) -> int:
+        """The number of columns of one group."""
         return math.prod(self.split[axis] for axis in self.column)
 
     @property
@@ -203,7 +212,7 @@ def operands_of(node: fx.Node) -> dict[int, fx.Node]:
     if not has_matrix(op):
         return {}
     if op.name == "einsum":
-        return dict(enumerate(listed(node, 1), 1))
+        return dict(enumerate(listed_nodes(node, 1), 1))
     return {place: operand(node, place) for place in op.operands}
 
 

@@ -10,17 +10,17 @@ from torch import Tensor, fx
 
 from deadhead.graph.catalogue import known, names_of, op_of
 from deadhead.graph.nodes import argument, hint, is_tensor, op_name, operand, shape_of, tensor_arguments, where
-from deadhead.graph.units.labels import Aligned, Contact, Labels, Product, Rule, Value
+from deadhead.graph.units.labels import Aligned, Contact, LabelRule, Labels, Product, Value
 
-RULES: dict[str, Rule] = {}
+RULES: dict[str, LabelRule] = {}
 NORMALISATIONS = frozenset(names_of(normalises=True))
 """Ops that take statistics over an axis, and can take them over a part of it (`gates/renormalise.py`)."""
 
 
-def rule(*names: str) -> Callable[[Rule], Rule]:
+def rule(*names: str) -> Callable[[LabelRule], LabelRule]:
     """Register a rule for ops by name, as in `aten::NAME`; all overloads and the in-place form are meant."""
 
-    def register(function: Rule) -> Rule:
+    def register(function: LabelRule) -> LabelRule:
         for name in names:
             if name in RULES:
                 raise ValueError(f"two rules for {name}")
@@ -43,7 +43,13 @@ def plain_result(node: fx.Node, why: str) -> Any:
 
 
 def give_up(labels: Labels, node: fx.Node, why: str) -> Any:
-    """Fix everything that a node reads, and return values without labels for its results."""
+    """Fix everything that a node reads, and return values without labels for its results.
+
+    Args:
+        labels: the labels so far.
+        node: a node that no rule covers.
+        why: the reason, as the report shows it.
+    """
     for arg in tensor_arguments(node):
         if arg in labels.weights and not labels.muted:
             labels.unknown.setdefault(labels.weights[arg][0], why)
@@ -55,7 +61,13 @@ def give_up(labels: Labels, node: fx.Node, why: str) -> Any:
 
 
 def broadcast(labels: Labels, node: fx.Node, values: list[Value]) -> Value:
-    """Merge the labels of values that are broadcast against each other into the shape of the node's output."""
+    """Merge the labels of values that are broadcast against each other into the shape of the node's output.
+
+    Args:
+        labels: the labels so far.
+        node: the node that broadcasts them.
+        values: the labels of its arguments.
+    """
     shape = shape_of(node)
     if len(values) == 1 and values[0].shape == shape:
         return values[0]
@@ -74,8 +86,16 @@ def contract(
     result: Sequence[str],
     record: bool = True,
 ) -> tuple[Value, Aligned]:
-    """An einsum: `operands` are (argument position, node, value, letters), `letters` all letters in order, `result`
-    those of the output. Records who produces and who consumes labels, unless the caller does."""
+    """The labels of an einsum's result, after aligning its operands; records producers and consumers of units.
+
+    Args:
+        labels: the labels so far.
+        node: the node that computes it.
+        operands: (argument position, node, value, a letter for each axis).
+        letters: all letters, in order.
+        result: the letters of the result.
+        record: whether producers and consumers are recorded here; False: the caller does it.
+    """
     sizes = dict.fromkeys(letters, 1)
     for _, _, value, names in operands:
         for axis, letter in enumerate(names):
@@ -149,8 +169,15 @@ def _product(
 
 
 def normalise(labels: Labels, node: fx.Node, value: Value, axis: int) -> Value:
-    """`value` after `node` took statistics over one of its axes, which fixes it. With `width`, an axis that is labelled
-    by itself remains free, and the place is recorded: a cut normalises over what remains, which is another function."""
+    """`value` after a node took statistics over one of its axes, which fixes it. With `width`, an axis that is labelled
+    by itself remains free, and the place is recorded: a cut normalises over what remains, which is another function.
+
+    Args:
+        labels: the labels so far.
+        node: the node.
+        value: the labels of what it reads.
+        axis: the axis that it goes over.
+    """
     block = value.block_of(axis)
     if labels.width and op_name(node) in NORMALISATIONS and block is not None and len(block.axes) == 1:
         labels.record(Contact(node, 0, axis, block.labels, None, None), to=labels.normalised)

@@ -34,6 +34,7 @@ class Window:
 
 
 def is_convolution(node: fx.Node) -> bool:
+    """Whether a node is a convolution, plain or transposed."""
     return bool(op_of(node).options)
 
 
@@ -72,13 +73,18 @@ def window_of(node: fx.Node, weight_shape: Sequence[int]) -> Window:
 
 
 def steps_of(outputs: int, n: int, sizes: Sequence[int], spread: Sequence[int] = ()) -> list[int]:
-    """How coarse the grid of positions is along each axis of maps of such `sizes`: as coarse as it takes for the
-    products of n columns to cost no more than `COST` times the convolution, which is n / outputs times as much in full
-    (`outputs` those of one group), and for a transposed one as often more as it makes positions of one; 1 for narrow
-    consumers.
+    """The steps of the grid of positions along each axis of a map: as coarse as it takes for the products of n columns
+    to cost no more than `COST` times the convolution; 1 for narrow consumers.
 
-    A position of a transposed convolution reads the taps of its phase, its place modulo the stride: a grid whose step
-    has no factor in common with the stride meets all phases alike.
+    In full, the products cost n / outputs times the convolution, and for a transposed one as many times more as it
+    makes positions of one. A position of a transposed convolution reads the taps of its phase, its place modulo the
+    stride: a grid whose step has no factor in common with the stride meets all phases equally often.
+
+    Args:
+        outputs: the outputs of one group.
+        n: the columns of one group.
+        sizes: the sizes of the map.
+        spread: how far apart the entries of a transposed convolution's map are moved.
     """
     if n <= WIDE:
         return [1] * len(sizes)

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, fx, nn
 
 from deadhead.data.calibration import Batch, count
-from deadhead.data.losses import NAMED, SAMPLED, Loss, logits_of
+from deadhead.data.losses import NAMED_LOSSES, SAMPLED, Loss, logits_of
 from deadhead.errors import DataError, LossError
 from deadhead.gates.gates import Gates
 from deadhead.gates.sites import along, by_unit
@@ -136,9 +136,9 @@ def certify(
 
 
 def _refuse_loss(loss: Loss) -> None:
-    if loss.sampled is SAMPLED["cross_entropy"] or loss.function is NAMED["binary_cross_entropy"]:
+    if loss.sampled is SAMPLED["cross_entropy"] or loss.function is NAMED_LOSSES["binary_cross_entropy"]:
         return
-    squared = loss.function in (NAMED["mse"], NAMED["squared_error"])
+    squared = loss.function in (NAMED_LOSSES["mse"], NAMED_LOSSES["squared_error"])
     why = (
         "its slope has no limit, so that only sqrt(L(0)) <= sqrt(L(1)) + K dev / sqrt(2) holds, L the mean of "
         "1/2 norm(o - t)^2"
@@ -160,7 +160,7 @@ def _slopes(loss: Loss, batch: Batch) -> Tensor:
     targets = batch.targets
     if not isinstance(targets, Tensor):
         raise LossError(f"The loss {loss.name} needs targets: batches of (inputs, targets), or mappings with labels.")
-    if loss.function is NAMED["binary_cross_entropy"]:
+    if loss.function is NAMED_LOSSES["binary_cross_entropy"]:
         wanted = targets.double().reshape(batch.rows, -1)
         return torch.maximum(wanted.abs(), (1 - wanted).abs()).square().sum(1).sqrt()
     if targets.is_floating_point():
@@ -169,7 +169,7 @@ def _slopes(loss: Loss, batch: Batch) -> Tensor:
         worst = (total.square() - 2 * total * wanted + energy).amax(1).clamp(min=0).reshape(batch.rows, -1)
         return worst.sum(1).sqrt() / worst.shape[1]
     counted = (targets != -100).reshape(batch.rows, -1).sum(1).double()
-    if loss.function is not NAMED["cross_entropy"]:
+    if loss.function is not NAMED_LOSSES["cross_entropy"]:
         counted = torch.ones_like(counted)  # another ignore_index may leave a single target
     return (2 / counted.clamp(min=1)).sqrt() * (counted > 0)
 

@@ -87,14 +87,17 @@ def _grouped(labels: Labels, node: fx.Node, value: Value, kernel: Value, groups:
 
 @rule(*names_of("convolution"))
 def convolution(labels: Labels, node: fx.Node) -> Any:
+    """Convolutions."""
     return _convolve(labels, node, argument(node, 6, "groups", 1), transposed=False)
 
 
 @rule(*names_of("transposed convolution"))
 def transposed_convolution(labels: Labels, node: fx.Node) -> Any:
+    """Transposed convolutions."""
     return _convolve(labels, node, argument(node, 6, "groups", 1), transposed=True)
 
 
 @rule(*names_of("general convolution"))
 def any_convolution(labels: Labels, node: fx.Node) -> Any:
+    """Convolutions whose arguments say whether they are transposed."""
     return _convolve(labels, node, argument(node, 8, "groups", 1), transposed=argument(node, 6, "transposed", False))

@@ -8,7 +8,7 @@ from typing import Any
 from torch import fx
 
 from deadhead.graph.catalogue import names_of
-from deadhead.graph.nodes import argument, is_tensor, listed, op_name, operand, shape_of, where
+from deadhead.graph.nodes import argument, is_tensor, listed_nodes, op_name, operand, shape_of, where
 from deadhead.graph.units.labels import Labels, Value
 from deadhead.graph.units.registry import broadcast, contract, give_up, rule
 
@@ -84,7 +84,7 @@ def einsum_letters(node: fx.Node, ranks: Sequence[int]) -> tuple[list[list[str]]
 @rule("einsum")
 def einsum(labels: Labels, node: fx.Node) -> Any:
     """Any einsum without repeated letters in one operand."""
-    args = listed(node, 1)
+    args = listed_nodes(node, 1)
     values = [labels.values[arg] for arg in args]
     letters, outputs = einsum_letters(node, [len(value.shape) for value in values])
     if any(len(set(each)) < len(each) for each in letters):

@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from torch import Tensor, fx
 
-from deadhead.graph.nodes import argument, concrete, hint, listed, op_name, operand, shape_of, where
+from deadhead.graph.nodes import argument, concrete, hint, listed_nodes, op_name, operand, shape_of, where
 from deadhead.graph.units.labels import UNIFORM, Block, Labels, Value
 from deadhead.graph.units.registry import give_up, rule
 
@@ -204,7 +204,7 @@ def replace_slice(labels: Labels, node: fx.Node) -> Any:
 @rule("cat", "concat", "concatenate")
 def cat(labels: Labels, node: fx.Node) -> Any:
     """Labels behind each other along one axis, merged along the others."""
-    values = [labels.tidy(labels.values[arg]) for arg in listed(node, 0)]
+    values = [labels.tidy(labels.values[arg]) for arg in listed_nodes(node, 0)]
     shape = shape_of(node)
     dim = argument(node, 1, "dim", 0) % len(shape)
     values = [value for value in values if len(value.shape) == len(shape) and value.shape[dim]]
@@ -259,7 +259,7 @@ def _along(labels: Labels, value: Value, axes: tuple[int, ...], dim: int, name: 
 @rule("stack")
 def stack(labels: Labels, node: fx.Node) -> Any:
     """Values on a new axis of their own; aligned axes merge."""
-    values = [labels.values[arg] for arg in listed(node, 0)]
+    values = [labels.values[arg] for arg in listed_nodes(node, 0)]
     shape = shape_of(node)
     dim = argument(node, 1, "dim", 0) % len(shape)
     names = [str(axis) for axis in range(len(shape) - 1)]
