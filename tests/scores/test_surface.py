@@ -116,7 +116,7 @@ def test_score_thresholds_what_it_found() -> None:
     assert any((expected[name] != plain[name]).any() for name in plain)
     for name, value in expected.items():
         torch.testing.assert_close(found[name], value)
-    with pytest.raises(dh.DataError, match="threshold is mean, median or None"):
+    with pytest.raises(dh.DataError, match="must be mean, median or None"):
         dh.score(model, data, loss="cross_entropy", threshold="mode")
 
 

@@ -1,4 +1,4 @@
-"""Criteria: what each unit is worth, one family to a file. Imports reconstruction and what comes before it."""
+"""Criteria: scores of units and weights, one family to a file. Imports reconstruction and what comes before it."""
 
 from deadhead.scores import activation, exact, obs, random, replacement, taylor, weights  # noqa: F401
 from deadhead.scores.certificate.certificate import certify

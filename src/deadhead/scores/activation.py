@@ -1,4 +1,4 @@
-"""What a unit's activation is like over the data: how it varies, how large it is, how often it is zero."""
+"""Statistics of a unit's activation over the data: how it varies, how large it is, how often it is zero."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from deadhead.scores.criterion import Question, criterion
 
 @criterion("activation_std")
 def activation_std(question: Question) -> dict[str, Tensor]:
-    """`sqrt(sum_j var(a_j))` over the columns j of the unit at its consumers, shape (K,).
+    """Standard deviation of a unit's activation over samples and positions: `sqrt(sum_j var(a_j))` over its columns j.
 
-    For a unit of one column read by one consumer it is the standard deviation of the activation over samples and
-    positions. Source: 000 section 3, 001 ("nodes with the smallest standard deviation").
+    Shape (K,). The columns are those at all the unit's consumers; for a unit of one column that is read once it is the
+    standard deviation of the activation.
+
+    Source: "Neural Networks, More than you wanted to Show", section 3; "Train first vs prune first in neural networks",
+    AI Alignment Forum ("nodes with the smallest standard deviation").
     """
     found = moments(question.gates_without_references(), question.groups, question.batches, question.progress)
     result = {}
@@ -32,9 +35,11 @@ def activation_std(question: Question) -> dict[str, Tensor]:
 
 @criterion("activation_mean")
 def activation_mean(question: Question) -> dict[str, Tensor]:
-    """`sum_j E[a_j]` over the columns j of the unit at its consumers, E over samples and positions, shape (K,).
+    """Mean activation of a unit over samples and positions, signed: `sum_j E[a_j]` over its columns j.
 
-    Signed; for units behind a ReLU it is how much they fire. Source: 003 section 4.1, activation statistics.
+    Shape (K,). The columns are those at all the unit's consumers; behind a ReLU it is how strongly a unit fires.
+
+    Source: Evci (2018), section 4.1, activation statistics.
     """
     found = moments(question.gates_without_references(), question.groups, question.batches, question.progress)
     return {
@@ -51,8 +56,13 @@ def activation_mean(question: Question) -> dict[str, Tensor]:
 
 @criterion("zeros")
 def zeros(question: Question) -> dict[str, Tensor]:
-    """`1 -` the fraction of samples, positions and columns at which the unit is exactly zero, shape (K,): a unit that
-    is always zero scores 0. Source: the fraction of zeros after a ReLU, as in APoZ.
+    """Average percentage of zeros (APoZ), reversed: the share of samples and positions at which a unit is not exactly
+    zero.
+
+    Shape (K,), from 0 to 1, counted over all columns of the unit at its consumers: `1 - APoZ`, so that a unit that is
+    always zero scores 0 and is removed first.
+
+    Source: Hu et al. (2016).
     """
     counts = {group.name: torch.zeros(2, group.size, dtype=torch.float64) for group in question.groups}
 

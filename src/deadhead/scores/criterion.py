@@ -26,20 +26,22 @@ REFERENCES = ("zero", "mean", "median", "min", "max", "baseline")
 
 @dataclass(frozen=True)
 class Question:
-    """What a criterion is asked: the saliency of each unit of `groups`, judged by `loss` on `batches`.
+    """What a criterion answers: the saliency of each unit of `groups`, judged by `loss` on `batches`.
 
     Attributes:
-        state: the network that is asked about, intact or with units removed already.
+        state: the network whose units are scored, intact or with units removed already.
         groups: the groups whose units are scored, as they are at `site`.
         batches: the data.
         loss: what the outputs are judged by.
         reference: what a closed unit is replaced by, one of `REFERENCES`.
         seed: of whatever is drawn at random.
+        progress: called with (step, done, total).
         baseline: the input under which activations are the reference.
         site: where a unit is closed: at what its "consumer"s read, or at what its "producer"s give, before batch norm,
             pool and nonlinearity.
         absolute: take absolute values of the scores.
-        threshold, threshold_at: `thresholded` the scores.
+        threshold: "mean" or "median" to limit outliers (see `thresholded`); None for none.
+        threshold_at: scores above so many times the mean or median of absolute values are outliers.
     """
 
     state: PrunedState
@@ -61,7 +63,10 @@ class Question:
         if self.reference not in REFERENCES:
             raise DataError(f"There is no reference {self.reference!r}; the references are {', '.join(REFERENCES)}.")
         if self.threshold not in (None, "mean", "median") or not self.threshold_at > 0:
-            raise DataError("threshold is mean, median or None, and threshold_at a positive number.")
+            raise DataError(
+                f"threshold={self.threshold!r} must be mean, median or None, and threshold_at={self.threshold_at} a "
+                "positive number."
+            )
         if self.site not in SITES:
             raise DataError(f"There is no site {self.site!r}; the sites are {', '.join(SITES)}.")
 
@@ -71,7 +76,7 @@ class Question:
         return self.state.network
 
     def references(self) -> References:
-        """The reference of each column at each consumer, as asked."""
+        """The reference of each column at each consumer: {group: one vector for each consumer, or None for zero}."""
         if self.reference == "zero":
             return {}
         gates = self.gates_without_references()
@@ -94,7 +99,7 @@ class Question:
         return self.state.gates(self.loss, self.references(), site=self.site)
 
     def gates_without_references(self) -> Gates:
-        """Gates for a criterion that finds its reference on the way."""
+        """Gates with reference zero, for a criterion that needs no reference or computes it in the same pass."""
         return self.state.gates(self.loss, site=self.site)
 
 
@@ -109,11 +114,12 @@ class Criterion(Entry):
     Attributes:
         comparable: whether scores of different groups are in the same unit (of the loss).
         increase: whether they estimate by how much the mean loss rises, as sums over samples and bounds do not.
-        needs_data: whether it looks at data at all.
+        needs_data: whether it reads data at all.
         needs_sample_losses: whether it needs a loss for each sample.
         reference: the reference that its definition fixes.
         at_consumers: whether it can judge units only by what their consumers read.
-        front_to_back: whether units can be chosen anew by it, each group in the network as it is pruned before it.
+        front_to_back: whether groups can be re-ranked by it one after the other, each in the network as it is pruned
+            before it.
     """
 
     comparable: bool = False
@@ -161,12 +167,15 @@ def options_of(name: str, given: Mapping[str, Any]) -> tuple[dict[str, Any], dic
 
 
 def ask(question: Question, name: str, **options: Any) -> dict[str, Tensor]:
-    """The saliencies of a question by a criterion: float64 on the CPU, one tensor of K for each group.
+    """Compute the saliencies of a question by a criterion.
 
     Args:
-        question: what is asked.
+        question: the network, its groups, the data and the loss.
         name: of the criterion.
         options: of the criterion's own.
+
+    Returns:
+        {group: (K,)}, float64 on the CPU.
 
     Raises:
         DataError: where the criterion cannot answer such a question, or its answer is not finite.
@@ -201,13 +210,23 @@ def ask(question: Question, name: str, **options: Any) -> dict[str, Tensor]:
 
 
 def thresholded(saliencies: Mapping[str, Tensor], by: str, at: float, together: bool) -> dict[str, Tensor]:
-    """Saliencies of which every one that is larger in absolute value than `at` times the mean (or median, `by`) of
-    absolute values is replaced by the mean (median): over all groups `together`, or each by itself.
+    """Limit outliers among scores: replace those that are far above the mean or median of absolute values by it.
 
-    Source: Wolfe et al. (2016), section 3.3, mean and median thresholding of second-order estimates.
+    Args:
+        saliencies: {group: (K,)}.
+        by: "mean" or "median".
+        at: the factor: scores larger in absolute value than `at` times the mean (median) are replaced.
+        together: take the mean (median) over all groups, rather than in each by itself.
 
-    >>> thresholded({"0": torch.tensor([1.0, 2.0, 3.0, 4.0, 1000.0])}, "median", 3.0, together=True)["0"]
-    tensor([1., 2., 3., 4., 3.])
+    Returns:
+        {group: (K,)}.
+
+    Source:
+        Wolfe et al. (2016), section 3.3, mean and median thresholding of second-order estimates.
+
+    Example:
+        >>> thresholded({"0": torch.tensor([1.0, 2.0, 3.0, 4.0, 1000.0])}, "median", 3.0, together=True)["0"]
+        tensor([1., 2., 3., 4., 3.])
     """
     middle: Callable[[Tensor], Tensor] = torch.mean if by == "mean" else lambda values: values.quantile(0.5)
     everything = torch.cat(list(saliencies.values())) if saliencies else torch.zeros(0)

@@ -1,4 +1,4 @@
-"""The oracle: close each unit in turn and look at the loss."""
+"""The oracle: close each unit in turn and measure the loss."""
 
 from __future__ import annotations
 
@@ -15,16 +15,30 @@ from deadhead.scores.criterion import Question, criterion
 
 @criterion("oracle", comparable=True, increase=True)
 def oracle(question: Question) -> dict[str, Tensor]:
-    """`L(alpha_k = 0) - L(1)`, L the mean loss, shape (K,): one forward pass for each unit, from the middle on.
+    """Oracle (ablation): the exact change of the mean loss when a unit is removed, `L(alpha_k = 0) - L(1)`.
 
-    Signed: negative where the network is better without the unit. Source: 002 section 3.1, 003 section 2.1.
+    Signed, shape (K,), in the unit of the loss: negative where the network is better without the unit. It takes one
+    forward pass for each unit, from the unit's consumers on.
+
+    Source: Wolfe et al. (2016), section 3.1; Evci (2018), section 2.1.
     """
-    rows = count(question.batches)
-    return {name: value / rows for name, value in changes(question, "oracle", lambda change: change).items()}
+    samples = count(question.batches)
+    return {name: value / samples for name, value in changes(question, "oracle", lambda change: change).items()}
 
 
 def changes(question: Question, name: str, measure: Callable[[Tensor], Tensor]) -> dict[str, Tensor]:
-    """`sum_n measure(L_n(alpha_k = 0) - L_n(1))` for each unit k of each group, shape (K,)."""
+    """The change of each sample's loss when a unit is closed, summed over samples.
+
+    `sum_n measure(L_n(alpha_k = 0) - L_n(1))` for each unit k.
+
+    Args:
+        question: the network, its groups, the data and the loss.
+        name: of the criterion, for progress.
+        measure: what is taken of each sample's change, elementwise, such as `torch.abs`.
+
+    Returns:
+        {group: (K,)}, float64, in the unit of the loss.
+    """
     gates, parts = question.gates(), Parts(question.network)
     total = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in question.groups}
     jobs = [(batch, group) for batch in question.batches for group in question.groups]

@@ -1,4 +1,6 @@
-"""The optimal brain surgeon as a criterion: what the loss rises by when a unit goes and the others take over."""
+"""The optimal brain surgeon as a criterion: by how much the loss rises when a unit is removed and the others are
+refitted.
+"""
 
 from __future__ import annotations
 
@@ -19,25 +21,29 @@ MEMORY = 2**30
 
 @criterion("obs", comparable=True, increase=True, reference="zero", at_consumers=True, front_to_back=True)
 def obs(question: Question, *, output_weight: str = "loss", weighing: Weighing | None = None) -> dict[str, Tensor]:
-    """How much the loss should rise when a unit is removed after those that score less and the rest is refitted: the
-    optimal brain surgeon for units, shape (K,).
+    """Optimal brain surgeon (OBS) for units: the predicted rise of the loss when a unit is removed, after those that
+    score lower, and the remaining weights are refitted.
 
-    Half the cost of removal. In each group by itself, the next unit is the one whose removal raises
-    `J = sum_c tr(S_c E[(W_c a~ - y_c)(W_c a~ - y_c)^T])` least when the other columns of its consumers c are refitted:
-    `tr(S W_k ([G^-1]_kk)^-1 W_k^T)` summed over them, a unit's columns (a channel's patch, a flattened channel, a head)
-    as one block, `W` and `G^-1` updated after each. Scores never fall along the order of removal. Consumers that cannot
-    be refitted count with `1/2 mean_n (ds_n/dalpha_k)^2`.
+    Shape (K,), half the cost of removal. In each group by itself, the next unit is the one whose removal raises `J =
+    sum_c tr(S_c E[(W_c a~ - y_c)(W_c a~ - y_c)^T])` by the minimum when the other columns of its consumers c are
+    refitted: `tr(S W_k ([G^-1]_kk)^-1 W_k^T)` summed over them, a unit's columns (a channel's patch, a flattened
+    channel, a head) as one block, `W` and `G^-1` updated after each. Scores never fall along the order of removal.
+    Consumers that cannot be refitted count with `1/2 mean_n (ds_n/dalpha_k)^2`.
 
-    Approximate: S does not depend on a; positions do not curve together; one target is drawn for each sample, by the
-    question's seed; where a consumer has too many columns for one matrix, only those of the same block take over.
+    Approximations: S does not depend on a (as in Kronecker-factored curvature); second derivatives between positions
+    are left out; one target is drawn for each sample, by the question's seed; where a consumer has too many columns for
+    one matrix, only those of the same block are refitted.
 
     Args:
-        question: what is asked.
+        question: the network, its groups, the data and the loss.
         output_weight: "loss": S is the Gauss-Newton curvature of the loss at what a consumer gives; "none": the
             identity, and the scores are in the unit of squared outputs.
         weighing: S, where it is known already.
 
-    Source: Hassibi and Stork (1993), for units with their consumers' statistics.
+    Raises:
+        DataError: where there is no such `output_weight`.
+
+    Source: Hassibi and Stork (1993), for units with their consumers' statistics; Martens and Grosse (2015) for S.
     """
     if output_weight not in ("loss", "none"):
         raise DataError(f"There is no output_weight {output_weight!r}; it is loss or none.")
@@ -63,7 +69,7 @@ def obs(question: Question, *, output_weight: str = "loss", weighing: Weighing |
 
 
 def _in_parts(weighing: Weighing, groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups whose statistics are read in one pass over the data: as many as fit the memory, at least one."""
+    """Groups whose statistics are read in one pass over the data: as many as fit in MEMORY, at least one."""
     parts: list[list[Group]] = []
     held = MEMORY
     for group in groups:

@@ -1,4 +1,4 @@
-"""Mean replacement: what it costs, or would cost to first order, to replace a unit by its mean."""
+"""Mean replacement: by how much the loss changes, exactly or to first order, when a unit is replaced by its mean."""
 
 from __future__ import annotations
 
@@ -16,27 +16,35 @@ from deadhead.scores.exact import changes
 
 @criterion("mrp", comparable=True, needs_sample_losses=True, reference="mean")
 def mrp(question: Question) -> dict[str, Tensor]:
-    """`sum_n abs(L_n(alpha_k = 0) - L_n(1))`, r the mean over the data: the mean replacement penalty, shape (K,).
+    """Mean replacement penalty (MRP): the sum over samples of the absolute change of the loss when a unit is replaced
+    by its mean, `sum_n abs(L_n(alpha_k = 0) - L_n(1))`.
 
-    A unit is dead when every term is about 0. Source: 003 definition 3.1.1.
+    Shape (K,), in the unit of the loss; the mean r is taken over samples and positions. A unit is dead, in the sense of
+    the source, where every term is about 0.
+
+    Source: Evci (2018), definition 3.1.1.
     """
     return changes(question, "mrp", torch.abs)
 
 
 @criterion("mrs", comparable=True, needs_sample_losses=True, reference="mean")
 def mrs(question: Question) -> dict[str, Tensor]:
-    """`sum_n abs(dL_n/dalpha_k)` at alpha = 1, r the mean over the data: mean replacement saliency, shape (K,).
+    """Mean replacement saliency (MRS): the sum over samples of the absolute first-order change of the loss when a unit
+    is replaced by its mean, `sum_n abs(dL_n/dalpha_k)`.
 
-    With s the positions and j the columns of the unit, `dL_n/dalpha_k = sum_s,j (a - r_j) dL_n/da`. One forward and
-    one backward pass: `P = sum_s,j a dL/da` and `Q_j = sum_s dL/da` are kept for each sample, and
-    `abs(P - sum_j r_j Q_j)` is taken once the mean is known. Samples that an op moves about inside the network (to
-    experts, say) or that see each other take a pass each. Source: 003 definition 3.1.2, eq. 3.3.
+    Shape (K,), in the unit of the loss. With s the positions and j the columns of the unit, r the mean over samples and
+    positions, `dL_n/dalpha_k = sum_s,j (a - r_j) dL_n/da` at alpha = 1. One forward and one backward pass:
+    `P = sum_s,j a dL/da` and `Q_j = sum_s dL/da` are kept for each sample, and `abs(P - sum_j r_j Q_j)` is taken once
+    the mean is known. Samples that an op moves about inside the network (to experts, say) or that depend on each other
+    take a pass each.
+
+    Source: Evci (2018), definition 3.1.2, eq. 3.3.
     """
     gates = question.gates_without_references()
     store = {group.name: _Store(group) for group in question.groups}
     parts = [part for batch in question.batches for part in gates.passes_per_sample(batch, question.groups)]
     for batch, sample in track(question.progress, "mrs", parts):
-        rows, first = (batch.rows, True) if sample is None else (1, sample == 0)
+        samples, first = (batch.rows, True) if sample is None else (1, sample == 0)
 
         def visit(
             group: Group,
@@ -44,25 +52,28 @@ def mrs(question: Question) -> dict[str, Tensor]:
             value: Tensor,
             gradient: Tensor,
             batch: Batch = batch,
-            rows: int = rows,
+            samples: int = samples,
             first: bool = first,
         ) -> None:
             if group.name in store:
                 layout = gates.layout(batch, group.name, index)
-                store[group.name].add(index, value, gradient, rows, layout, first)
+                store[group.name].add(index, value, gradient, samples, layout, first)
 
         for each in store.values():
-            each.open(rows)
+            each.open(samples)
         gates.sensitivities(batch, visit, sample)
     return {name: each.result() for name, each in store.items()}
 
 
 @criterion("mrs_positions", comparable=True, reference="mean")
 def mrs_positions(question: Question) -> dict[str, Tensor]:
-    """`sum_n,s,j abs((a - r_j) dL_n/da)` over samples n, positions s and columns j, r the mean, shape (K,).
+    """Mean replacement saliency (MRS) with absolute values taken at every position instead of every sample:
+    `sum_n,s,j abs((a - r_j) dL_n/da)`.
 
-    `mrs` with the absolute value taken at every position: larger, and above 0 where a unit's effects cancel within a
-    sample. Source: the package of 003's author; the document's definition sums over positions first.
+    Shape (K,), over samples n, positions s and columns j, r the mean. At least `mrs`, and above 0 where a unit's
+    effects cancel within a sample.
+
+    Source: Evci (2018), the author's package; eq. 3.3 sums over positions before it takes the absolute value.
     """
     gates = question.gates()
     total = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in question.groups}
@@ -78,7 +89,7 @@ def mrs_positions(question: Question) -> dict[str, Tensor]:
 
 
 class _Store:
-    """P, Q and the sums of one group, for as many samples as were seen."""
+    """P, Q and the sums of activations of one group, for the samples seen so far."""
 
     def __init__(self, group: Group) -> None:
         self.group = group
@@ -87,17 +98,17 @@ class _Store:
         self.sums: list[Tensor | None] = [None] * len(group.consumers)
         self.counts = [0] * len(group.consumers)
 
-    def open(self, rows: int) -> None:
-        self.products.append(torch.zeros(rows, self.group.size))
+    def open(self, samples: int) -> None:
+        self.products.append(torch.zeros(samples, self.group.size))
         self.gradients.append([None] * len(self.group.consumers))
 
     def add(
-        self, index: int, value: Tensor, gradient: Tensor, rows: int, layout: SampleLayout | None, first: bool
+        self, index: int, value: Tensor, gradient: Tensor, samples: int, layout: SampleLayout | None, first: bool
     ) -> None:
         site = self.group.consumers[index]
-        product = by_unit(by_sample(value * gradient, site, rows, layout), site, self.group.size)
+        product = by_unit(by_sample(value * gradient, site, samples, layout), site, self.group.size)
         self.products[-1] = self.products[-1].to(product) + product
-        self.gradients[-1][index] = by_sample(gradient, site, rows, layout)
+        self.gradients[-1][index] = by_sample(gradient, site, samples, layout)
         if not first:
             return  # the same activations again, for another sample's loss
         total = columns_sum(value, site)

@@ -17,7 +17,7 @@ from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
 
 GAINS = 10_001
-"""From 0 to 10 by 0.001, as in the document."""
+"""From 0 to 10 by 0.001, as in Wolfe et al. (2016)."""
 
 
 @torch.inference_mode(False)
@@ -32,21 +32,36 @@ def error_surface(
     samples: int | None = 4096,
     progress: Progress | None = None,
 ) -> dict[tuple[str, int], Tensor]:
-    """The mean loss `L(alpha_k)` over gains, for each of `units`, (group, unit): {(group, unit): (gains,)}, float64.
+    """Error surfaces: the mean loss `L(alpha_k)` as a function of the gain of one unit, for each of `units`.
 
-    A gain of 1 is the network as it is, 0 without the unit, above 1 with the unit's influence inflated. `gains` is 0 to
-    10 by 0.001 where it is None; `units` are all units. `removed` are units that are gone already. What lies before the
-    unit's consumers is computed once for each batch, and many gains at once are one batch behind it.
+    A gain of 1 is the network as it is, 0 without the unit, above 1 with the unit's influence inflated. What lies
+    before the unit's consumers is computed once for each batch, and many gains at once are one batch behind it.
 
-    Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
+    Args:
+        model_or_network: a module, traced with the first batch, or a `Network`; it is left as it was.
+        data: any iterable of batches, `(inputs, targets)` or the dicts that the model takes.
+        loss: a name, a torch.nn loss, or a callable (outputs, batch) to a loss for each sample.
+        units: (group, unit) pairs; all units by default.
+        gains: (gains,), the values of alpha_k; 0 to 10 by 0.001 by default.
+        removed: (group, unit) pairs that are removed already.
+        samples: at most so many samples of the data are read; None for all.
+        progress: called with (step, done, total).
 
-    Source: 002 sections 4.2.3 to 4.4.3 (error surface of the network output).
+    Returns:
+        {(group, unit): (gains,)}, float64, in the unit of the loss.
 
-    >>> model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
-    >>> data = [(torch.randn(8, 2), torch.randn(8, 1))]
-    >>> found = error_surface(model, data, loss="squared_error", units=[("0", 1)], gains=torch.linspace(0, 10, 11))
-    >>> found["0", 1].shape
-    torch.Size([11])
+    Raises:
+        DataError, LossError, TraceError: where there is no such unit, or the loss cannot be computed.
+
+    Source:
+        Wolfe et al. (2016), sections 4.2.3 to 4.4.3, error surface of the network output.
+
+    Example:
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.Tanh(), nn.Linear(3, 1))
+        >>> data = [(torch.randn(8, 2), torch.randn(8, 1))]
+        >>> found = error_surface(model, data, loss="squared_error", units=[("0", 1)], gains=torch.linspace(0, 10, 11))
+        >>> found["0", 1].shape
+        torch.Size([11])
     """
     asked, batches, network = opened(model_or_network, data, loss, samples)
     gains = torch.arange(GAINS, dtype=torch.float64) / 1000 if gains is None else gains.detach().double().cpu()

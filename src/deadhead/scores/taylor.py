@@ -1,4 +1,4 @@
-"""The first-order estimate of the loss without a unit."""
+"""The first-order Taylor estimate of the loss without a unit."""
 
 from __future__ import annotations
 
@@ -14,10 +14,13 @@ from deadhead.scores.criterion import Question, criterion
 
 @criterion("taylor1", comparable=True, increase=True)
 def taylor1(question: Question) -> dict[str, Tensor]:
-    """`-dL/dalpha_k` at alpha = 1, L the mean loss: the linear estimate of `L(alpha_k = 0) - L(1)`, shape (K,).
+    """First-order Taylor expansion: `-dL/dalpha_k`, the linear estimate of the change of the mean loss when a unit is
+    removed.
 
-    Signed: negative where the loss is expected to fall without the unit. The derivative by a gate is
-    `sum (a - r) dL/da` over samples, positions and consumers. Source: 002 equation 3.
+    Signed, shape (K,), in the unit of the loss: negative where the loss is predicted to fall without the unit. The
+    derivative by a gate at alpha = 1 is `sum (a - r) dL/da` over samples, positions and consumers.
+
+    Source: Wolfe et al. (2016), equation 3; Molchanov et al. (2017), who take absolute values of each sample.
     """
     gates = question.gates()
     total = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in question.groups}
@@ -31,5 +34,5 @@ def taylor1(question: Question) -> dict[str, Tensor]:
             total[group.name] -= by_unit(columns_sum(change, site), site, group.size).cpu()
 
         gates.sensitivities(batch, visit)
-    rows = count(question.batches)
-    return {name: value / rows for name, value in total.items()}
+    samples = count(question.batches)
+    return {name: value / samples for name, value in total.items()}

@@ -1,4 +1,4 @@
-"""What the weights that make a unit say about it: their magnitude, and how much training changed them."""
+"""Scores by the weights that make a unit: their magnitude, and how much training changed them."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from deadhead.scores.criterion import Question, criterion
 
 @criterion("magnitude", needs_data=False)
 def magnitude(question: Question) -> dict[str, Tensor]:
-    """The L2 norm of the weights by which the unit is made at its producers: `sqrt(sum w^2)`, shape (K,).
+    """Weight magnitude: the L2 norm of the weights that make a unit at its producers, `sqrt(sum w^2)`.
 
-    The weights are those of the network as it is pruned and compensated so far, without what read removed units.
-    Biases and what comes after (batch norm, say) do not count.
+    Shape (K,). The weights are those of the network as it is pruned and compensated so far, without what read removed
+    units. Biases and what comes after (batch norm, say) do not count.
 
     Source: Evci (2018), section 4.1.
     """
@@ -26,7 +26,15 @@ def magnitude(question: Question) -> dict[str, Tensor]:
 
 
 def over_producers(group: Group, tensors: Mapping[str, Tensor]) -> Tensor:
-    """The sum of what tensors of the parameters' shapes hold for the weights by which each unit is made, shape (K,)."""
+    """Sum tensors of the parameters' shapes over the weights that make each unit.
+
+    Args:
+        group: K units.
+        tensors: {parameter: its shape}, such as squared weights.
+
+    Returns:
+        (K,), float64 on the CPU.
+    """
     made = {(site.weight, site.weight_axis) for site in group.producers if site.weight is not None}
     total = torch.zeros(group.size, dtype=torch.float64)
     for part in group.slices:
@@ -40,16 +48,18 @@ def over_producers(group: Group, tensors: Mapping[str, Tensor]) -> Tensor:
 
 @criterion("gradient", needs_data=False)
 def gradient(question: Question, *, adjustments: Mapping[str, Tensor] | None = None) -> dict[str, Tensor]:
-    """How much training changed the weights by which the unit is made: `sum_t sum_w abs(w_t - w_(t-1))`, shape (K,).
+    """Gradient-based pruning: how much training changed the weights that make a unit, `sum_t sum_w abs(w_t - w_(t-1))`.
+
+    Shape (K,), summed over training steps t and the weights w that make the unit at its producers.
 
     Args:
-        question: what is asked.
-        adjustments: what `deadhead.watch` recorded over the steps t of a training run, {parameter: its shape}.
+        question: the network and its groups.
+        adjustments: what `deadhead.watch` recorded over the steps of a training run, {parameter: its shape}.
 
     Raises:
         DataError: without `adjustments`, or where they are of another network.
 
-    Source: "Pruning in neural networks: purpose and concept", gradient-based pruning.
+    Source: "Pruning in Neural Networks: Purpose and Concept", gradient-based pruning.
     """
     if adjustments is None:
         raise DataError(

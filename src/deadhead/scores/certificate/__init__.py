@@ -1,1 +1,1 @@
-"""Bounds on what a removal can cost, from operator norms downstream."""
+"""Upper bounds on what a removal can cost, from operator norms of the layers behind it."""

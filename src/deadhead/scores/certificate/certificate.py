@@ -31,26 +31,31 @@ from deadhead.scores.score import score
 
 @criterion("certificate", comparable=True, reference="mean", at_consumers=True)
 def certificate(question: Question) -> dict[str, Tensor]:
-    """An upper bound on `mean_n abs(L_n(alpha_k = 0) - L_n(1))`, r the mean over the data, shape (K,), without closing
-    any unit: it bounds `mrp / N` on the same data.
+    """Certified upper bound on the mean absolute change of the loss when a unit is replaced by its mean, from the
+    Lipschitz constants (operator norms) of the layers behind it.
+
+    Shape (K,), in the unit of the loss, without closing any unit: it bounds `mean_n abs(L_n(alpha_k = 0) - L_n(1))`,
+    r the mean over the data, which is `mrp / N` on the same data.
 
     `c * sum_consumers K_rest * norm(W_k) * dev_k`, with `dev_k = sqrt(mean_n norm(a_nk - r)^2)` over all positions and
     columns of the unit (sqrt(T) times the standard deviation for one column and T positions), `norm(W_k)` the operator
     norm of that part of the consumer which reads the unit, and `K_rest` the Lipschitz constant from what the consumer
     gives to the logits z. `c = sqrt(mean_n sup_z norm(dL_n/dz_n)^2)`: sqrt(2) for `cross_entropy`, and sqrt(2 / T)
-    where a row's loss is the mean over T targets that are not ignored, as their T gradients are each divided by T;
+    where a sample's loss is the mean over T targets that are not ignored, as their T gradients are each divided by T;
     sqrt(m) for `binary_cross_entropy`, which sums over m outputs (targets that are no classes, but between, lower
     both). The bound holds in exact arithmetic: losses in float32 differ by rounding besides.
 
-    Raises `DataError` where an op behind a consumer has no constant (LayerNorm, softmax, products of activations), and
-    `LossError` for a loss whose slope has no limit: squared error has `sqrt(L(0)) <= sqrt(L(1)) + K dev / sqrt(2)`.
+    Raises:
+        DataError: where an op behind a consumer has no constant (LayerNorm, softmax, products of activations).
+        LossError: for a loss whose slope has no limit: squared error has `sqrt(L(0)) <= sqrt(L(1)) + K dev / sqrt(2)`.
 
-    Source: 001, comment on the bound ("increase the loss by at most KX, where K is the product of the operator norm of
-    the weight matrices"), which leaves out sqrt(2), positions and the reference.
+    Source: "Train first vs prune first in neural networks", AI Alignment Forum, comment on the bound ("increase the
+    loss by at most KX, where K is the product of the operator norm of the weight matrices"), which leaves out sqrt(2),
+    positions and the reference.
     """
     _refuse_loss(question.loss)
     _refuse_normalised(question)
-    rows = count(question.batches)
+    samples = count(question.batches)
     gates = question.gates()
     squares = {
         group.name: [torch.zeros(group.size, dtype=torch.float64) for _ in group.consumers] for group in question.groups
@@ -65,7 +70,7 @@ def certificate(question: Question) -> dict[str, Tensor]:
             traced, sizes = _observe(gates, question.groups, batch, squares)
             for name, norms in behind.norms(traced, sizes).items():
                 reach[name] = [torch.maximum(have, new) for have, new in zip(reach[name], norms, strict=True)]
-    scale = math.sqrt(slopes) / rows
+    scale = math.sqrt(slopes) / samples
     return {
         group.name: torch.stack(
             [torch.zeros(group.size, dtype=torch.float64)]
@@ -83,23 +88,39 @@ def certify(
     loss: Any = "cross_entropy",
     samples: int = 4096,
 ) -> float:
-    """An upper bound on `mean_n abs(L_n - L_n(1))` for several units closed together, {group: unit indices}, each at
-    the mean that it has in the intact network.
+    """Certified upper bound on the mean absolute change of the loss when several units are replaced by their means
+    together.
 
-    It is the sum of their certificates: where a consumer reads closed units, these stand at r whatever happens before,
-    so their deviation is the intact network's, and what else the consumer reads moves by what earlier units cause.
+    It is the sum of their certificates: where a consumer reads closed units, these stand at their mean r in the intact
+    network whatever happens before, so their deviation is the intact network's, and what else the consumer reads moves
+    by what earlier units cause.
 
-    Raises `DataError` for groups or units that there are not, and what `certificate` raises.
+    Args:
+        model_or_network: a module, traced with the first batch, or a `Network`; it is left as it was.
+        data: any iterable of batches, `(inputs, targets)` or the dicts that the model takes.
+        units: {group: unit indices}, the units that are closed.
+        loss: "cross_entropy", "binary_cross_entropy" or `nn.CrossEntropyLoss()`.
+        samples: at most so many samples of the data are read.
 
-    Source: 001, comment on the bound, applied unit by unit from back to front.
+    Returns:
+        A bound on `mean_n abs(L_n - L_n(1))`, in the unit of the loss.
 
-    >>> _ = torch.manual_seed(0)
-    >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
-    >>> data = [(torch.randn(8, 2), torch.randint(2, (8,)))]
-    >>> certify(model, data, {"0": []})
-    0.0
-    >>> certify(model, data, {"0": [0, 2]}) > 0
-    True
+    Raises:
+        DataError: for groups or units that do not exist, or an op without a Lipschitz constant.
+        LossError: for a loss whose slope has no limit.
+
+    Source:
+        "Train first vs prune first in neural networks", AI Alignment Forum, comment on the bound, applied unit by unit
+        from back to front.
+
+    Example:
+        >>> _ = torch.manual_seed(0)
+        >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 2))
+        >>> data = [(torch.randn(8, 2), torch.randint(2, (8,)))]
+        >>> certify(model, data, {"0": []})
+        0.0
+        >>> certify(model, data, {"0": [0, 2]}) > 0
+        True
     """
     found = score(model_or_network, data, loss=loss, criterion="certificate", samples=samples)
     total = 0.0
@@ -131,7 +152,7 @@ def _refuse_loss(loss: Loss) -> None:
 
 
 def _slopes(loss: Loss, batch: Batch) -> Tensor:
-    """`sup_z norm(dL_n/dz_n)` for each row, shape (rows,), float64.
+    """The Lipschitz constant of each sample's loss in its logits: `sup_z norm(dL_n/dz_n)`, shape (samples,), float64.
 
     Cross-entropy with targets q has the gradient s p - q, s = sum q, p on the simplex: its norm is largest at a corner.
     Binary cross-entropy has sigmoid(z) - t for each output.
@@ -159,15 +180,18 @@ def _refuse_normalised(question: Question) -> None:
         if group.name in names and group.norms:
             raise DataError(
                 f"The certificate has no bound for {group.name}: {where(group.norms[0].node)} takes statistics over "
-                "its units, which change with what is left; use the criterion mrp."
+                "its units, which change with the units that remain; use the criterion mrp."
             )
 
 
 def _observe(
     gates: Gates, groups: Sequence[Group], batch: Batch, squares: Mapping[str, list[Tensor]]
 ) -> tuple[Traced, dict[fx.Node, Any]]:
-    """One forward pass: add `sum norm(a_nk - r)^2` at each consumer to `squares`; the graph, and the size of what each
-    of its nodes gives. Deviations are taken from r itself, as differences of moments cancel."""
+    """One forward pass: add `sum norm(a_nk - r)^2` at each consumer to `squares`.
+
+    Returns the graph, and the size of what each of its nodes gives. Deviations are taken from r itself, as differences
+    of moments cancel.
+    """
     batch = batch.to(gates.network.device())
     tensors, traced = gates.traced(batch)
     edits = gates.edits(traced, {})

@@ -1,4 +1,4 @@
-"""Lipschitz constants of what lies behind a node, in the Euclidean norm of whole tensors: a function for each op."""
+"""Lipschitz constants of the layers behind a node, in the Euclidean norm of whole tensors: a function for each op."""
 
 from __future__ import annotations
 
@@ -29,7 +29,10 @@ LIPSCHITZ: dict[str, Constant] = {}
 class Downstream:
     """Lipschitz constants within one graph, in the Euclidean norm of whole tensors.
 
-    `values` has what does not depend on the inputs, `sizes` the shape of what other nodes give.
+    Attributes:
+        graph: the ops.
+        values: what does not depend on the inputs, by node.
+        sizes: the shape of what other nodes give.
     """
 
     graph: Graph
@@ -38,8 +41,16 @@ class Downstream:
     _kept: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
     def constants(self, output: Any, wanted: set[fx.Node]) -> dict[fx.Node, float]:
-        """For each node of `wanted` the constant from what it gives to `output`: a sum over its users, so that a
-        residual block has 1 + K. Source: MATH, "Certificate"."""
+        """For each node of `wanted` the Lipschitz constant from what it gives to `output`.
+
+        It is a sum over its users of products of constants, so that a residual block has 1 + K.
+
+        Args:
+            output: the node of the logits.
+            wanted: the nodes whose constants are returned.
+
+        Source: Szegedy et al. (2014), products of operator norms.
+        """
         alive = reaching([output]) if isinstance(output, fx.Node) else set()
         moved = set(wanted)
         for node in self.graph.calls:
@@ -85,7 +96,7 @@ class Downstream:
         return max(1.0, math.sqrt(self.numel(node) / max(1, self.numel(node.args[place]))))
 
     def kept(self, key: tuple[Any, ...], make: Callable[[], float]) -> float:
-        """Norms that cost something are computed once."""
+        """A norm, computed once and kept by its key."""
         if key not in self._kept:
             self._kept[key] = make()
         return self._kept[key]
@@ -112,7 +123,7 @@ class Downstream:
         return found
 
 
-def refuse(node: fx.Node, why: str = "is an op without a constant here") -> NoReturn:
+def refuse(node: fx.Node, why: str = "has no known Lipschitz constant") -> NoReturn:
     raise DataError(
         f"The certificate has no bound behind {where(node)}, which {why}; use the criterion mrp, or score the groups "
         "behind it alone."
@@ -158,7 +169,7 @@ def _right_hand(rest: Downstream, node: fx.Node, place: int) -> Tensor | None:
 
 
 def lipschitz(*names: str) -> Callable[[Constant], Constant]:
-    """Register the constant of ops by name, as in `aten::NAME`; in-place forms are meant too."""
+    """Register the constant of ops by name, as in `aten::NAME`; in-place forms are included."""
 
     def register(function: Constant) -> Constant:
         LIPSCHITZ.update(dict.fromkeys(names, function))
@@ -172,7 +183,7 @@ ELEMENTWISE = ("nonlinearity", "elementwise linear", "choice")
 
 
 def rule_of(node: fx.Node) -> Constant | None:
-    """How the constant of a node is found; None where no rule knows."""
+    """The function that gives the constant of a node; None where its op has none."""
     op = op_of(node)
     if op.lipschitz is not None and op.family in ELEMENTWISE:
         return _elementwise
@@ -199,7 +210,7 @@ def _joined(rest: Downstream, node: fx.Node, place: int) -> float:
 
 @lipschitz("pad")
 def _padded(rest: Downstream, node: fx.Node, place: int) -> float:
-    """sqrt of the product over axes of the most copies of one entry."""
+    """sqrt of the product over axes of the maximum number of copies of one entry."""
     mode, most = argument(node, 2, "mode", "constant"), 1
     if mode == "constant":
         return 1.0
@@ -237,7 +248,7 @@ def _div(rest: Downstream, node: fx.Node, place: int) -> float:
 
 @lipschitz("where", "masked_fill")
 def _chosen(rest: Downstream, node: fx.Node, place: int) -> float:
-    """Whichever is chosen moves by itself; the choice must not move."""
+    """1 for each of the values that are chosen from; the condition must not depend on activations."""
     condition = 0 if op_name(node) == "where" else 1
     return refuse(node) if place == condition else rest.copies(node, place)
 
@@ -337,7 +348,7 @@ def _rank(node: fx.Node) -> int:
 
 @lipschitz(*(f"max_pool{rank}d{end}" for rank in (1, 2, 3) for end in ("", "_with_indices")))
 def _max_pool(rest: Downstream, node: fx.Node, place: int) -> float:
-    """sqrt of the product over axes of the most windows that read one entry: ceil(k / s) without dilation."""
+    """sqrt of the maximum number of windows that read one entry: over axes the product of ceil(k / s) if undilated."""
     (kernel,) = _axes(node, _rank(node), (1, "kernel_size", 1))
     stride, dilation = _axes(node, _rank(node), (2, "stride", kernel), (4, "dilation", 1))
     most = 1

@@ -1,4 +1,4 @@
-"""Largest singular values of matrices and convolutions, never below the truth."""
+"""Largest singular values of matrices and convolutions, never below the exact ones."""
 
 from __future__ import annotations
 
@@ -18,8 +18,11 @@ AT_ONCE = 2**22
 
 
 def spectral_norm(matrices: Tensor) -> Tensor:
-    """The largest singular value of each matrix (..., m, n), float64: the root of the largest eigenvalue of the smaller
-    Gram matrix, which is as accurate as the singular value itself."""
+    """Spectral norms: the largest singular value of each matrix (..., m, n), float64.
+
+    It is the root of the largest eigenvalue of the smaller Gram matrix, which is as accurate as the singular value
+    itself.
+    """
     if not matrices.numel():
         return torch.zeros(matrices.shape[:-2], dtype=torch.float64)
     squares: Tensor = torch.linalg.eigvalsh(_smaller_gram(matrices))[..., -1]
@@ -54,7 +57,16 @@ def _smaller_gram(matrices: Tensor) -> Tensor:
 
 
 def norms_by_unit(matrices: Tensor, units: Tensor, size: int) -> Tensor:
-    """The largest over matrices (b, o, n) of the norm of the columns of unit k, shape (K,); `units` has shape (n,)."""
+    """The spectral norm of each unit's columns, the maximum over several matrices.
+
+    Args:
+        matrices: (b, o, n).
+        units: (n,), the unit of each column; -1 for none.
+        size: K.
+
+    Returns:
+        (K,), float64.
+    """
     found = torch.zeros(size, dtype=torch.float64)
     inside = units[units >= 0]
     counts = torch.bincount(inside, minlength=size)
@@ -72,8 +84,17 @@ def norms_by_unit(matrices: Tensor, units: Tensor, size: int) -> Tensor:
 
 
 def transforms(kernel: Tensor, grid: Sequence[int], dilation: Sequence[int], groups: int) -> Iterator[Tensor]:
-    """The Fourier transform of a kernel (o, i, taps ...) at the frequencies of a grid, by parts: (frequencies, groups,
-    o / groups, i), complex. Frequencies of which the mirrored one was there are left out."""
+    """The Fourier transform of a convolution's kernel at the frequencies of a grid, in parts of limited size.
+
+    Args:
+        kernel: (o, i, taps ...).
+        grid: the number of frequencies along each axis.
+        dilation: of the kernel along each axis.
+        groups: of the convolution.
+
+    Returns:
+        Parts of shape (frequencies, groups, o / groups, i), complex; of two mirrored frequencies only one is there.
+    """
     taps = torch.tensor(list(itertools.product(*(range(k) for k in kernel.shape[2:]))), dtype=torch.float64)
     ranges = [range(m) for m in grid[:-1]] + [range(grid[-1] // 2 + 1)]
     points = torch.tensor(list(itertools.product(*ranges)), dtype=torch.float64)
@@ -86,11 +107,21 @@ def transforms(kernel: Tensor, grid: Sequence[int], dilation: Sequence[int], gro
 
 
 def convolution_norm(kernel: Tensor, grid: Sequence[int], dilation: Sequence[int], groups: int = 1) -> float:
-    """The norm of a circular convolution on a torus of size `grid` by a kernel (o, i, taps ...), float64: the largest
-    singular value of the kernel's Fourier transform.
+    """The spectral norm of a circular convolution: the largest singular value of its kernel's Fourier transform.
 
     A convolution with zero padding of maps of size H is a part of the one on a torus of H + d (k - 1) or more: its
-    norm is at most as large, and strides only leave out rows. Source: MATH, "Certificate".
+    norm is at most as large, and strides only leave out outputs.
+
+    Args:
+        kernel: (o, i, taps ...).
+        grid: the size of the torus.
+        dilation: of the kernel along each axis.
+        groups: of the convolution.
+
+    Returns:
+        The norm, in float64.
+
+    Source: Sedghi et al. (2019).
     """
     return max(largest_norm(part.flatten(0, 1)) for part in transforms(kernel.double(), grid, dilation, groups))
 
@@ -98,11 +129,19 @@ def convolution_norm(kernel: Tensor, grid: Sequence[int], dilation: Sequence[int
 def fine_enough(
     sizes: Sequence[int], kernel: Sequence[int], dilation: Sequence[int]
 ) -> tuple[list[int], list[int], float]:
-    """A grid for maps of these sizes: (grid, dilation, factor) such that norms on it times the factor are bounds.
+    """A grid of frequencies on which the norm of a convolution, times a factor, is an upper bound.
 
     H + d (k - 1) along each axis; of wide maps, 16 (k - 1) without dilation, times 1 / cos(pi / 32): the transform
     along an axis is a trigonometric polynomial of degree (k - 1) / 2, which falls from its maximum no faster than a
     cosine of that frequency (M. Riesz). It is 0.5 % more than the bound for maps of any size.
+
+    Args:
+        sizes: of the maps, H along each axis.
+        kernel: its size k along each axis.
+        dilation: d along each axis.
+
+    Returns:
+        (grid, dilation, factor) for `convolution_norm`.
     """
     grid, spread, factor = [], [], 1.0
     for size, k, d in zip(sizes, kernel, dilation, strict=True):

@@ -1,4 +1,4 @@
-"""Second derivatives: what torch needs to take them rightly, and a sentence where it cannot."""
+"""Second derivatives by torch: attention and weight norm as plain operations, and an error where an op has none."""
 
 from __future__ import annotations
 
@@ -59,9 +59,9 @@ def twice() -> Iterator[None]:
         raise no_second(found[1] or found[2]) from error
 
 
-def refuse_dead_ends(gradients: Iterable[Tensor | None]) -> None:
-    """Refuse functions marked once_differentiable: torch leaves out, in silence, what leads through them where it is
-    asked for the derivatives by some tensors only."""
+def refuse_once_differentiable(gradients: Iterable[Tensor | None]) -> None:
+    """Refuse functions marked once_differentiable: torch omits, without an error, second derivatives through them where
+    it is asked for the derivatives by some tensors only."""
     waiting: list[Any] = [gradient.grad_fn for gradient in gradients if gradient is not None]
     seen = set()
     while waiting:
@@ -79,7 +79,16 @@ def filled(found: Sequence[Tensor | None], like: Sequence[Tensor]) -> list[Tenso
 
 
 def derivatives(value: Tensor, by: Sequence[Tensor], create_graph: bool = False) -> list[Tensor]:
-    """The derivatives of a number by some tensors, zero where there are none; the graph stays."""
+    """The derivatives of a number by some tensors, zero where it does not depend on them; the autograd graph is kept.
+
+    Args:
+        value: the number that is differentiated.
+        by: the tensors by which it is.
+        create_graph: whether the derivatives can be differentiated again.
+
+    Returns:
+        One tensor for each of `by`, of its shape.
+    """
     if not value.requires_grad:
         return [torch.zeros_like(each) for each in by]
     return filled(torch.autograd.grad(value, by, create_graph=create_graph, retain_graph=True, allow_unused=True), by)

@@ -1,4 +1,4 @@
-"""The recursion of 002, appendix A: first derivatives and the diagonal of second ones, backward over the graph."""
+"""Backpropagation of second derivatives: first derivatives and the diagonal of the Hessian, backward over the graph."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ from deadhead.scores.second_order.recursion_rules import (
 )
 
 MOST_PROBES = 4096
-"""The most products with the loss's own Hessian that its diagonal may take."""
+"""The maximum number of products with the loss's own Hessian that its diagonal may take."""
 
 SEPARABLE = frozenset(
     {
@@ -50,18 +50,32 @@ Visit = Callable[[Group, int, Tensor, Tensor, Tensor], None]
 
 
 def curvatures(gates: Gates, groups: Sequence[Group], batch: Batch, visit: Visit) -> Tensor:
-    """One forward pass and two backward: `visit(group, consumer index, a, g, h)` for each consumer of `groups`.
+    """Compute first derivatives and the diagonal of the Hessian by activations: one forward pass and two backward.
 
-    `a` is the activation that the consumer reads, `g = d(sum_n L_n)/da` and `h` the diagonal of the second derivatives,
-    both through that consumer alone and in the activation's shape. From the outputs backward, with y = f(x):
+    From the outputs backward, with y = f(x), `g = d(sum_n L_n)/da` and `h` the diagonal of the second derivatives:
 
     - at the outputs, `h = d2L_n/do^2`, the exact diagonal, whatever the loss;
-    - at elementwise ops, `h_x = f'(x)^2 h_y + f''(x) g_y`, f' and f'' by autograd on the op itself (002 eq. 73);
+    - at elementwise ops, `h_x = f'(x)^2 h_y + f''(x) g_y`, f' and f'' by autograd on the op itself (eq. 73);
     - at ops that are linear in x, `h_x[j] = sum_i W[i, j]^2 h_y[i]` with W their coefficients (eq. 66);
     - where an activation is read several times, the sum.
 
-    A softmax or log-softmax that only the outputs read belongs to the loss. Returns `L_n`, shape (rows,). Raises
-    `DataError` at an op that has no such rule. Source: 002 appendix A.
+    A softmax or log-softmax that only the outputs read belongs to the loss.
+
+    Args:
+        gates: the network and its loss.
+        groups: whose consumers are visited.
+        batch: the data.
+        visit: called as `visit(group, consumer index, a, g, h)` for each consumer of `groups`, with the activation `a`
+            that it reads, and `g` and `h` through that consumer alone, in the activation's shape.
+
+    Returns:
+        `L_n`, shape (samples,).
+
+    Raises:
+        DataError: at an op that has no such rule.
+        LossError: where the loss is not finite.
+
+    Source: Wolfe et al. (2016), appendix A.
     """
     batch = batch.to(gates.network.device())
     tensors, traced = gates.traced(batch)
@@ -190,7 +204,7 @@ class _Tape:
         if not shape or shape[0] != batch.rows:
             raise DataError(
                 f"taylor2 needs outputs with a row for each sample, and {where(node)} gives shape {shape} for "
-                f"{batch.rows}; choose taylor1 or taylor2_exact."
+                f"{batch.rows} samples; choose taylor1 or taylor2_exact."
             )
         if known and loss.name in OVER_CLASSES:
             axis = _class_axis(shape, batch)

@@ -20,8 +20,18 @@ Both = tuple[list[Tensor], list[Tensor]]
 
 @dataclass
 class Step:
-    """One op of the forward pass: `leaves` are the activations that it reads, by position, cut off from what made
-    them; `sources` the nodes that made them, `read` what an edit was given and gave on the way; `made` its results."""
+    """One op of the forward pass.
+
+    Attributes:
+        node: the op in the graph.
+        args: its arguments.
+        kwargs: those by name.
+        function: computes it from both.
+        leaves: the activations that it reads, by position, detached from what made them.
+        sources: the nodes that made them, by position.
+        read: what an edit was given and gave, by position.
+        made: its results.
+    """
 
     node: fx.Node
     args: list[Any]

@@ -1,4 +1,4 @@
-"""Second-order estimates of the loss without a unit: by the recursion of 002, exactly, and by Gauss-Newton."""
+"""Second-order estimates of the loss without a unit: by recursion over the layers, exactly, and by Gauss-Newton."""
 
 from __future__ import annotations
 
@@ -31,21 +31,24 @@ FEW_OUTPUTS = 16
 
 @criterion("taylor2", comparable=True, increase=True, needs_sample_losses=True, at_consumers=True)
 def taylor2(question: Question) -> dict[str, Tensor]:
-    """`-dL/dalpha_k + 1/2 d2L/dalpha_k^2` at alpha = 1, L the mean loss, curvature by recursion, shape (K,).
+    """Second-order Taylor expansion: `-dL/dalpha_k + 1/2 d2L/dalpha_k^2`, the quadratic estimate of the change of the
+    mean loss when a unit is removed, with second derivatives by backpropagation of the Hessian diagonal.
 
-    Signed: the quadratic estimate of `L(alpha_k = 0) - L(1)`. With `h = d2L/da^2` entry by entry (see `curvatures`),
+    Signed, shape (K,), in the unit of the loss, at alpha = 1. With `h = d2L/da^2` entry by entry (see `curvatures`),
     `d2L/dalpha_k^2` is taken as `sum (a - r)^2 h` over samples, positions, columns and consumers. Second derivatives
     by two different entries are left out everywhere: between positions of a convolution, columns of a unit, consumers,
     and, below the last hidden layer or under a softmax, between the units of a layer. Exact for the last hidden layer
     where it is linear, its units have a column each and the loss and what follows are elementwise.
 
-    Raises `DataError` at ops that the recursion does not go through: products of activations, normalisations by
-    statistics of the activations, softmax and attention. Source: 002 equation 4 and appendix A, (73) instead of the
-    misprinted (71).
+    Raises:
+        DataError: at ops that the recursion does not go through: products of activations, normalisations by statistics
+            of the activations, softmax and attention.
+
+    Source: Wolfe et al. (2016), equation 4 and appendix A, (73) instead of the misprinted (71).
     """
     gates = question.gates()
     total = _zeros(question)
-    rows = count(question.batches)
+    samples = count(question.batches)
     for batch in track(question.progress, "taylor2", question.batches):
 
         def visit(group: Group, index: int, value: Tensor, first: Tensor, second: Tensor) -> None:
@@ -54,21 +57,26 @@ def taylor2(question: Question) -> dict[str, Tensor]:
             total[group.name] += by_unit(columns_sum(change, site), site, group.size).cpu()
 
         curvatures(gates, question.groups, batch, visit)
-    return {name: value / rows for name, value in total.items()}
+    return {name: value / samples for name, value in total.items()}
 
 
 @criterion("taylor2_exact", comparable=True, increase=True)
 def taylor2_exact(question: Question) -> dict[str, Tensor]:
-    """`-dL/dalpha_k + 1/2 d2L/dalpha_k^2` at alpha = 1, L the mean loss, by double backward, shape (K,).
+    """Second-order Taylor expansion with exact second derivatives: `-dL/dalpha_k + 1/2 d2L/dalpha_k^2` by double
+    backpropagation, a slow reference for the other second-order criteria.
 
-    A forward and a backward pass, and for each unit k a backward pass through both, which gives row k of the Hessian by
-    the gates: more work than the oracle's one forward pass for each unit, so a reference, not a criterion to choose.
-    Second derivatives at kinks (ReLU, max-pool) count as zero. Raises `DataError` at an op that torch cannot
-    differentiate twice. Source: 002 equation 4, with nothing left out.
+    Signed, shape (K,), in the unit of the loss, at alpha = 1. A forward and a backward pass, and for each unit k a
+    backward pass through both, which gives row k of the Hessian by the gates: more work than the oracle's one forward
+    pass for each unit. Second derivatives at kinks (ReLU, max-pool) count as zero.
+
+    Raises:
+        DataError: at an op that torch cannot differentiate twice.
+
+    Source: Wolfe et al. (2016), equation 4, with nothing left out.
     """
     gates = question.gates()
     total = _zeros(question)
-    rows = count(question.batches)
+    samples = count(question.batches)
     for batch in track(question.progress, "taylor2_exact", question.batches):
         alphas = {g.name: torch.ones(g.size, dtype=torch.float64, requires_grad=True) for g in question.groups}
         with torch.enable_grad(), twice():
@@ -83,25 +91,31 @@ def taylor2_exact(question: Question) -> dict[str, Tensor]:
                 for unit in range(len(alpha) if gradient.requires_grad else 0):
                     row = torch.autograd.grad(gradient[unit], alpha, retain_graph=True, allow_unused=True)[0]
                     total[name][unit] += 0.0 if row is None else 0.5 * row[unit].item()
-    return {name: value / rows for name, value in total.items()}
+    return {name: value / samples for name, value in total.items()}
 
 
 @criterion("taylor2_gauss_newton", comparable=True, increase=True, needs_sample_losses=True)
 def taylor2_gauss_newton(question: Question) -> dict[str, Tensor]:
-    """`-dL/dalpha_k + 1/2 G_kk` at alpha = 1, `G = mean_n J_n^T H_n J_n`, shape (K,).
+    """Second-order Taylor expansion with the generalized Gauss-Newton (GGN) approximation of the Hessian:
+    `-dL/dalpha_k + 1/2 G_kk`.
 
-    `J_n` are the derivatives of sample n's outputs by the gates, `H_n` the Hessian of its loss by its outputs, so that
-    the curvature of the network itself is left out, and no pair of positions, columns or consumers is. Up to 16 outputs
-    to a sample, exact: `G_kk = mean_n sum_i l_i (v_i^T J_nk)^2` over eigenvalues and eigenvectors of `H_n`, a forward
-    and backward pass for each output. Above, an estimate: the mean of `(ds_n/dalpha_k)^2` over 4 draws, by the
-    question's seed, of a loss `s` against targets from the model's own prediction, a pass for each draw.
+    Signed, shape (K,), in the unit of the loss, at alpha = 1. `G = mean_n J_n^T H_n J_n`, where `J_n` are the
+    derivatives of sample n's outputs by the gates and `H_n` the Hessian of its loss by its outputs, so that the
+    curvature of the network itself is left out, and no pair of positions, columns or consumers is.
 
-    Raises `LossError` where that needs a predictive distribution which the loss does not have. Source: Schraudolph 2002
-    (Gauss-Newton), for 002 equation 4.
+    Up to 16 outputs to a sample, exact: `G_kk = mean_n sum_i l_i (v_i^T J_nk)^2` over eigenvalues and eigenvectors of
+    `H_n`, a forward and backward pass for each output. Above, an estimate: the mean of `(ds_n/dalpha_k)^2` over 4
+    draws, by the question's seed, of a loss `s` against targets drawn from the model's own prediction (as for the
+    Fisher matrix), a pass for each draw.
+
+    Raises:
+        LossError: where targets have to be drawn and the loss has no predictive distribution.
+
+    Source: Schraudolph (2002), Gauss-Newton, for Wolfe et al. (2016), equation 4.
     """
     gates = question.gates()
     total = _zeros(question)
-    rows = count(question.batches)
+    samples = count(question.batches)
     generator = torch.Generator().manual_seed(question.seed)
     parts = [part for batch in question.batches for part in gates.passes_per_sample(batch, question.groups)]
     for batch, sample in track(question.progress, "taylor2_gauss_newton", parts):
@@ -111,7 +125,7 @@ def taylor2_gauss_newton(question: Question) -> dict[str, Tensor]:
             for name, slope in slopes_by_sample(gates.judged_by(loss), question.groups, batch, sample).items():
                 weights = weight() if sample is None else weight()[sample : sample + 1]
                 total[name] += 0.5 * (slope.square() * weights[:, None]).sum(0)
-    return {name: value / rows for name, value in total.items()}
+    return {name: value / samples for name, value in total.items()}
 
 
 def _zeros(question: Question) -> dict[str, Tensor]:
@@ -119,13 +133,13 @@ def _zeros(question: Question) -> dict[str, Tensor]:
 
 
 def _roots(gates: Gates, batch: Batch, generator: torch.Generator) -> Iterator[tuple[Loss, Callable[[], Tensor]]]:
-    """Losses s and a weight for each sample, shape (rows,), such that the weighted sum of `ds ds^T` is `J^T H J`."""
+    """Losses s and a weight for each sample, shape (samples,), such that the weighted sum of `ds ds^T` is `J^T H J`."""
     loss = gates.loss_function
     with torch.no_grad():
         tensors = [each for each in take(gates.outputs({}, batch))[0] if each.is_floating_point()]
-    by_rows = all(each.dim() and each.shape[0] == batch.rows for each in tensors)
+    by_samples = all(each.dim() and each.shape[0] == batch.rows for each in tensors)
     outputs = sum(each.numel() for each in tensors) // batch.rows
-    if by_rows and outputs <= FEW_OUTPUTS:
+    if by_samples and outputs <= FEW_OUTPUTS:
         roots = _Roots(loss)
         for output in range(outputs):
             yield Loss(loss.name, roots.along(output), is_rowwise=True), functools.partial(roots.sign, output)
@@ -143,7 +157,7 @@ def _roots(gates: Gates, batch: Batch, generator: torch.Generator) -> Iterator[t
 
 class _Roots:
     """The linear losses `sqrt(abs(l_i)) v_i^T o`, l and v the eigenvalues and eigenvectors of each sample's Hessian of
-    the loss by its outputs o; `signs` of the eigenvalues, shape (rows, outputs)."""
+    the loss by its outputs o; `signs` of the eigenvalues, shape (samples, outputs)."""
 
     def __init__(self, loss: Loss) -> None:
         self.loss = loss
@@ -155,8 +169,8 @@ class _Roots:
             if self.vectors is None:
                 self._factor(outputs, batch)
             assert self.vectors is not None
-            rows = [each.reshape(batch.rows, -1) for each in take(outputs)[0] if each.is_floating_point()]
-            return (torch.cat(rows, 1) * self.vectors[..., output].to(rows[0])).sum(1)
+            flat = [each.reshape(batch.rows, -1) for each in take(outputs)[0] if each.is_floating_point()]
+            return (torch.cat(flat, 1) * self.vectors[..., output].to(flat[0])).sum(1)
 
         return function
 

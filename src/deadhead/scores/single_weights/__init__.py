@@ -1,1 +1,1 @@
-"""Scores of single weights, and the Hessian by them."""
+"""Scores of single weights, and the Hessian of the loss by them."""

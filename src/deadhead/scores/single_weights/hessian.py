@@ -1,4 +1,4 @@
-"""The Hessian of the loss in the weights: its rows, its products with vectors, and all of it for small networks."""
+"""The Hessian of the loss by the weights: rows, Hessian-vector products, and the full matrix for small networks."""
 
 from __future__ import annotations
 
@@ -17,16 +17,22 @@ from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.graph.pytree import take
 from deadhead.progress import Progress, track
-from deadhead.scores.second_order.derivatives import TwiceDifferentiable, filled, refuse_dead_ends, twice
+from deadhead.scores.second_order.derivatives import TwiceDifferentiable, filled, refuse_once_differentiable, twice
 
 DENSE_UP_TO = 4_000
-"""The most weights whose full Hessian is computed: 4,000 take 128 MB."""
+"""The maximum number of weights whose full Hessian is computed: 4,000 take 128 MB."""
 
 
 @dataclass(frozen=True)
 class Weights:
-    """The weights that are scored together: `leaves` by name, on the model's device, in a state that `gates` replays;
-    `batches` are the rows that L is the mean over."""
+    """The weights that are scored together.
+
+    Attributes:
+        gates: the network with its loss; its state holds the leaves.
+        leaves: the weights by name, on the model's device.
+        batches: the samples that L is the mean over.
+        progress: called with (step, done, total).
+    """
 
     gates: TwiceDifferentiable
     leaves: Mapping[str, Tensor]
@@ -34,7 +40,7 @@ class Weights:
     progress: Progress | None = None
 
     @property
-    def rows(self) -> int:
+    def samples(self) -> int:
         return count(self.batches)
 
     @property
@@ -51,7 +57,7 @@ class Weights:
                 return [torch.zeros_like(leaf) for leaf in leaves]
             found = torch.autograd.grad(losses.sum(), leaves, create_graph=twice, allow_unused=True)
         if twice:
-            refuse_dead_ends(found)
+            refuse_once_differentiable(found)
         return filled(found, leaves)
 
     def _refuse_constant_loss(self, batch: Batch) -> None:
@@ -88,7 +94,7 @@ def _leaves(network: Network, patterns: str | Sequence[str] | None) -> tuple[dic
     leaves: dict[str, Tensor] = {}
     for tied in names.values():
         if any(fnmatch.fnmatchcase(name, pattern) for name in tied for pattern in wanted):
-            leaves[tied[0]] = state[tied[0]].requires_grad_()  # of the detached tensor: the user's own stays as it is
+            leaves[tied[0]] = state[tied[0]].requires_grad_()  # of the detached tensor: the user's own is not changed
             state.update(dict.fromkeys(tied, leaves[tied[0]]))
     if not leaves:
         raise DataError("parameters=() names no parameter to score; give patterns, or None for all.")
@@ -103,20 +109,40 @@ def weights_of(
     samples: int,
     progress: Progress | None,
 ) -> Weights:
-    """The weights whose names match `parameters` (all, where it is None), and up to `samples` rows of the data."""
+    """The weights whose names match patterns, with the network, loss and data that score them.
+
+    Args:
+        model_or_network: a module, traced with the first batch, or a `Network`; it is left as it was.
+        data: any iterable of batches.
+        loss: a name, a torch.nn loss, or a callable (outputs, batch) to a loss for each sample.
+        parameters: patterns of parameter names; all floating-point parameters where it is None.
+        samples: at most so many samples of the data are read.
+        progress: called with (step, done, total).
+    """
     asked, batches, network = opened(model_or_network, data, loss, samples)
     leaves, state = _leaves(network, parameters)
     return Weights(TwiceDifferentiable(PrunedState(network, tensors=state), asked), leaves, batches, progress)
 
 
 def wide(tensor: Tensor) -> Tensor:
+    """A tensor detached, in float64 on the CPU."""
     return tensor.detach().cpu().double().contiguous()
 
 
 def product_with(
     gradients: Sequence[Tensor], vectors: Sequence[Tensor], leaves: Sequence[Tensor], into: Sequence[Tensor]
 ) -> list[Tensor]:
-    """The rows of `H v` that belong to the leaves `into`, H the second derivatives whose `gradients` these are."""
+    """Hessian-vector product: the rows of `H v` that belong to the leaves `into`.
+
+    Args:
+        gradients: the first derivatives that are differentiated again.
+        vectors: v, of the shapes of the gradients.
+        leaves: the weights of the gradients.
+        into: the weights whose rows are returned.
+
+    Returns:
+        One tensor for each of `into`, of its shape.
+    """
     pairs = [(gradient, vector) for gradient, vector in zip(gradients, vectors, strict=True) if gradient.requires_grad]
     if not pairs:
         return [torch.zeros_like(leaf) for leaf in into]
@@ -125,9 +151,15 @@ def product_with(
 
 
 def rows_of_hessian(weights: Weights, step: str, own: bool) -> Iterator[tuple[int, int, list[Tensor]]]:
-    """(place of the leaf, weight in it, its row of H for a batch's summed loss), for every weight and batch.
+    """The rows of the Hessian of a batch's summed loss, one by one.
 
-    The row is over all leaves, or with `own` over the weight's leaf alone.
+    Args:
+        weights: the weights, network, loss and data.
+        step: what progress is called with.
+        own: restrict the row to the weight's own parameter.
+
+    Returns:
+        (place of the leaf, weight in it, its row as one tensor for each leaf), for every batch and weight.
     """
     leaves = list(weights.leaves.values())
     jobs = (
@@ -159,21 +191,36 @@ def full_hessian(
     samples: int = 4096,
     progress: Progress | None = None,
 ) -> tuple[list[str], Tensor]:
-    """The full Hessian `H_ij = d2L / dw_i dw_j` of the mean loss L, for up to 4,000 weights: (names, matrix).
+    """Compute the full Hessian matrix of the mean loss by the weights, `H_ij = d2L / dw_i dw_j`, for up to 4,000
+    weights.
 
-    The rows and columns of the matrix, shape (n, n), float64 on the CPU, symmetric, are the weights of the parameters
-    `names`, in that order, each flattened as by `Tensor.flatten`; tied parameters appear once, under their first name.
     A backward pass for each weight and batch. Derivatives are those of the traced graph, as in `score_parameters`.
 
-    Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
+    Args:
+        model_or_network: a module, traced with the first batch, or a `Network`; it is left as it was.
+        data: any iterable of batches, `(inputs, targets)` or the dicts that the model takes.
+        loss: a name, a torch.nn loss, or a callable (outputs, batch) to a loss for each sample.
+        parameters: patterns of parameter names; all floating-point parameters by default.
+        samples: at most so many samples of the data are read.
+        progress: called with (step, done, total).
 
-    Source: 003 section 2.1 and appendix A (`pytorchpruner.utils`).
+    Returns:
+        (names, matrix): the matrix has shape (n, n), float64 on the CPU, symmetric; its rows and columns are the
+        weights of the parameters `names`, in that order, each flattened as by `Tensor.flatten`. Tied parameters appear
+        once, under their first name.
 
-    >>> model = nn.Linear(2, 1, bias=False)
-    >>> x, t = torch.randn(8, 2), torch.randn(8, 1)
-    >>> names, matrix = full_hessian(model, [(x, t)], loss="squared_error")
-    >>> names, torch.allclose(matrix, (x.T @ x / 8).double(), atol=1e-5)
-    (['weight'], True)
+    Raises:
+        DataError, LossError, TraceError: for more weights, or where the loss cannot be differentiated twice.
+
+    Source:
+        Evci (2018), section 2.1 and appendix A (`pytorchpruner.utils`).
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> x, t = torch.randn(8, 2), torch.randn(8, 1)
+        >>> names, matrix = full_hessian(model, [(x, t)], loss="squared_error")
+        >>> names, torch.allclose(matrix, (x.T @ x / 8).double(), atol=1e-5)
+        (['weight'], True)
     """
     weights = weights_of(model_or_network, data, loss, parameters, samples, progress)
     if weights.total > DENSE_UP_TO:
@@ -186,7 +233,7 @@ def full_hessian(
         starts.append(starts[-1] + leaf.numel())
     matrix = torch.zeros(weights.total, weights.total, dtype=torch.float64)
     for place, index, row in rows_of_hessian(weights, "full_hessian", own=False):
-        matrix[starts[place] + index] += torch.cat([wide(part).flatten() for part in row]) / weights.rows
+        matrix[starts[place] + index] += torch.cat([wide(part).flatten() for part in row]) / weights.samples
     if not torch.isfinite(matrix).all():
         raise DataError("The Hessian is not finite; check the weights and the data.")
     return list(weights.leaves), (matrix + matrix.T) / 2

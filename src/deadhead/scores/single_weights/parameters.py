@@ -27,12 +27,21 @@ CHANGES: dict[str, Callable[[Tensor, float], Tensor]] = {
 ROW_SUMS = ("all", "tensor")
 
 EXACT_UP_TO = 20_000
-"""The most weights whose exact Hessian diagonal is computed: each takes a pass of its own."""
+"""The maximum number of weights whose exact Hessian diagonal is computed: each takes a pass of its own."""
 
 
 @dataclass(frozen=True)
 class Asked:
-    """What a criterion of weights is asked; `changes` is dw, float64 on the CPU, by name."""
+    """What a criterion of weights answers.
+
+    Attributes:
+        weights: the weights, network, loss and data.
+        changes: dw by parameter name, of its shape, float64 on the CPU.
+        lam: the factor of the second-order term of `taylor2`.
+        row_sum: over which weights the Hessian's rows are summed, "all" or "tensor".
+        probes: the number of random signs of `hessian_estimate`.
+        seed: of whatever is drawn at random.
+    """
 
     weights: Weights
     changes: Mapping[str, Tensor]
@@ -49,11 +58,14 @@ Scores = dict[str, Tensor]
 
 
 def taylor1(asked: Asked) -> Scores:
-    """`dw_i dL/dw_i`. Source: 003 table 2.1, taylor1Scorer."""
+    """First-order Taylor expansion for single weights: `dw_i dL/dw_i`.
+
+    Source: Evci (2018), table 2.1, taylor1Scorer.
+    """
     found = asked.zeros()
     for batch in track(asked.weights.progress, "taylor1", asked.weights.batches):
         for name, gradient in zip(found, asked.weights.gradients(batch), strict=True):
-            found[name] += asked.changes[name] * wide(gradient) / asked.weights.rows
+            found[name] += asked.changes[name] * wide(gradient) / asked.weights.samples
     return found
 
 
@@ -73,24 +85,39 @@ def _first_and_row_sum(asked: Asked, step: str) -> tuple[Scores, Scores]:
                     for gradient, vector, leaf in zip(gradients, vectors, leaves, strict=True)
                 ]
         for name, gradient, product in zip(first, gradients, products, strict=True):
-            first[name] += asked.changes[name] * wide(gradient) / asked.weights.rows
-            second[name] += asked.changes[name] * wide(product) / asked.weights.rows
+            first[name] += asked.changes[name] * wide(gradient) / asked.weights.samples
+            second[name] += asked.changes[name] * wide(product) / asked.weights.samples
     return first, second
 
 
 def taylor2(asked: Asked) -> Scores:
-    """`dw_i (dL/dw_i + lam sum_j H_ij dw_j)`. Source: 003 table 2.1, taylor2Scorer, whose lambda is 1."""
+    """Second-order Taylor expansion for single weights: `dw_i (dL/dw_i + lam sum_j H_ij dw_j)`, by one Hessian-vector
+    product.
+
+    Source: Evci (2018), table 2.1, taylor2Scorer, whose lambda is 1.
+    """
     first, second = _first_and_row_sum(asked, "taylor2")
     return {name: first[name] + asked.lam * second[name] for name in first}
 
 
 def hessian_row(asked: Asked) -> Scores:
-    """`dw_i sum_j H_ij dw_j`. Source: 003 table 2.1, hessianScorer."""
+    """Hessian row sum, the second-order term of `taylor2` alone: `dw_i sum_j H_ij dw_j`.
+
+    Source: Evci (2018), table 2.1, hessianScorer.
+    """
     return _first_and_row_sum(asked, "hessian_row")[1]
 
 
 def hessian(asked: Asked) -> Scores:
-    """`1/2 dw_i^2 H_ii`, exact: a Hessian-vector product for each weight. Source: 003 eq. 2.2, with its missing 1/2."""
+    """Optimal brain damage (OBD): `1/2 dw_i^2 H_ii` with the exact diagonal of the Hessian.
+
+    It takes a Hessian-vector product for each weight.
+
+    Raises:
+        DataError: for more than 20,000 weights.
+
+    Source: LeCun et al. (1990); Evci (2018), eq. 2.2, with its missing 1/2.
+    """
     if asked.weights.total > EXACT_UP_TO:
         raise DataError(
             f"hessian takes a pass for each of {asked.weights.total:,} weights, and {EXACT_UP_TO:,} is its limit; "
@@ -99,14 +126,17 @@ def hessian(asked: Asked) -> Scores:
     diagonal = asked.zeros()
     names = list(diagonal)
     for place, index, (row,) in rows_of_hessian(asked.weights, "hessian", own=True):
-        diagonal[names[place]].view(-1)[index] += row.reshape(-1)[index].item() / asked.weights.rows
+        diagonal[names[place]].view(-1)[index] += row.reshape(-1)[index].item() / asked.weights.samples
     return {name: 0.5 * asked.changes[name].square() * diagonal[name] for name in names}
 
 
 def hessian_estimate(asked: Asked) -> Scores:
-    """`1/2 dw_i^2 D_i`, D the mean of `v * (H v)` over random signs v, the same for all batches: Hutchinson's estimate.
+    """Optimal brain damage (OBD) with Hutchinson's estimate of the Hessian diagonal: `1/2 dw_i^2 D_i`.
 
-    Its expectation is `H_ii`, its variance `sum_{j != i} H_ij^2 / probes`.
+    D is the mean of `v * (H v)` over random signs v, the same for all batches. Its expectation is `H_ii`, its variance
+    `sum_{j != i} H_ij^2 / probes`.
+
+    Source: Bekas et al. (2007), for LeCun et al. (1990).
     """
     diagonal = asked.zeros()
     leaves = list(asked.weights.leaves.values())
@@ -122,19 +152,25 @@ def hessian_estimate(asked: Asked) -> Scores:
             signs = [2 * torch.randint(2, leaf.shape, generator=generator).to(leaf) - 1 for leaf in leaves]
             products = product_with(gradients, signs, leaves, leaves)
         for name, sign, product in zip(diagonal, signs, products, strict=True):
-            diagonal[name] += wide(sign * product) / (asked.weights.rows * asked.probes)
+            diagonal[name] += wide(sign * product) / (asked.weights.samples * asked.probes)
     return {name: 0.5 * asked.changes[name].square() * diagonal[name] for name in diagonal}
 
 
 def magnitude(asked: Asked) -> Scores:
-    """`|w_i|`, however it is changed. Source: 003 table 2.1, magnitudeScorer."""
+    """Weight magnitude: `|w_i|`, however the weight is changed.
+
+    Source: Evci (2018), table 2.1, magnitudeScorer.
+    """
     return {name: wide(leaf).abs() for name, leaf in asked.weights.leaves.items()}
 
 
 def loss_change(asked: Asked) -> Scores:
-    """`L(w + dw_i) - L(w)`, each weight changed alone: a forward pass each. Source: 003 section 2.1, lossChangeScorer.
+    """Oracle (ablation) for single weights: the exact change of the loss `L(w + dw_i) - L(w)`, each weight changed
+    alone.
 
-    A weight that its change leaves as it is scores zero without a pass.
+    A forward pass for each weight; one that its change leaves as it is scores zero without a pass.
+
+    Source: Evci (2018), section 2.1, lossChangeScorer.
     """
     weights, found = asked.weights, asked.zeros()
     moving = {name: change.flatten().nonzero()[:, 0].tolist() for name, change in asked.changes.items()}
@@ -155,12 +191,15 @@ def loss_change(asked: Asked) -> Scores:
             tensors = {**weights.gates.state, **dict.fromkeys(aliases[name], changed)}
             state = PrunedState(weights.gates.network, tensors=tensors)
             gates = TwiceDifferentiable(state, weights.gates.loss_function)
-            found[name].view(-1)[index] += (gates.loss({}, batch).double() - intact).sum().item() / weights.rows
+            found[name].view(-1)[index] += (gates.loss({}, batch).double() - intact).sum().item() / weights.samples
     return found
 
 
 def random(asked: Asked) -> Scores:
-    """Uniform in [0, 1), by the seed. Source: 003 section 2.1, randomScorer."""
+    """Random scores, which every criterion has to beat: uniform in [0, 1), drawn by the seed.
+
+    Source: Evci (2018), section 2.1, randomScorer.
+    """
     generator = torch.Generator().manual_seed(asked.seed)
     return {
         name: torch.rand(change.shape, generator=generator, dtype=torch.float64)
@@ -188,7 +227,7 @@ def _refuse_options(criterion: str, change: str, epsilon: float, lam: float, row
     if change == "removal" and epsilon != 1:
         raise DataError(f'epsilon={epsilon} says nothing about removal, where dw = -w; ask for change="scaled".')
     if not math.isfinite(lam):
-        raise DataError(f"lam={lam} must be a finite number: 1/2, or 1 as in the document's table.")
+        raise DataError(f"lam={lam} must be a finite number: 1/2, or 1 as in Evci (2018), table 2.1.")
     if probes < 1:
         raise DataError(f"probes={probes} asks for no probe; give at least 1.")
 
@@ -211,41 +250,61 @@ def score_parameters(
     seed: int = 0,
     progress: Progress | None = None,
 ) -> dict[str, Tensor]:
-    """What each single weight is worth by a criterion: `{parameter name: tensor of the parameter's shape}`.
+    """Score every single weight by a criterion (unstructured saliencies).
 
-    L is the mean loss over the rows read, H its second derivatives, dw the change of a weight: -w (`removal`),
-    -epsilon w (`scaled`) or -epsilon sign(w) (`sensitivity`). The criteria:
+    L is the mean loss over the samples, H its second derivatives, dw the change of a weight. The criteria:
 
-    - `taylor1`: `dw_i dL/dw_i`
-    - `taylor2`: `dw_i dL/dw_i + lam dw_i sum_j H_ij dw_j`, by one Hessian-vector product; j runs over all weights that
-      are scored together (`row_sum="all"`) or over the weight's own tensor (`"tensor"`). With lam = 1/2 and "all" the
-      scores sum to the second-order change of L when all are changed. The document's table has lam = 1, and for
-      sensitivity dw = -sign(w), lam = epsilon: this with lam = 1, divided by epsilon.
-    - `hessian_row`: `dw_i sum_j H_ij dw_j` alone, with the same `row_sum`: the document's hessianScorer
-    - `hessian`: `1/2 dw_i^2 H_ii`, exact, a pass for each weight, up to 20,000 weights
+    - `taylor1`: first-order Taylor expansion, `dw_i dL/dw_i`
+    - `taylor2`: second-order Taylor expansion, `dw_i dL/dw_i + lam dw_i sum_j H_ij dw_j`, by one Hessian-vector
+      product. With lam = 1/2 and row_sum="all" the scores sum to the second-order change of L when all are changed.
+      The source's table has lam = 1, and for sensitivity dw = -sign(w), lam = epsilon: this with lam = 1, divided by
+      epsilon.
+    - `hessian_row`: `dw_i sum_j H_ij dw_j` alone, with the same `row_sum`: the source's hessianScorer
+    - `hessian`: optimal brain damage (OBD), `1/2 dw_i^2 H_ii`, exact, a pass for each weight, up to 20,000 weights
     - `hessian_estimate`: the same by Hutchinson's estimate of the diagonal, from `probes` random signs
     - `magnitude`: `|w_i|`
-    - `loss_change`: `L(w + dw_i) - L(w)`, each weight changed alone, a forward pass each
+    - `loss_change`: the oracle, `L(w + dw_i) - L(w)`, each weight changed alone, a forward pass each
     - `random`: uniform in [0, 1), by `seed`
 
-    All but `magnitude` and `random` are signed, in the unit of the loss, and `absolute` takes their absolute values.
-    `parameters` are patterns of names, all floating-point parameters where it is None; tied parameters appear once,
-    under their first name, and change together. The scores are float64 on the CPU. Derivatives are those of the traced
-    graph: a `detach` in forward is not in it; kinks (ReLU) count with zero second derivative. `loss="model"` counts a
-    batch's loss once for each of its rows.
+    All but `magnitude` and `random` are signed, in the unit of the loss. Derivatives are those of the traced graph: a
+    `detach` in forward is not in it; kinks (ReLU) count with zero second derivative. `loss="model"` counts a batch's
+    loss once for each of its samples.
 
-    Raises `DataError`, `LossError` or `TraceError`, and leaves the model as it was.
+    Args:
+        model_or_network: a module, traced with the first batch, or a `Network`; it is left as it was.
+        data: any iterable of batches, `(inputs, targets)` or the dicts that the model takes.
+        loss: a name, a torch.nn loss, or a callable (outputs, batch) to a loss for each sample.
+        criterion: its name.
+        change: dw: "removal": -w; "scaled": -epsilon w; "sensitivity": -epsilon sign(w).
+        epsilon: the size of the change; 1 for removal.
+        parameters: patterns of parameter names; all floating-point parameters by default.
+        absolute: take absolute values of the scores.
+        lam: the factor of the second-order term of taylor2.
+        row_sum: "all": j runs over all weights that are scored together; "tensor": over the weight's own parameter.
+        probes: the number of random signs of hessian_estimate.
+        samples: at most so many samples of the data are read.
+        seed: of whatever a criterion draws at random.
+        progress: called with (step, done, total).
 
-    Source: 003 section 2.1, equations 2.1-2.3 (which print `dw = w` for -w and lack the 1/2) and table 2.1.
+    Returns:
+        {parameter name: tensor of the parameter's shape}, float64 on the CPU. Tied parameters appear once, under their
+        first name, and change together.
 
-    >>> model = nn.Linear(2, 1, bias=False)
-    >>> x, t = torch.randn(8, 2), torch.randn(8, 1)
-    >>> found = score_parameters(model, [(x, t)], loss="squared_error", criterion="taylor2")
-    >>> found["weight"].shape
-    torch.Size([1, 2])
-    >>> without = (t**2 / 2).mean() - ((model(x) - t) ** 2 / 2).mean()  # quadratic in w: the second order is exact
-    >>> torch.allclose(found["weight"].sum(), without.double(), atol=1e-5)
-    True
+    Raises:
+        DataError, LossError, TraceError: where the criterion cannot be computed.
+
+    Source:
+        Evci (2018), section 2.1, equations 2.1-2.3 (which print `dw = w` for -w and lack the 1/2) and table 2.1.
+
+    Example:
+        >>> model = nn.Linear(2, 1, bias=False)
+        >>> x, t = torch.randn(8, 2), torch.randn(8, 1)
+        >>> found = score_parameters(model, [(x, t)], loss="squared_error", criterion="taylor2")
+        >>> found["weight"].shape
+        torch.Size([1, 2])
+        >>> without = (t**2 / 2).mean() - ((model(x) - t) ** 2 / 2).mean()  # quadratic in w: the second order is exact
+        >>> torch.allclose(found["weight"].sum(), without.double(), atol=1e-5)
+        True
     """
     _refuse_options(criterion, change, epsilon, lam, row_sum, probes)
     weights = weights_of(model_or_network, data, loss, parameters, samples, progress)
