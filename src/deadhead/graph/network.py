@@ -34,7 +34,7 @@ class Traced:
         output: the structure of what the module returns.
         samples: where the samples lie in each tensor.
         read: the same with the groups at their consumers, where the groups here are at their producers.
-        kept: results that other modules have computed from the graph once.
+        cache: results that other modules have computed from the graph once.
     """
 
     graph: Graph
@@ -42,7 +42,7 @@ class Traced:
     output: Structure
     samples: SampleLayouts = field(default_factory=lambda: SampleLayouts({}, False))
     read: Traced | None = None
-    kept: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
+    cache: dict[Any, Any] = field(default_factory=dict, compare=False, repr=False)
 
     @functools.cached_property
     def at_producers(self) -> Traced:

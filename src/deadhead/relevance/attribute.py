@@ -99,9 +99,9 @@ def attribute(
             "one of them; give the samples one by one."
         )
     detached = (chosen.composite if isinstance(chosen, GradientAverage) else chosen).detached
-    if detached not in traced.kept:
-        traced.kept[detached] = build(traced.graph, detached)
-    program = traced.kept[detached]
+    if detached not in traced.cache:
+        traced.cache[detached] = build(traced.graph, detached)
+    program = traced.cache[detached]
     structure = take(inputs)[1]
     attribution = Attribution(
         network, traced, program, name, unknown, cuts, _find_layers(program, layers), structure

@@ -20,12 +20,12 @@ class TogetherError(Exception):
 def layouts(network: Network, traced: Traced, tensors: Sequence[Tensor]) -> Layouts:
     """Where the samples lie in what each node of the graph gives, measured once for a graph."""
     graph = traced.graph
-    if layouts not in traced.kept:
+    if layouts not in traced.cache:
         nodes = [node for node in graph.calls if isinstance(node.meta.get("val"), Tensor)]
         given = [tensor.detach() for tensor in tensors]
         found = layouts_of(graph, nodes, given, network.batch_axis, network.frozen_state())
-        traced.kept[layouts] = {**found, **dict.fromkeys(graph.inputs, SampleLayout(network.batch_axis))}
-    return traced.kept[layouts]  # type: ignore[no-any-return]
+        traced.cache[layouts] = {**found, **dict.fromkeys(graph.inputs, SampleLayout(network.batch_axis))}
+    return traced.cache[layouts]  # type: ignore[no-any-return]
 
 
 def samples_first(value: Tensor, samples: int, layout: SampleLayout | None) -> Tensor:

@@ -19,10 +19,10 @@ from deadhead.graph.units.groups import Site
 from deadhead.graph.units.windows import CONVOLUTIONS, window_of
 from deadhead.scores.certificate.norms import convolution_norm, fine_enough, norms_by_unit, spectral_norm, transforms
 
-Constant = Callable[["Downstream", fx.Node, int], float]
+LipschitzConstant = Callable[["Downstream", fx.Node, int], float]
 """The Lipschitz constant of a node in its argument number `place`, the others held."""
 
-LIPSCHITZ: dict[str, Constant] = {}
+LIPSCHITZ: dict[str, LipschitzConstant] = {}
 
 
 @dataclass
@@ -38,7 +38,7 @@ class Downstream:
     graph: Graph
     values: Mapping[fx.Node, Any]
     sizes: dict[fx.Node, Any] = field(default_factory=dict)
-    _kept: dict[tuple[Any, ...], float] = field(default_factory=dict)
+    _cache: dict[tuple[Any, ...], float] = field(default_factory=dict)
 
     def constants(self, output: Any, wanted: set[fx.Node]) -> dict[fx.Node, float]:
         """For each node of `wanted` the Lipschitz constant from what it gives to `output`.
@@ -95,11 +95,11 @@ class Downstream:
         """The norm of copying: sqrt of how often each entry of an argument is broadcast or repeated, at least 1."""
         return max(1.0, math.sqrt(self.numel(node) / max(1, self.numel(node.args[place]))))
 
-    def kept(self, key: tuple[Any, ...], make: Callable[[], float]) -> float:
+    def cached(self, key: tuple[Any, ...], make: Callable[[], float]) -> float:
         """A norm, computed once and kept by its key."""
-        if key not in self._kept:
-            self._kept[key] = make()
-        return self._kept[key]
+        if key not in self._cache:
+            self._cache[key] = make()
+        return self._cache[key]
 
     def unit_norms(self, site: Site, size: int) -> Tensor:
         """The operator norm of that part of a consumer which reads unit k, shape (K,); the whole consumer's where it is
@@ -168,10 +168,10 @@ def _right_hand(rest: Downstream, node: fx.Node, place: int) -> Tensor | None:
     return scale * (other[None] if other.dim() == 1 else other.T) if other.dim() <= 2 else None
 
 
-def lipschitz(*names: str) -> Callable[[Constant], Constant]:
+def lipschitz(*names: str) -> Callable[[LipschitzConstant], LipschitzConstant]:
     """Register the constant of ops by name, as in `aten::NAME`; in-place forms are included."""
 
-    def register(function: Constant) -> Constant:
+    def register(function: LipschitzConstant) -> LipschitzConstant:
         LIPSCHITZ.update(dict.fromkeys(names, function))
         return function
 
@@ -182,7 +182,7 @@ ELEMENTWISE = ("nonlinearity", "elementwise linear", "choice")
 """Families of functions without parameters, of which the catalogue has the largest slope."""
 
 
-def rule_of(node: fx.Node) -> Constant | None:
+def rule_of(node: fx.Node) -> LipschitzConstant | None:
     """The function that gives the constant of a node; None where its op has none."""
     op = op_of(node)
     if op.lipschitz is not None and op.family in ELEMENTWISE:
@@ -298,7 +298,7 @@ def _linear(rest: Downstream, node: fx.Node, place: int) -> float:
     alpha = abs(float(argument(node, 4, "alpha", 1)))
     return (
         alpha
-        * rest.kept((node, place), norm)
+        * rest.cached((node, place), norm)
         * (copies if isinstance(other, fx.Node) and len(rest.shape(other)) > 2 else 1.0)
     )
 
@@ -310,7 +310,7 @@ def _conv(rest: Downstream, node: fx.Node, place: int) -> float:
         refuse(node, "multiplies activations")
     kernel, grid, dilation, groups, factor = _convolution(rest, node)
     key = (node, *grid, *dilation)
-    return factor * rest.kept(key, lambda: convolution_norm(kernel, grid, dilation, groups))
+    return factor * rest.cached(key, lambda: convolution_norm(kernel, grid, dilation, groups))
 
 
 @lipschitz("batch_norm", "_native_batch_norm_legit_no_training", "cudnn_batch_norm")

@@ -23,11 +23,11 @@ from deadhead.scores.second_order.recursion_rules import (
     RULES,
     SOFTMAX,
     Step,
+    as_list,
     check,
     copied,
-    listed,
+    leaf_places,
     placed,
-    places_of,
     refusal,
     rule_of,
 )
@@ -136,7 +136,7 @@ class _Tape:
         kwargs = {key: fx.node.map_arg(arg, self.values.__getitem__) for key, arg in node.kwargs.items()}
         step = Step(node, args, kwargs, lambda args, kwargs: self.graph.apply(node, args, kwargs, self.bare))
         edits, entries = self.edits.read.get(node, {}), {}
-        for position, (source, value) in enumerate(zip(places_of(node.args), places_of(args), strict=True)):
+        for position, (source, value) in enumerate(zip(leaf_places(node.args), leaf_places(args), strict=True)):
             if not isinstance(value, Tensor) or not value.is_floating_point():
                 if position in edits:
                     entries[position] = edits[position](value)
@@ -156,7 +156,7 @@ class _Tape:
             raise refusal(node, "reads an activation by name")
         step.args = placed(args, entries)
         made = step.function(step.args, kwargs)
-        step.made = listed(made)
+        step.made = as_list(made)
         if any(isinstance(each, Tensor) and each.requires_grad for each in step.made):
             check(step)
             self.carries.add(node)

@@ -45,7 +45,7 @@ class Step:
     def again(self, entries: Mapping[int, Any], kwargs: Mapping[str, Any] | None = None) -> Tensor:
         """The op's first result with other arguments at some positions."""
         made = self.function(placed(self.args, entries), {**self.kwargs, **(kwargs or {})})
-        return listed(made)[0]  # type: ignore[no-any-return]
+        return as_list(made)[0]  # type: ignore[no-any-return]
 
     def pull(self, cotangents: Cotangents) -> list[Tensor]:
         """The cotangents of the results, pulled back to the leaves."""
@@ -60,22 +60,22 @@ class Step:
         return [torch.zeros_like(x) if each is None else each for x, each in zip(leaves, found, strict=True)]
 
 
-Rule = Callable[[Step, Cotangents, Cotangents], Both]
+DiagonalRule = Callable[[Step, Cotangents, Cotangents], Both]
 """From g and h of a step's results to those of its leaves."""
 
 
-def listed(made: Any) -> list[Any]:
+def as_list(made: Any) -> list[Any]:
     return list(made) if isinstance(made, (tuple, list)) else [made]
 
 
-def places_of(args: Sequence[Any]) -> list[Any]:
+def leaf_places(args: Sequence[Any]) -> list[Any]:
     """Arguments with lists taken apart: the entry at each position."""
     return [each for arg in args for each in (arg if isinstance(arg, (tuple, list)) else (arg,))]
 
 
 def placed(args: Sequence[Any], entries: Mapping[int, Any]) -> list[Any]:
     """`args` with other entries at some positions."""
-    places = iter(range(len(places_of(args))))
+    places = iter(range(len(leaf_places(args))))
     return [
         [entries.get(next(places), each) for each in arg]
         if isinstance(arg, (tuple, list))
@@ -132,7 +132,7 @@ def _contracted(step: Step, first: Cotangents, second: Cotangents) -> Both:
     """Products with parameters: the op's own pullback with every coefficient squared."""
     entries = {
         position: entry.square()
-        for position, entry in enumerate(places_of(step.args))
+        for position, entry in enumerate(leaf_places(step.args))
         if isinstance(entry, Tensor) and entry.is_floating_point() and position not in step.leaves
     }
     scalars = {key: value**2 for key, value in step.kwargs.items() if key in ("alpha", "beta")}
@@ -199,14 +199,14 @@ def _slid(step: Step, first: Cotangents, second: Cotangents) -> Both:
 SOFTMAX = frozenset(names_of(before_loss=True))
 """Ops that belong to the loss where only an output reads them."""
 
-_DIAGONAL: dict[str, Rule] = {
+_DIAGONAL: dict[str, DiagonalRule] = {
     "copied": copied,
     "gathered": _gathered,
     "slid": _slid,
     "contracted": _contracted,
     "pointwise": _pointwise,
 }
-RULES: dict[str, Rule] = {
+RULES: dict[str, DiagonalRule] = {
     **dict.fromkeys(names_of("convolution"), _convolved),
     "linear": _linear,
 }
@@ -219,7 +219,7 @@ def _name(node: fx.Node) -> str:
     return f"{name}imum" if name in ("max", "min") and str(node.target).endswith(".other") else name
 
 
-def rule_of(node: fx.Node) -> Rule:
+def rule_of(node: fx.Node) -> DiagonalRule:
     name = _name(node)
     if name in RULES:
         return RULES[name]

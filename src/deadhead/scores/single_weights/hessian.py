@@ -101,7 +101,7 @@ def _leaves(network: Network, patterns: str | Sequence[str] | None) -> tuple[dic
     return leaves, state
 
 
-def weights_of(
+def weights_to_score(
     model_or_network: nn.Module | Network,
     data: Iterable[Any],
     loss: Any,
@@ -222,7 +222,7 @@ def full_hessian(
         >>> names, torch.allclose(matrix, (x.T @ x / 8).double(), atol=1e-5)
         (['weight'], True)
     """
-    weights = weights_of(model_or_network, data, loss, parameters, samples, progress)
+    weights = weights_to_score(model_or_network, data, loss, parameters, samples, progress)
     if weights.total > DENSE_UP_TO:
         raise DataError(
             f"The full Hessian of {weights.total:,} weights is too large, {DENSE_UP_TO:,} is the limit; choose fewer "

@@ -15,7 +15,7 @@ from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
 from deadhead.scores.second_order.derivatives import TwiceDifferentiable, twice
-from deadhead.scores.single_weights.hessian import Weights, product_with, rows_of_hessian, weights_of, wide
+from deadhead.scores.single_weights.hessian import Weights, product_with, rows_of_hessian, weights_to_score, wide
 
 CHANGES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "removal": lambda weight, epsilon: -weight,
@@ -307,7 +307,7 @@ def score_parameters(
         True
     """
     _refuse_options(criterion, change, epsilon, lam, row_sum, probes)
-    weights = weights_of(model_or_network, data, loss, parameters, samples, progress)
+    weights = weights_to_score(model_or_network, data, loss, parameters, samples, progress)
     changes = {name: CHANGES[change](wide(leaf), epsilon) for name, leaf in weights.leaves.items()}
     found = PARAMETER_CRITERIA[criterion](Asked(weights, changes, lam, row_sum, probes, seed))
     for name, saliency in found.items():
