@@ -25,8 +25,8 @@ $(VENV)/.installed: pyproject.toml requirements-dev.txt
 demo: $(VENV)/.installed
 	$(BIN)/deadhead demo --out report
 
-# Tests of one file, or of one architecture of the zoo, run in one process, where they share what they trace.
-PYTEST := $(BIN)/python -m pytest -n 2 --dist loadgroup --no-loadscope-reorder
+# tests/conftest.py keeps the tests of a file, or of an architecture of the zoo, in one process, to share what they trace.
+PYTEST := $(BIN)/python -m pytest -n 2
 
 test: $(VENV)/.installed
 	$(PYTEST) -m "not exhaustive"

@@ -6,6 +6,7 @@ import logging
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -19,13 +20,29 @@ from support.traces import ANEW, exported_once
 logging.getLogger("torch.__trace").propagate = False
 
 
+BY_CASE = ("zoo/test_zoo.py", "relevance/test_conservation.py", "fuzz/test_fuzz.py")
+"""Files whose tests are spread by what stands in brackets: by the architecture that they share."""
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> Any:
+    """Each file runs in one process, so that its tests share what they trace, and in the order in which they stand."""
+    from xdist.scheduler import LoadScopeScheduling
+
+    class Shared(LoadScopeScheduling):  # type: ignore[misc]
+        def _split_scope(self, nodeid: str) -> str:
+            file, _, test = nodeid.partition("::")
+            return test.partition("[")[2] if file.endswith(BY_CASE) else file
+
+    config.option.loadscopereorder = False
+    return Shared(config, log)
+
+
 @pytest.hookimpl(tryfirst=True)
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Each file runs in one process, so that its tests share what they trace; every claim has a quick case."""
+    """Every claim has a quick case."""
     slow: dict[str, bool] = {}
     for item in items:
-        if item.get_closest_marker("xdist_group") is None:
-            item.add_marker(pytest.mark.xdist_group(item.nodeid.partition("::")[0]))
         claim = item.nodeid.partition("[")[0]
         slow[claim] = slow.get(claim, True) and item.get_closest_marker("exhaustive") is not None
     if not any("::" in each for each in config.args) and any(slow.values()):

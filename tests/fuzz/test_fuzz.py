@@ -18,7 +18,7 @@ EXPORTS = 10
 LEAST_VERIFIED = 0.95
 
 
-@pytest.mark.parametrize("chunk", each_of(range(CHUNKS), [0], group=True))
+@pytest.mark.parametrize("chunk", each_of(range(CHUNKS), [0]))
 def test_cut_computes_what_gates_and_zeroed_columns_compute(chunk: int) -> None:
     threads = torch.get_num_threads()
     torch.set_num_threads(1)

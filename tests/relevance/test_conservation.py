@@ -172,7 +172,7 @@ QUICK = (
 """Architectures that share no rule, of each the quickest."""
 
 
-@pytest.mark.parametrize("name", each_of(ZOO, QUICK, group=True))
+@pytest.mark.parametrize("name", each_of(ZOO, QUICK))
 def test_the_zoo_conserves_at_every_cut(name: str) -> None:
     model = zoo.fresh(name).double()
     if hasattr(getattr(model, "config", None), "_experts_implementation"):

@@ -8,16 +8,7 @@ from typing import Any
 import pytest
 
 
-def each_of(values: Iterable[Any], quick: Collection[Any] | Callable[[Any], bool], group: bool = False) -> list[Any]:
-    """The values as parameters of a test, marked exhaustive but for those that are in `quick`, or of which it is true.
-
-    With `group`, all tests of one value run in one process, so that they share what is made of it.
-    """
+def each_of(values: Iterable[Any], quick: Collection[Any] | Callable[[Any], bool]) -> list[Any]:
+    """The values as parameters of a test, exhaustive but for those that are in `quick`, or of which it is true."""
     is_quick = quick if callable(quick) else lambda value: value in quick
-    params = []
-    for value in values:
-        marks = [] if is_quick(value) else [pytest.mark.exhaustive]
-        if group:
-            marks.append(pytest.mark.xdist_group(str(value)))
-        params.append(pytest.param(value, marks=marks))
-    return params
+    return [pytest.param(each, marks=() if is_quick(each) else pytest.mark.exhaustive) for each in values]

@@ -50,7 +50,7 @@ WIDE = [
 def each(names: Iterable[str], quick: Collection[str] | None = None) -> Any:
     """One test for each name, those of one entry behind one another and in one process; without `quick`, those of the
     entries that are not listed as exhaustive are quick."""
-    params = each_of(names, quick or (lambda name: name not in exhaustive.ENTRIES), group=True)
+    params = each_of(names, quick or (lambda name: name not in exhaustive.ENTRIES))
     return pytest.mark.parametrize("name", params, ids=str, scope="module")
 
 

@@ -28,7 +28,7 @@ def run(data: str, units: float, out: Path, seed: int) -> None:
             split, model, settings = digits(seed), digits_cnn(seed=seed), DIGITS
         else:
             split, model, settings = mnist(progress=progress), small_cnn(seed=seed), MNIST
-        fit(model, split.train_inputs, split.train_targets, **{**settings, "seed": seed}, progress=progress)  # type: ignore[arg-type]
+        fit(model, split.train_inputs, split.train_targets, **{**settings, "seed": seed}, progress=progress)
         chosen = torch.randperm(len(split.train_inputs), generator=torch.Generator().manual_seed(seed))[:SAMPLES]
         calibration = batches(split.train_inputs[chosen], split.train_targets[chosen])
         test = batches(split.test_inputs, split.test_targets)

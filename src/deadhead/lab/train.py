@@ -9,7 +9,8 @@ import contextlib
 import itertools
 import math
 from collections.abc import Iterator
-from typing import Literal, TypedDict
+from dataclasses import dataclass
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -19,35 +20,45 @@ from deadhead.errors import DataError, DeadheadError, LossError
 from deadhead.progress import Progress, track
 from deadhead.text import counted
 
+DIGITS: dict[str, Any] = {"epochs": 12, "batch_size": 64, "learning_rate": 2e-3, "optimizer": "adam", "seed": 0}
+"""For `digits_cnn` on `digits`."""
 
-class Settings(TypedDict):
-    """The keyword arguments of `fit` that belong to a model and its data."""
+MNIST: dict[str, Any] = {"epochs": 5, "batch_size": 128, "learning_rate": 2e-3, "optimizer": "adam", "seed": 0}
+"""For `small_cnn` on `mnist`."""
+
+
+@dataclass(frozen=True)
+class Recipe:
+    """How a model is trained.
+
+    Args:
+        epochs: Passes over the samples.
+        batch_size: Samples of one step.
+        learning_rate: Constant over the run.
+        optimizer: "adam", or "sgd" without momentum or weight decay.
+        seed: Fixes the order of the samples and what the model draws (dropout).
+    """
 
     epochs: int
     batch_size: int
     learning_rate: float
-    optimizer: Literal["adam", "sgd"]
-    seed: int
+    optimizer: str = "adam"
+    seed: int = 0
+
+    def __post_init__(self) -> None:
+        if self.batch_size < 1:
+            raise DeadheadError(f"batch_size is {self.batch_size}: give at least one sample to a batch.")
+        if self.optimizer not in OPTIMIZERS:
+            raise DeadheadError(
+                f"There is no optimizer called {self.optimizer!r}: choose one of {', '.join(OPTIMIZERS)}."
+            )
 
 
-DIGITS: Settings = {"epochs": 12, "batch_size": 64, "learning_rate": 2e-3, "optimizer": "adam", "seed": 0}
-"""For `digits_cnn` on `digits`."""
-
-MNIST: Settings = {"epochs": 5, "batch_size": 128, "learning_rate": 2e-3, "optimizer": "adam", "seed": 0}
-"""For `small_cnn` on `mnist`."""
+OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, "sgd": torch.optim.SGD}
 
 
 def fit(
-    model: nn.Module,
-    inputs: Tensor,
-    targets: Tensor,
-    *,
-    epochs: int,
-    batch_size: int,
-    learning_rate: float,
-    optimizer: Literal["adam", "sgd"] = "adam",
-    seed: int,
-    progress: Progress | None = None,
+    model: nn.Module, inputs: Tensor, targets: Tensor, *, progress: Progress | None = None, **recipe: Any
 ) -> list[float]:
     """Train a classifier in place by mean cross-entropy.
 
@@ -57,12 +68,8 @@ def fit(
         model: What is trained, on its own device.
         inputs: (samples, ...).
         targets: (samples,) int64.
-        epochs: Passes over the samples.
-        batch_size: Samples of one step.
-        learning_rate: Constant over the run.
-        optimizer: "adam", or "sgd" without momentum or weight decay.
-        seed: Fixes the order of the samples and what the model draws (dropout).
         progress: Called after each step.
+        recipe: Of `Recipe`: epochs, batch_size, learning_rate, optimizer, seed.
 
     Returns:
         The mean loss over the samples of each epoch.
@@ -82,22 +89,17 @@ def fit(
         (50, True, 1.0)
     """
     _check_samples(inputs, targets)
-    if batch_size < 1:
-        raise DeadheadError(f"batch_size is {batch_size}: give at least one sample to a batch.")
+    how = Recipe(**recipe)
     parameters = [parameter for parameter in model.parameters() if parameter.requires_grad]
-    stepper: torch.optim.Optimizer
-    if optimizer == "adam":
-        stepper = torch.optim.Adam(parameters, lr=learning_rate)
-    elif optimizer == "sgd":
-        stepper = torch.optim.SGD(parameters, lr=learning_rate)
-    else:
-        raise DeadheadError(f"There is no optimizer called {optimizer!r}: choose one of adam, sgd.")
+    stepper = OPTIMIZERS[how.optimizer](parameters, lr=how.learning_rate)  # type: ignore[call-arg]
     device = _device(model, inputs)
-    order = torch.Generator().manual_seed(seed)
+    order = torch.Generator().manual_seed(how.seed)
     losses = []
-    with _random_state(seed, device), _mode(model, training=True):
-        batches = ((epoch, rows) for epoch in range(epochs) for rows in _batches(len(inputs), batch_size, order))
-        total = epochs * len(_batches(len(inputs), batch_size, None))
+    with _random_state(how.seed, device), _mode(model, training=True):
+        batches = (
+            (epoch, rows) for epoch in range(how.epochs) for rows in _batches(len(inputs), how.batch_size, order)
+        )
+        total = how.epochs * len(_batches(len(inputs), how.batch_size, None))
         for epoch, group in itertools.groupby(track(progress, "training", batches, total), key=lambda pair: pair[0]):
             summed = torch.zeros((), dtype=torch.float64, device=device)
             for _, rows in group:
@@ -111,7 +113,7 @@ def fit(
             losses.append(summed.item() / len(inputs))
             if not math.isfinite(losses[-1]):
                 raise LossError(
-                    f"The mean loss of epoch {epoch + 1} is {losses[-1]}: lower learning_rate ({learning_rate:g}), "
+                    f"The mean loss of epoch {epoch + 1} is {losses[-1]}: lower learning_rate ({how.learning_rate:g}), "
                     "or look for values that are not finite in the inputs."
                 )
     stepper.zero_grad(set_to_none=True)
