@@ -24,9 +24,9 @@ def obs(question: Question, *, output_weight: str = "loss", weighing: Weighing |
     """Optimal brain surgeon (OBS) for units: the predicted rise of the loss when a unit is removed, after those that
     score lower, and the remaining weights are refitted.
 
-    Shape (K,), half the cost of removal. In each group by itself, the next unit is the one whose removal raises `J =
-    sum_c tr(S_c E[(W_c a~ - y_c)(W_c a~ - y_c)^T])` by the minimum when the other columns of its consumers c are
-    refitted: `tr(S W_k ([G^-1]_kk)^-1 W_k^T)` summed over them, a unit's columns (a channel's patch, a flattened
+    Shape (K,), half the cost of removal. In each group by itself, the next unit is the one whose removal raises
+    `J = sum_c tr(S_c E[(W_c a~ - y_c)(W_c a~ - y_c)^T])` by the smallest amount when the other columns of its consumers
+    c are refitted: `tr(S W_k ([G^-1]_kk)^-1 W_k^T)` summed over them, a unit's columns (a channel's patch, a flattened
     channel, a head) as one block, `W` and `G^-1` updated after each. Scores never fall along the order of removal.
     Consumers that cannot be refitted count with `1/2 mean_n (ds_n/dalpha_k)^2`.
 

@@ -71,9 +71,10 @@ def score(
         torch.Size([3])
     """
     CRITERIA.check_options(criterion, options)
-    asked, batches, network = opened(model_or_network, data, loss, samples)
+    loss_function, batches, network = opened(model_or_network, data, loss, samples)
     question = Question(
-        PrunedState.of(network), network.groups, batches, asked, reference, seed, progress, baseline, site, absolute,
-        threshold, threshold_at,
+        PrunedState.of(network), network.groups, batches, loss_function, reference=reference, seed=seed,
+        progress=progress, baseline=baseline, site=site, absolute=absolute, threshold=threshold,
+        threshold_at=threshold_at,
     )  # fmt: skip
     return ask(question, criterion, **options)

@@ -63,7 +63,7 @@ def error_surface(
         >>> found["0", 1].shape
         torch.Size([11])
     """
-    asked, batches, network = opened(model_or_network, data, loss, samples)
+    loss_function, batches, network = opened(model_or_network, data, loss, samples)
     gains = torch.arange(GAINS, dtype=torch.float64) / 1000 if gains is None else gains.detach().double().cpu()
     sizes = {group.name: group.size for group in network.groups}
     chosen = [(name, unit) for name, size in sizes.items() for unit in range(size)] if units is None else list(units)
@@ -75,7 +75,7 @@ def error_surface(
     for name, unit in removed:
         closed[name][unit] = 0
     state = PrunedState.of(network).closing({name: gate for name, gate in closed.items() if (gate == 0).any()})
-    gates = state.gates(asked)
+    gates = state.gates(loss_function)
     groups = [group for group in network.groups if any(name == group.name for name, _ in chosen)]
     parts, found = Parts(network), {unit: torch.zeros(len(gains), dtype=torch.float64) for unit in chosen}
     jobs = [(batch, unit) for batch in batches for unit in chosen]

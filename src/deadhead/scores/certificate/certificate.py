@@ -1,8 +1,8 @@
-"""Certificates: how far replacing a unit by its mean can move the loss, from norms of weights and deviations alone.
+"""Certificates: by how much replacing a unit by its mean can change the loss at most, from norms and deviations.
 
 The network behind a consumer is a Lipschitz function of what the consumer gives. Its constant, in the Euclidean norm of
 whole tensors, is found by walking the graph backward; ops whose slope has no limit are refused by name. An op gets its
-constant by one function here, registered with `@lipschitz(names)`.
+constant by one function in `lipschitz.py`, registered with `@lipschitz(names)`.
 """
 
 from __future__ import annotations
@@ -63,12 +63,12 @@ def certificate(question: Question) -> dict[str, Tensor]:
     reach = {
         group.name: [torch.zeros(group.size, dtype=torch.float64) for _ in group.consumers] for group in question.groups
     }
-    slopes, behind = 0.0, _Behind(question, gates.state)
+    slopes, downstream = 0.0, _DownstreamNorms(question, gates.state)
     with torch.no_grad():
         for batch in track(question.progress, "certificate", question.batches):
             slopes += _slopes(question.loss, batch).square().sum().item()
             traced, sizes = _observe(gates, question.groups, batch, squares)
-            for name, norms in behind.norms(traced, sizes).items():
+            for name, norms in downstream.norms(traced, sizes).items():
                 reach[name] = [torch.maximum(have, new) for have, new in zip(reach[name], norms, strict=True)]
     scale = math.sqrt(slopes) / samples
     return {
@@ -196,8 +196,7 @@ def _observe(
     tensors, traced = gates.traced(batch)
     edits = gates.edits(traced, {})
     sizes: dict[fx.Node, Any] = {node: each.shape for node, each in zip(traced.graph.inputs, tensors, strict=True)}
-    for asked in groups:
-        group = traced.group(asked.name)
+    for group in [traced.group(each.name) for each in groups]:
         references = gates.references.get(group.name) or [None] * len(group.consumers)
         for index, (site, reference) in enumerate(zip(group.consumers, references, strict=True)):
             edits.on_read(site.node, site.position, _deviations(squares[group.name], index, site, reference))
@@ -229,7 +228,7 @@ def _measured(sizes: dict[fx.Node, Any], node: fx.Node, before: Edit | None) -> 
     return edit
 
 
-class _Behind:
+class _DownstreamNorms:
     """`K_rest * norm(W_k)` at the consumers of a question's groups, kept for graphs and sizes that were seen."""
 
     def __init__(self, question: Question, state: Mapping[str, Tensor]) -> None:

@@ -120,9 +120,11 @@ def _pointwise(step: Step, first: Cotangents, second: Cotangents) -> Both:
         held = slope.detach()
         curved = held.square() * h
         if slope.requires_grad:
-            bend = torch.autograd.grad(slope, x, torch.ones_like(slope), retain_graph=True, allow_unused=True)[0]
-            if bend is not None:
-                curved = torch.addcmul(curved, bend, g)
+            second_slope = torch.autograd.grad(slope, x, torch.ones_like(slope), retain_graph=True, allow_unused=True)[
+                0
+            ]
+            if second_slope is not None:
+                curved = torch.addcmul(curved, second_slope, g)
         firsts.append((held * g).sum_to_size(leaf.shape).to(leaf.dtype))
         seconds.append(curved.sum_to_size(leaf.shape).to(leaf.dtype))
     return firsts, seconds
@@ -160,7 +162,7 @@ def _convolved(step: Step, first: Cotangents, second: Cotangents) -> Both:
     if x is None or len(step.leaves) > 1 or x.dim() != kernel.dim() or isinstance(given["padding"], str):
         return _contracted(step, first, second)
     rank = kernel.dim() - 2
-    stride, padding, dilation = (_wide(given[name], rank) for name in ("stride", "padding", "dilation"))
+    stride, padding, dilation = (_for_each_axis(given[name], rank) for name in ("stride", "padding", "dilation"))
     pulled = torch.ops.aten.convolution_backward(
         second[0], x.detach(), kernel.square(), None, stride, padding, dilation, False, [0] * rank, given["groups"],
         [True, False, False],
@@ -168,7 +170,7 @@ def _convolved(step: Step, first: Cotangents, second: Cotangents) -> Both:
     return step.pull(first), [pulled[0]]
 
 
-def _wide(sizes: int | Sequence[int], rank: int) -> list[int]:
+def _for_each_axis(sizes: int | Sequence[int], rank: int) -> list[int]:
     sizes = [sizes] if isinstance(sizes, int) else list(sizes)
     return sizes * rank if len(sizes) == 1 else sizes
 

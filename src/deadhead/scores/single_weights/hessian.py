@@ -118,13 +118,16 @@ def weights_to_score(
         parameters: patterns of parameter names; all floating-point parameters where it is None.
         samples: at most so many samples of the data are read.
         progress: called with (step, done, total).
+
+    Raises:
+        DataError: where a pattern matches no floating-point parameter.
     """
-    asked, batches, network = opened(model_or_network, data, loss, samples)
+    loss_function, batches, network = opened(model_or_network, data, loss, samples)
     leaves, state = _leaves(network, parameters)
-    return Weights(TwiceDifferentiable(PrunedState(network, tensors=state), asked), leaves, batches, progress)
+    return Weights(TwiceDifferentiable(PrunedState(network, tensors=state), loss_function), leaves, batches, progress)
 
 
-def wide(tensor: Tensor) -> Tensor:
+def as_float64(tensor: Tensor) -> Tensor:
     """A tensor detached, in float64 on the CPU."""
     return tensor.detach().cpu().double().contiguous()
 
@@ -233,7 +236,7 @@ def full_hessian(
         starts.append(starts[-1] + leaf.numel())
     matrix = torch.zeros(weights.total, weights.total, dtype=torch.float64)
     for place, index, row in rows_of_hessian(weights, "full_hessian", own=False):
-        matrix[starts[place] + index] += torch.cat([wide(part).flatten() for part in row]) / weights.samples
+        matrix[starts[place] + index] += torch.cat([as_float64(part).flatten() for part in row]) / weights.samples
     if not torch.isfinite(matrix).all():
         raise DataError("The Hessian is not finite; check the weights and the data.")
     return list(weights.leaves), (matrix + matrix.T) / 2

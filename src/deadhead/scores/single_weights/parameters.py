@@ -15,7 +15,7 @@ from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
 from deadhead.scores.second_order.derivatives import TwiceDifferentiable, twice
-from deadhead.scores.single_weights.hessian import Weights, product_with, rows_of_hessian, weights_to_score, wide
+from deadhead.scores.single_weights.hessian import Weights, as_float64, product_with, rows_of_hessian, weights_to_score
 
 CHANGES: dict[str, Callable[[Tensor, float], Tensor]] = {
     "removal": lambda weight, epsilon: -weight,
@@ -31,7 +31,7 @@ EXACT_UP_TO = 20_000
 
 
 @dataclass(frozen=True)
-class Asked:
+class WeightQuestion:
     """What a criterion of weights answers.
 
     Attributes:
@@ -57,27 +57,27 @@ class Asked:
 Scores = dict[str, Tensor]
 
 
-def taylor1(asked: Asked) -> Scores:
+def taylor1(question: WeightQuestion) -> Scores:
     """First-order Taylor expansion for single weights: `dw_i dL/dw_i`.
 
     Source: Evci (2018), table 2.1, taylor1Scorer.
     """
-    found = asked.zeros()
-    for batch in track(asked.weights.progress, "taylor1", asked.weights.batches):
-        for name, gradient in zip(found, asked.weights.gradients(batch), strict=True):
-            found[name] += asked.changes[name] * wide(gradient) / asked.weights.samples
+    found = question.zeros()
+    for batch in track(question.weights.progress, "taylor1", question.weights.batches):
+        for name, gradient in zip(found, question.weights.gradients(batch), strict=True):
+            found[name] += question.changes[name] * as_float64(gradient) / question.weights.samples
     return found
 
 
-def _first_and_row_sum(asked: Asked, step: str) -> tuple[Scores, Scores]:
+def _first_and_row_sum(question: WeightQuestion, step: str) -> tuple[Scores, Scores]:
     """`dw_i dL/dw_i` and `dw_i sum_j H_ij dw_j`, from one forward and two backward passes over each batch."""
-    first, second = asked.zeros(), asked.zeros()
-    leaves = list(asked.weights.leaves.values())
-    vectors = [asked.changes[name].to(leaf) for name, leaf in asked.weights.leaves.items()]
-    for batch in track(asked.weights.progress, step, asked.weights.batches):
+    first, second = question.zeros(), question.zeros()
+    leaves = list(question.weights.leaves.values())
+    vectors = [question.changes[name].to(leaf) for name, leaf in question.weights.leaves.items()]
+    for batch in track(question.weights.progress, step, question.weights.batches):
         with twice():
-            gradients = asked.weights.gradients(batch, twice=True)
-            if asked.row_sum == "all":
+            gradients = question.weights.gradients(batch, twice=True)
+            if question.row_sum == "all":
                 products = product_with(gradients, vectors, leaves, leaves)
             else:
                 products = [
@@ -85,30 +85,30 @@ def _first_and_row_sum(asked: Asked, step: str) -> tuple[Scores, Scores]:
                     for gradient, vector, leaf in zip(gradients, vectors, leaves, strict=True)
                 ]
         for name, gradient, product in zip(first, gradients, products, strict=True):
-            first[name] += asked.changes[name] * wide(gradient) / asked.weights.samples
-            second[name] += asked.changes[name] * wide(product) / asked.weights.samples
+            first[name] += question.changes[name] * as_float64(gradient) / question.weights.samples
+            second[name] += question.changes[name] * as_float64(product) / question.weights.samples
     return first, second
 
 
-def taylor2(asked: Asked) -> Scores:
+def taylor2(question: WeightQuestion) -> Scores:
     """Second-order Taylor expansion for single weights: `dw_i (dL/dw_i + lam sum_j H_ij dw_j)`, by one Hessian-vector
     product.
 
     Source: Evci (2018), table 2.1, taylor2Scorer, whose lambda is 1.
     """
-    first, second = _first_and_row_sum(asked, "taylor2")
-    return {name: first[name] + asked.lam * second[name] for name in first}
+    first, second = _first_and_row_sum(question, "taylor2")
+    return {name: first[name] + question.lam * second[name] for name in first}
 
 
-def hessian_row(asked: Asked) -> Scores:
+def hessian_row(question: WeightQuestion) -> Scores:
     """Hessian row sum, the second-order term of `taylor2` alone: `dw_i sum_j H_ij dw_j`.
 
     Source: Evci (2018), table 2.1, hessianScorer.
     """
-    return _first_and_row_sum(asked, "hessian_row")[1]
+    return _first_and_row_sum(question, "hessian_row")[1]
 
 
-def hessian(asked: Asked) -> Scores:
+def hessian(question: WeightQuestion) -> Scores:
     """Optimal brain damage (OBD): `1/2 dw_i^2 H_ii` with the exact diagonal of the Hessian.
 
     It takes a Hessian-vector product for each weight.
@@ -118,19 +118,19 @@ def hessian(asked: Asked) -> Scores:
 
     Source: LeCun et al. (1990); Evci (2018), eq. 2.2, with its missing 1/2.
     """
-    if asked.weights.total > EXACT_UP_TO:
+    if question.weights.total > EXACT_UP_TO:
         raise DataError(
-            f"hessian takes a pass for each of {asked.weights.total:,} weights, and {EXACT_UP_TO:,} is its limit; "
+            f"hessian takes a pass for each of {question.weights.total:,} weights, and {EXACT_UP_TO:,} is its limit; "
             "choose fewer by parameters=, or the criterion hessian_estimate, Hutchinson's estimate."
         )
-    diagonal = asked.zeros()
+    diagonal = question.zeros()
     names = list(diagonal)
-    for place, index, (row,) in rows_of_hessian(asked.weights, "hessian", own=True):
-        diagonal[names[place]].view(-1)[index] += row.reshape(-1)[index].item() / asked.weights.samples
-    return {name: 0.5 * asked.changes[name].square() * diagonal[name] for name in names}
+    for place, index, (row,) in rows_of_hessian(question.weights, "hessian", own=True):
+        diagonal[names[place]].view(-1)[index] += row.reshape(-1)[index].item() / question.weights.samples
+    return {name: 0.5 * question.changes[name].square() * diagonal[name] for name in names}
 
 
-def hessian_estimate(asked: Asked) -> Scores:
+def hessian_estimate(question: WeightQuestion) -> Scores:
     """Optimal brain damage (OBD) with Hutchinson's estimate of the Hessian diagonal: `1/2 dw_i^2 D_i`.
 
     D is the mean of `v * (H v)` over random signs v, the same for all batches. Its expectation is `H_ii`, its variance
@@ -138,33 +138,33 @@ def hessian_estimate(asked: Asked) -> Scores:
 
     Source: Bekas et al. (2007), for LeCun et al. (1990).
     """
-    diagonal = asked.zeros()
-    leaves = list(asked.weights.leaves.values())
-    jobs = ((batch, probe) for batch in asked.weights.batches for probe in range(asked.probes))
+    diagonal = question.zeros()
+    leaves = list(question.weights.leaves.values())
+    jobs = ((batch, probe) for batch in question.weights.batches for probe in range(question.probes))
     generator, gradients = torch.Generator(), list[Tensor]()
     for batch, probe in track(
-        asked.weights.progress, "hessian_estimate", jobs, len(asked.weights.batches) * asked.probes
+        question.weights.progress, "hessian_estimate", jobs, len(question.weights.batches) * question.probes
     ):
         with twice():
             if probe == 0:
-                generator.manual_seed(asked.seed)
-                gradients = asked.weights.gradients(batch, twice=True)
+                generator.manual_seed(question.seed)
+                gradients = question.weights.gradients(batch, twice=True)
             signs = [2 * torch.randint(2, leaf.shape, generator=generator).to(leaf) - 1 for leaf in leaves]
             products = product_with(gradients, signs, leaves, leaves)
         for name, sign, product in zip(diagonal, signs, products, strict=True):
-            diagonal[name] += wide(sign * product) / (asked.weights.samples * asked.probes)
-    return {name: 0.5 * asked.changes[name].square() * diagonal[name] for name in diagonal}
+            diagonal[name] += as_float64(sign * product) / (question.weights.samples * question.probes)
+    return {name: 0.5 * question.changes[name].square() * diagonal[name] for name in diagonal}
 
 
-def magnitude(asked: Asked) -> Scores:
+def magnitude(question: WeightQuestion) -> Scores:
     """Weight magnitude: `|w_i|`, however the weight is changed.
 
     Source: Evci (2018), table 2.1, magnitudeScorer.
     """
-    return {name: wide(leaf).abs() for name, leaf in asked.weights.leaves.items()}
+    return {name: as_float64(leaf).abs() for name, leaf in question.weights.leaves.items()}
 
 
-def loss_change(asked: Asked) -> Scores:
+def loss_change(question: WeightQuestion) -> Scores:
     """Oracle (ablation) for single weights: the exact change of the loss `L(w + dw_i) - L(w)`, each weight changed
     alone.
 
@@ -172,8 +172,8 @@ def loss_change(asked: Asked) -> Scores:
 
     Source: Evci (2018), section 2.1, lossChangeScorer.
     """
-    weights, found = asked.weights, asked.zeros()
-    moving = {name: change.flatten().nonzero()[:, 0].tolist() for name, change in asked.changes.items()}
+    weights, found = question.weights, question.zeros()
+    moving = {name: change.flatten().nonzero()[:, 0].tolist() for name, change in question.changes.items()}
     aliases = {
         name: [key for key, tensor in weights.gates.state.items() if tensor is leaf]
         for name, leaf in weights.leaves.items()
@@ -186,7 +186,7 @@ def loss_change(asked: Asked) -> Scores:
             if batch is not last:
                 intact, last = weights.gates.loss({}, batch).double(), batch
             changed = weights.leaves[name].detach().clone(memory_format=torch.contiguous_format)
-            held = changed.view(-1)[index].double() + asked.changes[name].view(-1)[index].to(changed.device)
+            held = changed.view(-1)[index].double() + question.changes[name].view(-1)[index].to(changed.device)
             changed.view(-1)[index] = held.to(changed.dtype)
             tensors = {**weights.gates.state, **dict.fromkeys(aliases[name], changed)}
             state = PrunedState(weights.gates.network, tensors=tensors)
@@ -195,19 +195,19 @@ def loss_change(asked: Asked) -> Scores:
     return found
 
 
-def random(asked: Asked) -> Scores:
+def random(question: WeightQuestion) -> Scores:
     """Random scores, which every criterion has to beat: uniform in [0, 1), drawn by the seed.
 
     Source: Evci (2018), section 2.1, randomScorer.
     """
-    generator = torch.Generator().manual_seed(asked.seed)
+    generator = torch.Generator().manual_seed(question.seed)
     return {
         name: torch.rand(change.shape, generator=generator, dtype=torch.float64)
-        for name, change in asked.changes.items()
+        for name, change in question.changes.items()
     }
 
 
-PARAMETER_CRITERIA: dict[str, Callable[[Asked], Scores]] = {
+PARAMETER_CRITERIA: dict[str, Callable[[WeightQuestion], Scores]] = {
     each.__name__: each
     for each in (taylor1, taylor2, hessian_row, hessian, hessian_estimate, magnitude, loss_change, random)
 }
@@ -225,11 +225,11 @@ def _refuse_options(criterion: str, change: str, epsilon: float, lam: float, row
     if not 0 < epsilon < math.inf:
         raise DataError(f"epsilon={epsilon} must be a positive number: weights change by -epsilon times w or its sign.")
     if change == "removal" and epsilon != 1:
-        raise DataError(f'epsilon={epsilon} says nothing about removal, where dw = -w; ask for change="scaled".')
+        raise DataError(f'epsilon={epsilon} has no effect on removal, where dw = -w; ask for change="scaled".')
     if not math.isfinite(lam):
         raise DataError(f"lam={lam} must be a finite number: 1/2, or 1 as in Evci (2018), table 2.1.")
     if probes < 1:
-        raise DataError(f"probes={probes} asks for no probe; give at least 1.")
+        raise DataError(f"probes={probes} must be at least 1.")
 
 
 @torch.inference_mode(False)
@@ -308,8 +308,8 @@ def score_parameters(
     """
     _refuse_options(criterion, change, epsilon, lam, row_sum, probes)
     weights = weights_to_score(model_or_network, data, loss, parameters, samples, progress)
-    changes = {name: CHANGES[change](wide(leaf), epsilon) for name, leaf in weights.leaves.items()}
-    found = PARAMETER_CRITERIA[criterion](Asked(weights, changes, lam, row_sum, probes, seed))
+    changes = {name: CHANGES[change](as_float64(leaf), epsilon) for name, leaf in weights.leaves.items()}
+    found = PARAMETER_CRITERIA[criterion](WeightQuestion(weights, changes, lam, row_sum, probes, seed))
     for name, saliency in found.items():
         if not torch.isfinite(saliency).all():
             raise DataError(f"The criterion {criterion} is not finite for {name}; check the weights and the data.")
