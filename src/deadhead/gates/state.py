@@ -69,9 +69,7 @@ class PrunedState:
         """
         tensors, constants = network.frozen_state(), dict[str, Tensor]()
         if compensation is not None:
-            own = network.state()
-            for name, tensor in compensation.tensors.items():  # under every name of a tensor that is shared
-                tensors.update({other: tensor for other, value in own.items() if value is own[name]})
+            tensors.update(_by_all_names(network, compensation.tensors))
             constants = dict(compensation.constants)
         closed = {} if plan is None else closing(network.groups, plan.removed)
         return cls(network, closed, tensors, constants)
@@ -102,13 +100,22 @@ class PrunedState:
 
     def remaining(self) -> dict[str, Tensor]:
         """Every parameter and buffer by name, with zeros in the slices that belong to a removed unit."""
-        tensors = dict(self.tensors)
+        zeroed: dict[str, Tensor] = {}
         for group in self.network.groups:
             if group.name not in self.closed:
                 continue
             removed = self.closed[group.name] == 0
             for part in group.slices:
-                zeroed = (part.units >= 0) & removed[part.units.clamp(min=0)]
-                index = zeroed.nonzero()[:, 0].to(tensors[part.parameter].device)
-                tensors[part.parameter] = tensors[part.parameter].index_fill(part.axis, index, 0)
-        return tensors
+                tensor = zeroed.get(part.parameter, self.tensors[part.parameter])
+                index = ((part.units >= 0) & removed[part.units.clamp(min=0)]).nonzero()[:, 0].to(tensor.device)
+                zeroed[part.parameter] = tensor.index_fill(part.axis, index, 0)
+        return {**self.tensors, **_by_all_names(self.network, zeroed)}
+
+
+def _by_all_names(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by name, those that modules share by each of their names."""
+    own = network.state()
+    names: dict[int, list[str]] = {}
+    for name, value in own.items():
+        names.setdefault(id(value), []).append(name)
+    return {other: tensor for name, tensor in tensors.items() for other in names[id(own[name])]}
