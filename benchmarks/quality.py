@@ -5,9 +5,9 @@
 In one run, on the same trained weights: accuracy and loss on test samples where 75, 50 and 25 % of every group's units
 remain, the mean over seeds of the training. All methods use the same 2,500 training samples (640 windows of
 `transformer`, 1,000 of `resnet20`) and 5,000 test samples (10,000 of `mnist`, all windows of `transformer`, 1,000 of
-`resnet20`). The first row is deadhead's default, the second the same without the Gauss-Newton steps. Torch-Pruning (pip
-install --no-deps torch-pruning) gets the same ratio and gradients of the same samples, and does not prune the outputs; in
-attention it removes dimensions of heads, deadhead whole heads.
+`resnet20`). The first row is deadhead's default, the second the same without the Gauss-Newton steps. Torch-Pruning
+(pip install --no-deps torch-pruning) gets the same ratio and gradients of the same samples, and does not prune the
+outputs; in attention it removes dimensions of heads, deadhead whole heads.
 
 `mnist`: the small CNN of Evci (2018). `cifar`: the same with three colours, on CIFAR-10 (JPEG). `one` and `two`:
 400-100-10 and 400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20, the networks of Wolfe et al.
@@ -231,9 +231,7 @@ def latency(given: Trained) -> None:
                 model(inputs)
                 taken.append(time.perf_counter() - start)
     ours, theirs = (statistics.median(taken) for taken in seconds)
-    print(
-        f"  latency at half of the units: {ours * 1e3:.2f} ms, {ours / theirs:.3f} times that of a new network in its shapes"
-    )
+    print(f"  latency at half of the units: {ours * 1e3:.2f} ms, {ours / theirs:.3f} times that of a new one as large")
 
 
 def show(name: str, seeds: int, after: bool) -> None:

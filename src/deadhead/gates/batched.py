@@ -66,7 +66,13 @@ class Parts:
         self._known: dict[tuple[int, str], Part] = {}
 
     def of(self, traced: Traced, name: str, tensors: list[Tensor]) -> Part:
-        """The part of group `name` in a graph that takes `tensors`."""
+        """The part of the network behind one group.
+
+        Args:
+            traced: a graph of the network.
+            name: the group.
+            tensors: inputs of the graph, on which stacking is tried out.
+        """
         key = (id(traced), name)
         if key not in self._known:
             self._known[key] = self._find(traced, traced.group(name), tensors)

@@ -164,7 +164,13 @@ class Gates:
             edits.around[node] = renormalised(node, _counts(parts))
 
     def deviation(self, group: Group, index: int, value: Tensor) -> Tensor:
-        """`a - r` at a consumer, the deviation from the reference: the derivative of what it reads by the gates."""
+        """The deviation of an activation from its reference, `a - r`: its derivative with respect to the gates.
+
+        Args:
+            group: the group.
+            index: the place of the consumer among the group's.
+            value: the activation a that the consumer reads, in any shape, which is also that of the result.
+        """
         references = self.references.get(group.name)
         reference = None if references is None else references[index]
         if reference is None:
@@ -217,7 +223,13 @@ class Gates:
         return losses
 
     def layout(self, batch: Batch, group: str, index: int) -> SampleLayout | None:
-        """Where the samples lie in what a consumer reads; None where its entries do not belong to one sample each."""
+        """Where the samples lie in what a consumer reads; None where its entries do not belong to one sample each.
+
+        Args:
+            batch: the inputs.
+            group: the group's name.
+            index: the place of the consumer among the group's.
+        """
         traced = self.traced(batch)[1]
         site = traced.group(group).consumers[index]
         return traced.samples.at(site.node, site.position)

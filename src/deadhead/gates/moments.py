@@ -37,10 +37,12 @@ class Moments:
 
     @property
     def mean(self) -> Tensor:
+        """The mean of each column, (n,)."""
         return self.total / self.count
 
     @property
     def std(self) -> Tensor:
+        """The standard deviation of each column, (n,), without Bessel's correction."""
         return (self.squares / self.count - self.mean.square()).clamp(min=0).sqrt()
 
 

@@ -13,7 +13,13 @@ from deadhead.graph.units.groups import Group, Site
 
 
 def along(vector: Tensor, dim: int, axis: int) -> Tensor:
-    """`vector`, (n,), reshaped to lie along `axis` of a tensor with `dim` axes; the other axes have size 1."""
+    """A vector reshaped to lie along one axis of a tensor; the other axes have size 1.
+
+    Args:
+        vector: (n,).
+        dim: the number of axes.
+        axis: the axis that gets size n.
+    """
     shape = [1] * dim
     shape[axis] = len(vector)
     return vector.reshape(shape)
@@ -45,7 +51,13 @@ def by_sample(value: Tensor, site: Site, samples: int, layout: SampleLayout | No
 
 
 def by_unit(columns: Tensor, site: Site, size: int) -> Tensor:
-    """Columns along the site's axis, (..., n), summed over the columns of each unit: (..., K)."""
+    """The sum over the columns of each unit, (..., K).
+
+    Args:
+        columns: a number for each index along the site's axis, (..., n).
+        site: a consumer, which says which unit each column belongs to.
+        size: the number of units, K.
+    """
     units = site.units.to(columns.device)
     inside = units >= 0
     result = columns.new_zeros((*columns.shape[:-1], size))
