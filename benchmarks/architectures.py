@@ -1,11 +1,11 @@
-"""What happens to the architectures of tests/zoo, beside Torch-Pruning in the same run.
+"""Which architectures of tests/zoo can be pruned, beside Torch-Pruning in the same run.
 
     python benchmarks/architectures.py [plain/vit huggingface/bert ...]
 
 Each is cut to half of the units of every group by magnitude. "pass" means that the result runs and computes what its
-gated original computes, on inputs of another number of rows than it was traced with; groups are those that were cut of
-those that were found, units those that went of those that were found. Seconds are of one run: to trace, to show by
-trial cuts which groups the class can do without, to cut.
+gated original computes, on inputs of another number of samples than it was traced with; groups are those that lost
+units of all, units those that were removed of all. Seconds are of one run: to trace, to prove by trial cuts which
+groups can lose units, to cut.
 
 Torch-Pruning (pip install --no-deps torch-pruning) prunes half by magnitude too, in a process of its own, which is
 ended after 30 seconds. "runs" only means that its result can be called: nothing says that it computes the same without
@@ -42,7 +42,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests"))
 from zoo import plain
 
 PATIENCE = 30
-"""Seconds that Torch-Pruning may take for one architecture."""
+"""Maximum time for Torch-Pruning on one architecture, in seconds."""
 
 
 def entries() -> dict[str, Any]:
@@ -79,7 +79,7 @@ def floats(outputs: Any) -> Iterator[Tensor]:
 
 
 def squares(outputs: Any, batch: Any) -> Tensor:
-    """The mean square of each row of the first output."""
+    """The mean square of each sample's first output."""
     first = next(floats(outputs))
     return first.reshape(first.shape[0], -1).square().mean(1)
 
@@ -91,7 +91,7 @@ def gist(error: BaseException) -> str:
 
 
 def ours(name: str, entry: Any) -> tuple[str, bool]:
-    """What deadhead does with an entry, as columns, and whether it is a pass."""
+    """The result of deadhead on an entry, as columns, and whether it passes."""
     axis = getattr(entry, "batch_axis", 0)
     model = build(name, entry)
     torch.manual_seed(0)
@@ -110,15 +110,15 @@ def ours(name: str, entry: Any) -> tuple[str, bool]:
     except dh.DeadheadError as error:
         return f"{type(error).__name__}: {str(error).replace(str(Path.cwd()) + '/', '')}"[:57].ljust(58), False
     good = difference <= 10 * tolerance_of(model)
-    told = "pass" if good else f"{difference:.0e}"
+    verdict = "pass" if good else f"{difference:.0e}"
     seconds = pruned.report.seconds
     cut = f"{len(pruned.report.groups)}/{len(network.groups)}"
-    went = f"{pruned.plan.count}/{total}"
-    return f"{told:6}{cut:>9}{went:>13}{tracing:8.2f} s{seconds['units']:8.2f} s{seconds['cut']:8.2f} s", good
+    removed = f"{pruned.plan.count}/{total}"
+    return f"{verdict:6}{cut:>9}{removed:>13}{tracing:8.2f} s{seconds['units']:8.2f} s{seconds['cut']:8.2f} s", good
 
 
-def theirs(name: str, entry: Any, told: Connection) -> None:
-    """What Torch-Pruning does with an entry, sent to `told`."""
+def theirs(name: str, entry: Any, results: Connection) -> None:
+    """Send the result of Torch-Pruning on an entry to `results`."""
     logging.disable(logging.CRITICAL)
     with contextlib.redirect_stdout(io.StringIO()), contextlib.redirect_stderr(io.StringIO()):
         import torch_pruning as tp
@@ -130,19 +130,19 @@ def theirs(name: str, entry: Any, told: Connection) -> None:
             importance = tp.importance.MagnitudeImportance(p=1)
             tp.pruner.MagnitudePruner(model, inputs, importance=importance, pruning_ratio=0.5).step()
         except BaseException as error:
-            told.send(f"fails: {gist(error)}")
+            results.send(f"fails: {gist(error)}")
             return
-        left = sum(parameter.numel() for parameter in model.parameters())
+        remaining = sum(parameter.numel() for parameter in model.parameters())
         try:
             found = [output.shape for output in floats(run(model, inputs))]
         except BaseException as error:
-            told.send(f"its result fails: {gist(error)}")
+            results.send(f"its result fails: {gist(error)}")
             return
-        if left == before:
-            told.send("does nothing")
+        if remaining == before:
+            results.send("does nothing")
         else:
             same = "" if found == shapes else ", other outputs"
-            told.send(f"runs{same}, {left / before:.0%} of parameters left")
+            results.send(f"runs{same}, {remaining / before:.0%} of parameters remain")
 
 
 def patiently(name: str, entry: Any) -> str:

@@ -1,4 +1,4 @@
-"""What each criterion costs, as a multiple of one forward and backward pass over the same data.
+"""The time of each criterion, as a multiple of one forward and backward pass over the same data.
 
     python benchmarks/criteria.py
 
@@ -68,8 +68,8 @@ def show(name: str, model: nn.Module, data: list[tuple[Tensor, Tensor]], criteri
         for criterion in criteria:
             taken[criterion].append(seconds(lambda criterion=criterion: ask(criterion)))  # type: ignore[misc]
     unit = statistics.median(base)
-    rows = sum(len(targets) for _, targets in data)
-    print(f"{name}: {units:,} units, {rows} rows, forward and backward {unit * 1e3:.0f} ms")
+    samples = sum(len(targets) for _, targets in data)
+    print(f"{name}: {units:,} units, {samples} samples, forward and backward {unit * 1e3:.0f} ms")
     for criterion, times in taken.items():
         cost = statistics.median(times) / unit
         probes = f", {units} probes for each batch, {cost / units:.3f} each" if criterion == "taylor2_exact" else ""

@@ -144,7 +144,7 @@ class Layer(nn.Module):
 
 
 class Transformer(nn.Module):
-    """Tokens (rows, positions) to logits (rows, positions, classes)."""
+    """Tokens (samples, positions) to logits (samples, positions, classes)."""
 
     def __init__(
         self, classes: int, width: int = 64, heads: int = 4, hidden: int = 256, layers: int = 2, context: int = 64

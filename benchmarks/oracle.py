@@ -5,7 +5,7 @@
 `mlp`: 400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20, the network of Wolfe et al. (2016).
 `cnn`: the small CNN of Evci (2018) on 10,000 images. `resnet`: the first 16 removals among the last two blocks of
 ResNet-18's shape, its stem made for small images, on 512 images of CIFAR-10. In one run: the plain loop (a hook masks
-what a consumer reads, one forward pass for each unit that is left; of `cnn` and `resnet` only some rounds are timed,
+what a consumer reads, one forward pass for each remaining unit; of `cnn` and `resnet` only some rounds are timed,
 and the rest estimated by their number of passes), `oracle(exact=True)` and the race. Along the exact order, the plain
 loop's loss of the unit that was picked is compared with the smallest: relative to the loss, at most 1e-6 is a tie in
 float32. Passes are losses of single samples by the number of samples; work is multiply-adds, in forward passes over the
@@ -119,27 +119,27 @@ def masked_loss(case: Case, masks: dict[str, Tensor]) -> float:
 
 
 def plain(case: Case, sizes: dict[str, int], order: Sequence[tuple[str, int]]) -> tuple[float, bool, float]:
-    """Seconds of the plain loop along an order, whether they are estimated, and the worst of (loss of the pick -
-    smallest loss) / smallest loss."""
+    """Seconds of the plain loop along an order, whether they are estimated, and the maximum of (loss of the pick -
+    minimum loss) / minimum loss."""
     masks = {name: torch.ones(size) for name, size in sizes.items()}
-    passes, done, spent, worst = 0, 0, 0.0, 0.0
+    passes, done, spent, excess = 0, 0, 0.0, 0.0
     for name, unit in order:
-        left = [(n, u) for n, m in masks.items() if m.sum() > 1 for u in range(len(m)) if m[u]]
-        passes += len(left)
+        remaining = [(n, u) for n, m in masks.items() if m.sum() > 1 for u in range(len(m)) if m[u]]
+        passes += len(remaining)
         if spent < PATIENCE:
             start, losses = time.perf_counter(), {}
-            for n, u in left:
+            for n, u in remaining:
                 masks[n][u] = 0
                 losses[n, u] = masked_loss(case, masks)
                 masks[n][u] = 1
                 if time.perf_counter() - start + spent > PATIENCE:
                     break
             else:
-                worst = max(worst, (losses[name, unit] - min(losses.values())) / min(losses.values()))
+                excess = max(excess, (losses[name, unit] - min(losses.values())) / min(losses.values()))
             done += len(losses)
             spent += time.perf_counter() - start
         masks[name][unit] = 0
-    return spent * passes / done, done < passes, worst
+    return spent * passes / done, done < passes, excess
 
 
 def timed(function: Callable[[], dh.Removal]) -> tuple[float, dh.Removal]:
@@ -154,20 +154,20 @@ def show(name: str, case: Case) -> None:
     sizes = {group.name: group.size for group in network.groups if group.name in case.readers}
     exact_seconds, exact = timed(lambda: dh.oracle(network, case.batches, **options))
     race_seconds, race = timed(lambda: dh.oracle(network, case.batches, exact=False, **options))
-    plain_seconds, estimated, worst = plain(case, sizes, exact.order)
+    plain_seconds, estimated, excess = plain(case, sizes, exact.order)
     pairs = list(zip(race.losses, exact.losses, strict=True))
-    apart = sum(abs(math.log(a / b)) for a, b in pairs) / len(pairs)
+    distance = sum(abs(math.log(a / b)) for a, b in pairs) / len(pairs)
     about = "about " if estimated else ""
-    rows = sum(len(targets) for _, targets in case.batches)
-    print(f"{name}: {sum(sizes.values())} units, {len(exact.order)} removals, {rows} rows")
+    samples = sum(len(targets) for _, targets in case.batches)
+    print(f"{name}: {sum(sizes.values())} units, {len(exact.order)} removals, {samples} samples")
     print(f"  plain loop {about}{plain_seconds:8.1f} s  {exact.passes:10,.0f} passes")
     print(f"  exact      {exact_seconds:8.1f} s  {exact.passes:10,.0f} passes, work of {exact.work:,.0f}, ", end="")
     print(f"{plain_seconds / exact_seconds:.1f} times faster; ", end="")
-    print(f"the plain loop's loss of its picks is at most {worst:.1e} above the smallest, relatively")
+    print(f"the plain loop's loss of the picked units is at most {excess:.1e} above the minimum, relatively")
     share = race.passes / exact.passes
     print(f"  race       {race_seconds:8.1f} s  {race.passes:10,.0f} passes, {share:.1%}, ", end="")
     print(f"work of {race.work:,.0f}, {race.work / exact.work:.1%}; ", end="")
-    print(f"mean |log(loss by race / by exact)| {apart:.4f}")
+    print(f"mean |log(loss by race / by exact)| {distance:.4f}")
     shown = [round(i * (len(exact.losses) - 1) / 10) for i in range(11)]
     print("  removed    " + "".join(f"{place:9d}" for place in shown))
     for label, result in (("exact", exact), ("race", race)):

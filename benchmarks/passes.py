@@ -1,4 +1,4 @@
-"""What criteria and statistics cost, as multiples of plain passes over the same data in the same run.
+"""The time of criteria and statistics, as multiples of plain passes over the same data in the same run.
 
     python benchmarks/passes.py
 
@@ -32,7 +32,7 @@ from deadhead.scores.criterion import ask
 
 RUNS = 3
 BATCH = 128
-ROWS = 512
+SAMPLES = 512
 
 
 def seconds(run: Callable[[], object]) -> float:
@@ -49,26 +49,26 @@ def interleaved(first: Callable[[], object], second: Callable[[], object]) -> tu
     return one, two, statistics.median(b / a for a, b in pairs)
 
 
-def images(rows: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
+def images(samples: int) -> list[tuple[torch.Tensor, torch.Tensor]]:
     generator = torch.Generator().manual_seed(0)
     return [
         (torch.randn(BATCH, 3, 32, 32, generator=generator), torch.randint(10, (BATCH,), generator=generator))
-        for _ in range(rows // BATCH)
+        for _ in range(samples // BATCH)
     ]
 
 
-def peak_memory(rows: int, what: str) -> float:
+def peak_memory(samples: int, what: str) -> float:
     """Peak resident megabytes of a process of its own."""
-    command = [sys.executable, __file__, what, str(rows)]
+    command = [sys.executable, __file__, what, str(samples)]
     return float(subprocess.run(command, check=True, capture_output=True, text=True).stdout.split()[-1])
 
 
-def measure_memory(what: str, rows: int) -> None:
+def measure_memory(what: str, samples: int) -> None:
     model = resnet18(10, small=True).eval()
     network = dh.trace(model, torch.randn(2, 3, 32, 32))
-    # Streamed: the rows are made again and again from one batch, so that only the statistics could grow.
+    # Streamed: all samples are those of one batch, so that only the statistics could grow.
     one = as_batch(images(BATCH)[0])
-    batches = [one] * (rows // BATCH)
+    batches = [one] * (samples // BATCH)
     loss = as_loss("cross_entropy")
     if what == "mrs":
         ask(Question(PrunedState.of(network), network.groups, batches, loss), "mrs")
@@ -84,7 +84,7 @@ def main() -> None:
         return
     print_machine()
     model = resnet18(10, small=True).eval()
-    data = images(ROWS)
+    data = images(SAMPLES)
     network = dh.trace(model, data[0][0])
     batches = [as_batch(batch) for batch in data]
     loss = as_loss("cross_entropy")
@@ -112,7 +112,7 @@ def main() -> None:
     print(f"statistics  {ours:7.2f} s   forward              {plain:7.2f} s   ratio {ratio:.2f}")
     for what in ("mrs", "statistics"):
         small, large = peak_memory(2 * BATCH, what), peak_memory(20 * BATCH, what)
-        print(f"peak memory of {what}: {small:.0f} MB over {2 * BATCH} rows, {large:.0f} MB over {20 * BATCH} rows")
+        print(f"peak memory of {what}: {small:.0f} MB over {2 * BATCH} samples, {large:.0f} MB over {20 * BATCH}")
 
 
 if __name__ == "__main__":

@@ -1,25 +1,25 @@
-"""What is left of networks after units are removed without retraining: criteria, compensations and Torch-Pruning.
+"""Accuracy and loss after units are removed without retraining: criteria, compensations and Torch-Pruning.
 
     python benchmarks/quality.py [mnist] [two] [one] [transformer] [cifar] [resnet20] [--seeds 3] [--after]
 
-In one run, on the same trained weights: accuracy and loss on test rows where 75, 50 and 25 % of every group's units are
-left, the mean over seeds of the training. All methods see the same 2,500 training rows (640 windows of `transformer`,
-1,000 rows of `resnet20`); tested are 5,000 (10,000 of `mnist`, all windows of `transformer`, 1,000 rows of `resnet20`).
-The first row is deadhead's default, the second the same without the Gauss-Newton steps. Torch-Pruning (pip install
---no-deps torch-pruning) gets the same ratio, gradients of the same rows, and leaves the outputs alone; of attention it
-takes dimensions of heads, deadhead whole heads.
+In one run, on the same trained weights: accuracy and loss on test samples where 75, 50 and 25 % of every group's units
+remain, the mean over seeds of the training. All methods use the same 2,500 training samples (640 windows of
+`transformer`, 1,000 of `resnet20`) and 5,000 test samples (10,000 of `mnist`, all windows of `transformer`, 1,000 of
+`resnet20`). The first row is deadhead's default, the second the same without the Gauss-Newton steps. Torch-Pruning
+(pip install --no-deps torch-pruning) gets the same ratio and gradients of the same samples, and does not prune the
+outputs; in attention it removes dimensions of heads, deadhead whole heads.
 
 `mnist`: the small CNN of Evci (2018). `cifar`: the same with three colours, on CIFAR-10 (JPEG). `one` and `two`:
 400-100-10 and 400-50-50-10, sigmoid, squared error, on 5,000 images of MNIST at 20x20, the networks of Wolfe et al.
 (2016); `two` has brute force too, the units in the order of `dh.oracle`, and the ratio of the loss to the intact one
 where 50, 70 and 80 of 100 units are removed. `resnet20`: 16, 32 and 64 channels, batch norm, one epoch. `transformer`:
 two layers of width 64 on the characters of the documents in `seeds` beside $DEADHEAD_DATA. For each network, the loss
-of the largest even spread with at most half of the parameters is printed beside that of a budget of as many; for
-`mnist`, the pruned network's latency over that of one built afresh in its shapes.
+of the largest even pruning with at most half of the parameters is printed beside that of a budget of as many; for
+`mnist`, the pruned network's latency over that of a new one in its shapes.
 
 With `--after`, each table again after some training: an epoch on `mnist`, `one` and `two`, and 100 steps on
 `resnet20`, there for three methods and one seed. Trained weights are kept in ~/.cache/deadhead/benchmarks: delete them
-to train anew.
+to train again.
 """
 
 from __future__ import annotations
@@ -78,7 +78,7 @@ def ours(criterion: str, compensate: str) -> Method:
 
 
 def brute(compensate: str) -> Method:
-    """The units that brute force takes first, as many in all as the other methods take."""
+    """The units that brute force removes first, as many in all as the other methods remove."""
 
     def method(given: Trained, share: float) -> nn.Module:
         groups = given.network.groups
@@ -90,8 +90,8 @@ def brute(compensate: str) -> Method:
 
 
 def squared_gradients(given: Trained) -> dict[str, Tensor]:
-    """The sum over rows of the squared gradient of each parameter, as Torch-Pruning's Hessian importance wants it: its
-    own `accumulate_grad` keeps that of the last row alone (1.6.0)."""
+    """The sum over samples of the squared gradient of each parameter, as Torch-Pruning's Hessian importance needs it:
+    its own `accumulate_grad` keeps that of the last sample alone (1.6.0)."""
 
     def loss(parameters: dict[str, Tensor], x: Tensor, t: Tensor) -> Tensor:
         return loss_of(given.case, torch.func.functional_call(given.model, parameters, x[None]), t[None])
@@ -149,7 +149,7 @@ def methods(name: str) -> dict[str, Method]:
 
 
 def mean(networks: Sequence[Trained], models: Sequence[nn.Module]) -> list[float]:
-    """Accuracy and loss on the test rows, over the seeds."""
+    """The mean accuracy and loss on the test samples, over the seeds."""
     found = [measured(given.case, model) for given, model in zip(networks, models, strict=True)]
     return [statistics.mean(column) for column in zip(*found, strict=True)]
 
@@ -157,7 +157,7 @@ def mean(networks: Sequence[Trained], models: Sequence[nn.Module]) -> list[float
 def table(networks: Sequence[Trained], asked: dict[str, Method], after: int = 0) -> None:
     """A row for each method: accuracy, then loss, at each share."""
     heads = "".join(f"{share:9.0%}" for share in SHARES)
-    print(f"  {'units left: accuracy, loss':30}{heads}    {heads}")
+    print(f"  {'remaining units: accuracy, loss':30}{heads}    {heads}")
     for label, method in asked.items():
         start = time.perf_counter()
         found = []
@@ -167,7 +167,7 @@ def table(networks: Sequence[Trained], asked: dict[str, Method], after: int = 0)
                 for given, model in zip(networks, models, strict=True) if after else ():
                     train(given.case, model, after, given.case.rate / 4, True, 10 + given.seed)
                 found.append(mean(networks, models))
-        except Exception as error:  # the other methods are still worth their rows
+        except Exception as error:  # the other methods have results
             print(f"  {label:30}{type(error).__name__}: {str(error).strip().splitlines()[0][:90]}", flush=True)
             continue
         accuracies, losses = "".join(f"{x:9.2%}" for x, _ in found), "".join(f"{x:9.4f}" for _, x in found)
@@ -176,12 +176,12 @@ def table(networks: Sequence[Trained], asked: dict[str, Method], after: int = 0)
 
 
 def ratios(given: Trained) -> None:
-    """The loss over the intact one where so many of the units are gone, by brute force and by the default."""
+    """The ratio of the loss to the intact one after some removals, by brute force and by the default."""
     total = sum(group.size for group in given.network.groups)
     order = dh.oracle(given.network, given.data, loss=given.case.loss, remove=total * 4 // 5)
     both = (given.case.train, given.case.test)
     intact = [measured(given.case, given.model, data)[1] for data in both]
-    print(f"  loss over the intact one, on the training and the test rows, seed {given.seed}")
+    print(f"  ratio of the loss to the intact one, on the training and the test samples, seed {given.seed}")
     for removed in (total // 2, total * 7 // 10, total * 4 // 5):
         print(f"    {removed} of {total} removed:", end="")
         ways: dict[str, dict[str, Any]] = {
@@ -215,7 +215,7 @@ def spread(given: Trained) -> None:
 
 
 def latency(given: Trained) -> None:
-    """The pruned network beside one that is built afresh in the same shapes, run in turns."""
+    """The latency of the pruned network beside that of a new one in the same shapes, run in turns."""
     pruned, fresh = given.prune(units=0.5).model, small_cnn().eval()
     for name, layer in pruned.named_children():
         if isinstance(layer, nn.Conv2d):
@@ -231,7 +231,7 @@ def latency(given: Trained) -> None:
                 model(inputs)
                 taken.append(time.perf_counter() - start)
     ours, theirs = (statistics.median(taken) for taken in seconds)
-    print(f"  latency at half of the units: {ours * 1e3:.2f} ms, {ours / theirs:.3f} times that of one built afresh")
+    print(f"  latency at half of the units: {ours * 1e3:.2f} ms, {ours / theirs:.3f} times that of a new one as large")
 
 
 def show(name: str, seeds: int, after: bool) -> None:
@@ -242,7 +242,7 @@ def show(name: str, seeds: int, after: bool) -> None:
     groups = networks[0].network.groups
     accuracy, loss = mean(networks, [given.model for given in networks])
     units = f"{sum(group.size for group in groups)} units in {len(groups)} groups"
-    print(f"{name}: {units}, {len(case.test[0])} test rows, {seeds} seeds; ", end="")
+    print(f"{name}: {units}, {len(case.test[0])} test samples, {seeds} seeds; ", end="")
     print(f"intact: accuracy {accuracy:.2%}, loss {loss:.4f}", flush=True)
     asked = methods(name)
     table(networks, asked)
@@ -261,7 +261,7 @@ def show(name: str, seeds: int, after: bool) -> None:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="What is left of networks after units are removed.")
+    parser = argparse.ArgumentParser(description="Accuracy and loss after units are removed without retraining.")
     parser.add_argument("names", nargs="*", help=f"of {', '.join(CASES)}; all without")
     parser.add_argument("--seeds", type=int, default=3)
     parser.add_argument("--after", action="store_true", help="also after some training")

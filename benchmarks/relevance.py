@@ -1,8 +1,8 @@
-"""Relevance beside zennit, Captum and shap: what is missing from the sum, agreement, precision and seconds.
+"""Relevance beside zennit, Captum and shap: what is missing from the sum, agreement, precision and time.
 
     python benchmarks/relevance.py [conservation] [agreement] [precision] [speed]
 
-Everything is on the same weights and inputs in one run; peers that are not installed are left out
+Everything is on the same weights and inputs in one run; peers that are not installed are omitted
 (pip install --no-deps zennit captum shap, and shap's slicer, numba and llvmlite).
 
 - `conservation`: a random network of three convolutions with biases, ReLUs, max-pools and a linear layer, float64. The
@@ -11,8 +11,8 @@ Everything is on the same weights and inputs in one run; peers that are not inst
 - `agreement`: the largest difference of the inputs' relevance over its largest, float64, with zennit's epsilon where
   no denominator is near epsilon, shap's DeepExplainer and Captum's integrated gradients.
 - `precision`: float32 against float64 through 20 linear layers with ReLUs, ||difference|| / ||relevance|| for each of
-  1,000 samples: median and largest; and what float64 itself makes of inputs that are moved by one rounding to float32:
-  what a method does there is in the method, and no way to compute it helps.
+  1,000 samples: median and maximum; and the same in float64 for inputs that differ by one rounding to float32: an error
+  there is the method's own, whatever the precision.
 - `speed`: medians of interleaved runs, as multiples of a forward and a backward pass of the plain module in the same
   run: `loss.backward()` as in training, and in brackets the input's gradient alone. deadhead is on a traced network,
   under `torch.no_grad()`; `differentiable` is the default, whose result autograd can go through.

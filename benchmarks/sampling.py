@@ -1,4 +1,4 @@
-"""What it costs in quality to read wide consumers on grids of positions, and not at all of them.
+"""The loss of quality when wide consumers are read on grids of positions instead of at all of them.
 
     DEADHEAD_DATA=... python benchmarks/sampling.py
 

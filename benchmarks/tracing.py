@@ -2,7 +2,7 @@
 
     python benchmarks/tracing.py
 
-Torch-Pruning is left out where it is not installed (pip install --no-deps torch-pruning). Medians of several runs.
+Torch-Pruning is omitted where it is not installed (pip install --no-deps torch-pruning). Medians of several runs.
 """
 
 from __future__ import annotations
@@ -58,9 +58,9 @@ def main() -> None:
         labelling = seconds(lambda network=network: find_units(network.static.graph, network.state()))
         both = seconds(lambda model=model: dh.trace(model, x))
         other = peer(model, x)
-        told = "not installed" if other is None else f"{other:.2f} s"
+        shown = "not installed" if other is None else f"{other:.2f} s"
         print(
-            f"{name:14}{exporting:7.2f} s{labelling:7.2f} s{labelling / exporting:8.2f}{both:11.2f} s{told:>15}  "
+            f"{name:14}{exporting:7.2f} s{labelling:7.2f} s{labelling / exporting:8.2f}{both:11.2f} s{shown:>15}  "
             f"{len(network.groups)}"
         )
 

@@ -147,7 +147,7 @@ def trained(name: str, case: Case, seed: int) -> nn.Module:
 
 
 def measured(case: Case, model: nn.Module, data: Data | None = None) -> tuple[float, float]:
-    """Accuracy and mean loss, by default on the test rows."""
+    """Accuracy and mean loss, by default on the test samples."""
     inputs, targets = data or case.test
     accuracy = loss = 0.0
     with torch.no_grad():

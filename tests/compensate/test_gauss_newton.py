@@ -90,27 +90,27 @@ def test_a_linear_consumer_and_squared_error_end_at_the_dense_least_squares(monk
     torch.testing.assert_close(found.tensors[consumer][:, kept], solution[:-1].T, rtol=0.05, atol=0.02)
 
 
-def test_the_slope_is_that_of_finite_differences():
+def test_the_gradient_is_that_of_finite_differences():
     torch.manual_seed(0)
     model = Residual().double().eval()
     inputs, targets = torch.randn(40, 3, 8, 8).double(), torch.randint(4, (40,))
     given = case(model, inputs, targets, "cross_entropy", {0: [1, 3], 1: [0], 2: [2]})
     calibration = given.calibration
-    path = gauss_newton._Path(given, compensate(given))
-    path.blocks, _ = gauss_newton._blocks(path)
-    assert {block.consumer.constant.kind for block in path.blocks} == {"add", "subtract", "new"}
-    here = {name: 0.01 * torch.randn_like(delta) for name, delta in path.still().items()}
-    now, slope = path.slope(here)
-    assert now == pytest.approx(path.mean(here, calibration.fit), rel=1e-12)
+    objective = gauss_newton._Objective(given, compensate(given))
+    objective.blocks, _ = gauss_newton._blocks(objective)
+    assert {block.consumer.constant.kind for block in objective.blocks} == {"add", "subtract", "new"}
+    here = {name: 0.01 * torch.randn_like(delta) for name, delta in objective.origin().items()}
+    now, gradient = objective.gradient(here)
+    assert now == pytest.approx(objective.value(here, calibration.fit), rel=1e-12)
     for name in here:
         for place in torch.randperm(here[name].numel())[:6].tolist():
             ends = []
             for step in (1e-6, -1e-6):
                 other = {key: delta.clone() for key, delta in here.items()}
                 other[name].view(-1)[place] += step
-                ends.append(path.mean(other, calibration.fit))
+                ends.append(objective.value(other, calibration.fit))
             expected = (ends[0] - ends[1]) / 2e-6
-            assert slope[name].view(-1)[place].item() == pytest.approx(expected, rel=1e-4, abs=1e-8)
+            assert gradient[name].view(-1)[place].item() == pytest.approx(expected, rel=1e-4, abs=1e-8)
 
 
 @pytest.mark.parametrize("loss", ["cross_entropy", "squared_error", "mse", "binary_cross_entropy"])

@@ -144,7 +144,7 @@ def test_the_mean_goes_to_the_bias(name: str) -> None:
     pruned = prune(model, data, group_of(model, name), 1, 6, "mean")
     left = [note for note in pruned.report.notes if "not compensated" in note]
     if model.bias is None:
-        assert left == ["weight was not compensated: it has no bias that could carry the constant"]
+        assert left == ["weight was not compensated: it has no bias to which the constant could be added"]
         return
     assert not left
     x = fitted(data)

@@ -157,7 +157,7 @@ def test_the_means_it_goes_by() -> None:
     traced = network.traced([x.double()])
     parts = Parts(network)
     found = {group.name: parts.of(traced, group.name, [x.double()]) for group in network.groups}
-    assert all(part.stacks and part.moves is not None for part in found.values())
+    assert all(part.stacks and part.delta_site is not None for part in found.values())
     lengths = [len(part.suffix.calls) for part in found.values()]
     assert lengths == sorted(lengths, reverse=True), "what lies before a group is not computed again"
     assert lengths[-1] < len(traced.graph.calls) / 3

@@ -34,8 +34,8 @@ def test_moments_over_batches_are_those_of_all_rows_and_positions(batch: int) ->
         assert each.count == len(columns)
         torch.testing.assert_close(each.mean, columns.mean(0), rtol=1e-12, atol=1e-14)
         torch.testing.assert_close(each.std, columns.std(0, correction=0), rtol=1e-9, atol=1e-12)
-        assert torch.equal(each.least, columns.amin(0))
-        assert torch.equal(each.greatest, columns.amax(0))
+        assert torch.equal(each.minimum, columns.amin(0))
+        assert torch.equal(each.maximum, columns.amax(0))
 
 
 def test_the_spread_of_activations_far_from_zero_is_not_lost() -> None:

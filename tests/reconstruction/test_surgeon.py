@@ -33,7 +33,7 @@ def problem(
 
 def least(side: Side, removed: tuple[int, ...]) -> float:
     """`J - E y^2` of the best weights without some units: `-tr(C_S (G_SS)^-1 C_S^T)`."""
-    kept = (side.free & ~torch.isin(side.units, torch.tensor(removed, dtype=torch.int64))).nonzero()[:, 0]
+    kept = (side.present & ~torch.isin(side.units, torch.tensor(removed, dtype=torch.int64))).nonzero()[:, 0]
     cross = side.target[:, kept]
     return -float((cross @ torch.linalg.solve(side.gram[kept][:, kept], cross.T)).trace())
 

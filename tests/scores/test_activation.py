@@ -87,7 +87,7 @@ def test_a_baseline_has_to_be_given() -> None:
 
 
 def test_medians_of_much_data_are_near_those_of_all(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("deadhead.gates.moments.MEDIAN_ROWS", 200)
+    monkeypatch.setattr("deadhead.gates.moments.MEDIAN_VALUES", 200)
     model, _ = relu_net()
     data = [(torch.randn(500, 3, dtype=torch.float64), torch.randint(2, (500,))) for _ in range(4)]
     network = dh.trace(model, data[0][0])

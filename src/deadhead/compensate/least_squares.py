@@ -1,4 +1,4 @@
-"""Least squares: consumers are refitted to give what they gave with all units."""
+"""Least squares: consumers are refitted to their outputs in the intact network."""
 
 from __future__ import annotations
 
@@ -47,6 +47,6 @@ def least_squares_one_pass(problem: Problem) -> Compensation:
     )
     for consumer in consumers:
         weight = consumer.matrix(intact.state[consumer.weight]).double()
-        parts = [of_itself(found.get(consumer.weight), weight) for found in (known, held_out)]
-        put(network, consumer, problem.plan.removed, parts[0], parts[1], result)
+        fit, unseen = (of_itself(sums.get(consumer.weight), weight) for sums in (known, held_out))
+        put(network, consumer, problem.plan.removed, fit, unseen, result)
     return result

@@ -1,4 +1,4 @@
-"""Bias propagation: what removed units give on average goes into the consumers' biases."""
+"""Bias propagation: the mean contribution of removed units is added to their consumers' biases."""
 
 from __future__ import annotations
 
@@ -29,7 +29,7 @@ def mean(problem: Problem) -> Compensation:
         if consumer.weight not in means:
             result.refused[consumer.weight] = NOT_READ
         elif consumer.constant is None:
-            result.refused[consumer.weight] = "it has no bias that could carry the constant"
+            result.refused[consumer.weight] = "it has no bias to which the constant could be added"
         else:
             weight = tensors[consumer.weight]
             removed = consumer.removed_columns(weight, problem.plan.removed)[:, None]

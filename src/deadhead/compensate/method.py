@@ -1,4 +1,4 @@
-"""The registry of compensations: how the units that remain take over the work of those that are removed."""
+"""The registry of compensations: how the remaining units take over for the removed ones."""
 
 from __future__ import annotations
 
@@ -20,16 +20,17 @@ from deadhead.select.plan import Plan
 
 @dataclass(frozen=True)
 class Problem:
-    """What a compensation is asked.
+    """The input of a compensation: a network, a plan and data.
 
     Attributes:
         network: the intact network.
         groups: the groups that could be pruned.
         plan: the units that are removed.
-        calibration: the samples to fit to (`fit`) and those to judge by (`held_out`).
-        loss: what the outputs are judged by.
-        seed: of whatever is drawn at random.
-        start: what another method gave, for methods that start there.
+        calibration: the samples to fit to (`fit`) and the held-out samples (`held_out`).
+        loss: the loss of the outputs.
+        seed: the seed of everything that is drawn at random.
+        progress: what reports the work done; None for no reports.
+        start: the compensation by another method, for methods that start from one.
     """
 
     network: Network
@@ -47,15 +48,20 @@ class Problem:
         return [group for group in self.groups if group.name in self.plan.removed]
 
     def state(self, compensation: Compensation | None = None) -> PrunedState:
-        """The network after the plan and what is compensated so far."""
+        """The network after the plan and a compensation; None for no compensation."""
         return PrunedState.of(self.network, self.plan, compensation)
 
 
 @dataclass(frozen=True)
 class Method(Entry):
-    """A compensation by name. `after` names the method that it starts from, `adds_biases` says that consumers without
-    a bias may be given one, `front_to_back` that it refits one group's consumers after the other, so that units can be
-    chosen on the way."""
+    """A registered compensation.
+
+    Attributes:
+        after: the name of the method that it starts from; None for the plan alone.
+        adds_biases: whether it may give consumers without a bias a new one.
+        front_to_back: whether it refits the consumers of one group after the other, so that units can be chosen in
+            between.
+    """
 
     after: str | None = None
     adds_biases: bool = True
@@ -69,7 +75,14 @@ Function = Callable[..., Compensation]
 def compensation(
     name: str, *, after: str | None = None, adds_biases: bool = True, front_to_back: bool = False
 ) -> Callable[[Function], Function]:
-    """Register a compensation: a function from a `Problem` to a `Compensation`; its keywords are its options."""
+    """Register a compensation: a function from a `Problem` to a `Compensation`, whose keywords are its options.
+
+    Args:
+        name: its name.
+        after: the name of the method that it starts from; None for the plan alone.
+        adds_biases: whether it may give consumers without a bias a new one.
+        front_to_back: whether it refits the consumers of one group after the other.
+    """
 
     def register(function: Function) -> Function:
         COMPENSATIONS.add(Method(name, function, after, adds_biases, front_to_back))
@@ -79,7 +92,12 @@ def compensation(
 
 
 def compensate(problem: Problem, name: str = "least_squares", options: Mapping[str, Any] | None = None) -> Compensation:
-    """New weights and biases for the consumers of what a plan removes, by a registered method.
+    """New weights and biases for the consumers of removed units, by a registered method.
+
+    Args:
+        problem: the network, the plan and the data.
+        name: the name of the method.
+        options: the method's keywords.
 
     Raises:
         DataError: where there is no such method, or it has no such option.

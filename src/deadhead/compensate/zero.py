@@ -1,4 +1,4 @@
-"""No compensation: what is removed is as if it were zero."""
+"""No compensation: consumers read zero where a unit is removed."""
 
 from __future__ import annotations
 
@@ -8,5 +8,5 @@ from deadhead.reconstruction.compensation import Compensation
 
 @compensation("zero", adds_biases=False)
 def zero(problem: Problem) -> Compensation:
-    """Change nothing: consumers read zero where a unit was removed."""
+    """Change nothing: consumers read zero where a unit is removed."""
     return Compensation()

@@ -1,1 +1,1 @@
-"""The loss as a function of gates on units: one at a time or many at once, moments, slopes. Imports graph and data."""
+"""The loss as a function of gates on units, and what their consumers read: moments, slopes. Imports graph and data."""

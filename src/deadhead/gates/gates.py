@@ -19,9 +19,9 @@ from deadhead.data.losses import Loss
 from deadhead.errors import LossError
 from deadhead.gates.renormalise import renormalised
 from deadhead.gates.sites import along
+from deadhead.graph.catalogue import op_of
 from deadhead.graph.graph import Edit, Edits
 from deadhead.graph.network import Network, Traced
-from deadhead.graph.nodes import op_name
 from deadhead.graph.samples import BATCH_FIRST, SampleLayout
 from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Layout, layout_of
@@ -33,8 +33,8 @@ Visit = Callable[[Group, int, Tensor, Tensor], None]
 Look = Callable[[Group, int, Tensor], None]
 
 
-def _spread(value: Tensor, alpha: Tensor, site: Site, layout: SampleLayout = BATCH_FIRST) -> Tensor:
-    """`alpha` of each unit laid along the site's axis of `value`, one where there is none of the group's."""
+def _alpha_along(value: Tensor, alpha: Tensor, site: Site, layout: SampleLayout = BATCH_FIRST) -> Tensor:
+    """`alpha` of each entry along the site's axis, shaped to broadcast with `value`; 1 for entries of no unit."""
     units = site.units.to(value.device)
     open_ = torch.ones((*alpha.shape[:-1], 1), dtype=alpha.dtype, device=alpha.device)
     dtype = value.dtype if value.is_floating_point() else alpha.dtype
@@ -42,36 +42,41 @@ def _spread(value: Tensor, alpha: Tensor, site: Site, layout: SampleLayout = BAT
     return along(columns, value.dim(), site.axis) if alpha.dim() == 1 else layout.spread(columns, value, site.axis)
 
 
-def _masked(value: Tensor, spread: Tensor, site: Site) -> Tensor:
-    """`value` where a node chooses among units: `x + log(alpha)` before a softmax, and what is closed never the
-    largest."""
-    if "softmax" in op_name(site.node):
-        return value + spread.log()
-    return value.masked_fill(spread <= 0, -math.inf)
+def _masked(value: Tensor, opened: Tensor, site: Site) -> Tensor:
+    """`value` where a node chooses among units: `x + log(alpha)` before a softmax, minus infinity at closed units
+    before a topk."""
+    if op_of(site.node).family == "softmax":
+        return value + opened.log()
+    return value.masked_fill(opened <= 0, -math.inf)
 
 
 def gate(
     value: Tensor, alpha: Tensor, reference: Tensor | None, site: Site, layout: SampleLayout = BATCH_FIRST
 ) -> Tensor:
-    """`value` behind a gate: entries of unit k along the site's axis are lerp(r, a, alpha[k]), others as they were.
+    """`value` behind a gate: entries of unit k along the site's axis become lerp(r, a, alpha[k]), others do not change.
 
-    `alpha` has shape (K,), or (samples, K) for samples that lie as `layout` says; `reference` has the length of the
-    axis, or is None for zero. Where a node chooses among units, a closed one is out of the choice, whatever the
-    reference.
+    Where a node chooses among units, a closed one cannot be chosen, whatever the reference.
+
+    Args:
+        value: what the consumer reads, any shape.
+        alpha: how far each unit is open, (K,) or (samples, K).
+        reference: r for each of the n entries along the site's axis, (n,); zero where None.
+        site: the consumer that reads `value`.
+        layout: where the samples lie in `value`, for alphas by sample.
     """
-    spread = _spread(value, alpha, site, layout)
+    opened = _alpha_along(value, alpha, site, layout)
     if site.among:
-        return _masked(value, spread, site)
+        return _masked(value, opened, site)
     if not value.is_floating_point():
-        return value * (spread > 0)
+        return value * (opened > 0)
     if reference is None:
-        return value * spread
+        return value * opened
     at = along(reference.to(value.device, value.dtype), value.dim(), site.axis)
-    return torch.lerp(at.expand_as(value), value, spread.expand_as(value))
+    return torch.lerp(at.expand_as(value), value, opened.expand_as(value))
 
 
 class State(Protocol):
-    """The network that gates stand on (`gates/state.py` has the one way to make it)."""
+    """The network that gates stand on; `PrunedState` in `gates/state.py` implements it."""
 
     @property
     def network(self) -> Network: ...
@@ -90,16 +95,16 @@ class Gates:
     """The loss of a network, intact or pruned, as a function of its gates.
 
     The network, its parameters and gradients are not touched: replays run on detached tensors. Normalisations over the
-    units of a group count each as far as it is open, as in the network without it.
+    units of a group weight each unit by its alpha, so that a closed one counts as removed.
 
     Args:
-        of: a network, or the state of one after a plan and a compensation: its removed units are closed with reference
-            zero before the gates asked for, its constants are added.
+        of: a network, or its state after a plan and a compensation: removed units are closed, with reference zero,
+            before the gates at alpha, and constants are added.
         loss: what the outputs are judged by.
         references: {group: one vector for each consumer, along its axis, or None for zero}; zero where missing.
-        renormalise: without it normalisations go on over all units, those that are closed too.
-        site: with "producer", the gates at alpha stand on what the producers give, before batch norm, pool and
-            nonlinearity, and "consumer" means producer wherever these gates are asked.
+        renormalise: whether normalisations leave closed units out; else closed units count as zeros.
+        site: "consumer" puts the gates at alpha on what the consumers read; "producer" on what the producers give,
+            before batch norm, pool and nonlinearity: then "consumer" in the methods below means producer.
     """
 
     def __init__(
@@ -127,7 +132,7 @@ class Gates:
         return other
 
     def edits(self, traced: Traced, alpha: Mapping[str, Tensor]) -> Edits:
-        """The edits that put gates at alpha[group], shape (K,), on the consumers of each group named."""
+        """The edits of a replay that put gates at `alpha[group]`, (K,), on the consumers of each group in `alpha`."""
         edits, read = Edits(), traced.read or traced
         if self.constants:
             for site in (site for group in read.units.groups for site in group.consumers):
@@ -158,8 +163,14 @@ class Gates:
         for node, parts in norms.items():
             edits.around[node] = renormalised(node, _counts(parts))
 
-    def moved(self, group: Group, index: int, value: Tensor) -> Tensor:
-        """`a - r` at a consumer of a group: the derivative of what it reads by the group's gates."""
+    def deviation(self, group: Group, index: int, value: Tensor) -> Tensor:
+        """The deviation of an activation from its reference, `a - r`: its derivative with respect to the gates.
+
+        Args:
+            group: the group.
+            index: the place of the consumer among the group's.
+            value: the activation a that the consumer reads, in any shape, which is also that of the result.
+        """
         references = self.references.get(group.name)
         reference = None if references is None else references[index]
         if reference is None:
@@ -167,19 +178,24 @@ class Gates:
         return value - along(reference.to(value), value.dim(), group.consumers[index].axis)
 
     def outputs(self, alpha: Mapping[str, Tensor], batch: Batch) -> object:
-        """The network's outputs, in its own container, with the gates at `alpha`."""
+        """The outputs for one batch, in the network's own container, with the gates at `alpha`."""
         tensors, traced = self.traced(batch)
         return traced.output.fill(traced.graph.run(tensors, self.state, self.edits(traced, alpha)))
 
     def traced(self, batch: Batch) -> tuple[list[Tensor], Traced]:
-        """The tensors of a batch, and the graph that takes them."""
+        """The input tensors of a batch, and the traced graph that takes them."""
         tensors = self.network.flatten(batch.inputs)
         traced = self.network.traced(tensors)
         return tensors, traced.at_producers if self.site == "producer" else traced
 
     def observe(self, batch: Batch, look: Look, weights: Collection[str] | None = None) -> None:
-        """One forward pass without gradients: `look(group, consumer index, activation)` for each consumer, or those of
-        some weights, and then no further than needed."""
+        """One forward pass without gradients that shows what each consumer reads.
+
+        Args:
+            batch: the inputs; targets are not read.
+            look: called with (group, consumer index, activation) for each consumer.
+            weights: the names of the weights whose consumers are shown, after which the pass stops; all where None.
+        """
         tensors, traced = self.traced(batch)
         edits = self.edits(traced, {})
         nodes = set()
@@ -192,28 +208,38 @@ class Gates:
             traced.graph.run(tensors, self.state, edits, until=None if weights is None else nodes)
 
     def loss(self, alpha: Mapping[str, Tensor], batch: Batch) -> Tensor:
-        """`L_n(alpha)` for each sample of the batch, shape (samples,); differentiable in alpha."""
+        """The loss of each sample of a batch with the gates at `alpha`: (samples,), differentiable in alpha.
+
+        Raises:
+            LossError: a loss is not finite.
+        """
         batch = batch.to(self.network.device())
         losses = self.loss_function.per_sample(self.outputs(alpha, batch), batch)
         if not torch.isfinite(losses).all():
             raise LossError(
-                f"The loss {self.loss_function.name} is not finite on this data; nothing can be decided by "
-                "it: check the targets, the inputs and the model's outputs."
+                f"The loss {self.loss_function.name} is not finite on this data; check the targets, the inputs and the "
+                "model's outputs."
             )
         return losses
 
     def layout(self, batch: Batch, group: str, index: int) -> SampleLayout | None:
-        """Where the samples lie in what a consumer reads; None where they cannot be told apart there."""
+        """Where the samples lie in what a consumer reads; None where its entries do not belong to one sample each.
+
+        Args:
+            batch: the inputs.
+            group: the group's name.
+            index: the place of the consumer among the group's.
+        """
         traced = self.traced(batch)[1]
         site = traced.group(group).consumers[index]
         return traced.samples.at(site.node, site.position)
 
     def passes_per_sample(self, batch: Batch, groups: Sequence[Group]) -> list[tuple[Batch, int | None]]:
-        """The passes of `sensitivities` that give the derivatives of each sample's loss by itself: (batch, sample).
+        """The passes of `sensitivities` that give the derivatives of each sample's own loss, as (batch, sample).
 
-        One pass over the batch, where the samples can be told apart in what the consumers of `groups` read; its
-        samples one by one, where an op moves them about (experts, say); the batch once for each of its samples, where
-        they see each other, so that a loss depends on all of them.
+        One pass over the batch where the entries that the consumers of `groups` read belong to one sample each; one
+        pass for each sample alone where an op reorders samples (experts, say); one pass over the batch for each sample
+        where samples affect each other, so that a loss depends on all of them.
         """
         if self.traced(batch)[1].samples.mixed:
             return [(batch, sample) for sample in range(batch.rows)]
@@ -226,12 +252,20 @@ class Gates:
         return [(choose(batch, torch.tensor([sample])), 0) for sample in range(batch.rows)]
 
     def sensitivities(self, batch: Batch, visit: Visit, sample: int | None = None) -> Tensor:
-        """One forward and one backward pass: `visit(group, consumer index, a, g)` for each consumer of each group.
+        """One forward and one backward pass that shows the activation and gradient at each consumer of each group.
 
-        `a` is the activation that the consumer reads and `g = d(sum_n L_n)/da` through that consumer alone, both in
-        the activation's shape; where a node chooses among units, a is one. Sample n's part of g is
-        `dL_n/da_n`, as samples do not see each other; with `sample`, g is the derivative of that one's loss alone.
-        Returns `L_n`.
+        Args:
+            batch: the data.
+            visit: called with (group, consumer index, a, g): the activation a that the consumer reads and
+                `g = d(sum_n L_n)/da` through that consumer alone, both in the activation's shape; where a node chooses
+                among units, a is 1. Sample n's part of g is `dL_n/da_n` where samples do not affect each other.
+            sample: the one sample whose loss is differentiated; the sum over all where None.
+
+        Returns:
+            The loss of each sample, (samples,).
+
+        Raises:
+            LossError: a loss is not finite.
         """
         batch = batch.to(self.network.device())
         tensors, traced = self.traced(batch)
@@ -248,8 +282,8 @@ class Gates:
                         edge = value.detach().requires_grad_()
                         leaves.append(edge)
                     among = group.consumers[index].among
-                    held = torch.ones_like(edge) if among else edge.detach()  # d(x + log alpha) / d alpha = 1
-                    edge.register_hook(lambda gradient: visit(group, index, held, gradient))  # type: ignore[no-untyped-call]
+                    shown = torch.ones_like(edge) if among else edge.detach()  # d(x + log alpha) / d alpha = 1
+                    edge.register_hook(lambda gradient: visit(group, index, shown, gradient))  # type: ignore[no-untyped-call]
                     return edge
 
                 edits.at(site.node, site.position, tap)
@@ -258,7 +292,8 @@ class Gates:
             losses = self.loss_function.per_sample(outputs, batch)
             if not torch.isfinite(losses).all():
                 raise LossError(
-                    f"The loss {self.loss_function.name} is not finite on this data; nothing can be decided by it."
+                    f"The loss {self.loss_function.name} is not finite on this data; check the targets, the inputs and "
+                    "the model's outputs."
                 )
             if leaves and losses.requires_grad:
                 torch.autograd.backward(losses.sum() if sample is None else losses[sample], inputs=leaves)
@@ -281,8 +316,10 @@ def _look_edit(look: Look, group: Group, index: int) -> Edit:
 
 
 def _counts(parts: Sequence[tuple[Tensor, Site]]) -> Callable[[Tensor], Tensor]:
-    """How far each entry of a value is open behind several gates."""
-    return lambda value: math.prod((_spread(value, alpha, site) for alpha, site in parts), start=value.new_ones(()))
+    """The weight of each entry of a value behind several gates: the product of their alphas."""
+    return lambda value: math.prod(
+        (_alpha_along(value, alpha, site) for alpha, site in parts), start=value.new_ones(())
+    )
 
 
 def _gate_edit(alpha: Tensor, reference: Tensor | None, site: Site) -> Edit:

@@ -1,5 +1,5 @@
 """Normalisations over the units that are open: what LayerNorm, RMSNorm and statistics over an axis compute without the
-entries that a cut takes away."""
+entries that a cut removes."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from deadhead.graph.nodes import named_arguments, op_name
 
 
 def renormalised(node: fx.Node, weights: Callable[[Tensor], Tensor]) -> Around:
-    """The function of a normalisation `node` with every entry counted as often as `weights(value)` says, a tensor that
-    broadcasts against the value: 1 for open units, 0 for closed ones. With all at one it is the node's own function.
+    """A normalisation in which every entry counts with a weight: 1 for open units, 0 for closed ones.
 
-    The mean is `m = sum_k w_k x_k / sum_k w_k`, the variance `sum_k w_k (x_k - m)^2 / sum_k w_k`.
+    Where all weights are 1 it is the node's own function. `weights(value)` gives them, in a shape that broadcasts with
+    the value. The mean is `m = sum_k w_k x_k / sum_k w_k`, the variance `sum_k w_k (x_k - m)^2 / sum_k w_k`.
     """
 
     def around(function: Callable[..., Any], args: list[Any], kwargs: dict[str, Any]) -> Any:
@@ -33,7 +33,7 @@ def renormalised(node: fx.Node, weights: Callable[[Tensor], Tensor]) -> Around:
 
 
 def _moments(value: Tensor, counts: Tensor, dims: list[int]) -> tuple[Tensor, Tensor, Tensor]:
-    """Mean, sum of squared deviations and count over `dims`, which are kept."""
+    """Mean, sum of squared deviations and count over `dims`, which remain as axes of size 1."""
     counts = counts.expand_as(value)
     number = counts.sum(dims, keepdim=True)
     mean = (value * counts).sum(dims, keepdim=True) / number
@@ -103,4 +103,4 @@ RULES: dict[str, Callable[[dict[str, Any], Tensor, Tensor, torch.dtype], Any]] =
     "var_mean": _var_mean,
     "std_mean": _std_mean,
 }
-"""How each op normalises with weights."""
+"""How each op normalises where entries have weights, by the op's name."""

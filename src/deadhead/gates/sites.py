@@ -1,4 +1,4 @@
-"""Vectors along the axis of a site: laid out, and summed by sample, by column, by unit."""
+"""Vectors along the axis of a site, and sums over it: by sample, by column, by unit."""
 
 from __future__ import annotations
 
@@ -13,30 +13,51 @@ from deadhead.graph.units.groups import Group, Site
 
 
 def along(vector: Tensor, dim: int, axis: int) -> Tensor:
-    """`vector` of shape (n,) laid along `axis` of a tensor with `dim` axes."""
+    """A vector reshaped to lie along one axis of a tensor; the other axes have size 1.
+
+    Args:
+        vector: (n,).
+        dim: the number of axes.
+        axis: the axis that gets size n.
+    """
     shape = [1] * dim
     shape[axis] = len(vector)
     return vector.reshape(shape)
 
 
 def by_sample(value: Tensor, site: Site, samples: int, layout: SampleLayout | None) -> Tensor:
-    """`value` summed over everything but the sample and the site's axis: shape (samples, n). `layout` says where the
-    samples lie; to a single sample everything belongs.
+    """`value` summed over everything but the samples and the site's axis.
 
-    Raises `DataError` where the samples cannot be told apart.
+    Args:
+        value: what is read at the site, or its gradient.
+        site: a consumer, whose axis has n entries.
+        samples: the number of samples in the batch; a single one owns every entry.
+        layout: where the samples lie in `value`; None where that is not known.
+
+    Returns:
+        The sums, (samples, n).
+
+    Raises:
+        DataError: the entries of `value` do not belong to one sample each.
     """
     if samples == 1:
         return value.movedim(site.axis, -1).flatten(0, -2).sum(0, keepdim=True)
     if layout is None or site.axis % value.dim() == layout.axis:
         raise DataError(
-            f"The samples of a batch see each other at {site.module}, so that there is no loss per sample to judge by; "
-            "choose a criterion that does without, such as magnitude, activation_std or taylor1."
+            f"The samples of a batch affect each other at {site.module}, so that a sample has no loss of its own; "
+            "choose a criterion that needs no loss per sample, such as magnitude, activation_std or taylor1."
         )
     return layout.sum(value, samples, keep=site.axis)
 
 
 def by_unit(columns: Tensor, site: Site, size: int) -> Tensor:
-    """Columns along the site's axis (last axis, n) summed into units: last axis K."""
+    """The sum over the columns of each unit, (..., K).
+
+    Args:
+        columns: a number for each index along the site's axis, (..., n).
+        site: a consumer, which says which unit each column belongs to.
+        size: the number of units, K.
+    """
     units = site.units.to(columns.device)
     inside = units >= 0
     result = columns.new_zeros((*columns.shape[:-1], size))
@@ -44,11 +65,11 @@ def by_unit(columns: Tensor, site: Site, size: int) -> Tensor:
 
 
 def columns_sum(value: Tensor, site: Site) -> Tensor:
-    """The sum of each column along the site's axis over samples and positions, shape (n,), float64."""
+    """The sum of each column along the site's axis, over samples and positions: (n,), float64."""
     return value.movedim(site.axis, -1).flatten(0, -2).sum(0, dtype=torch.float64)
 
 
 def closing(groups: Sequence[Group], removed: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Gates that close some units of each group: {group: (K,) of ones and zeros}, for the groups that lose any."""
-    gone = [(group, removed[group.name]) for group in groups if len(removed.get(group.name, ()))]
-    return {group.name: torch.ones(group.size).index_fill_(0, units, 0.0) for group, units in gone}
+    """Gates that close the removed units of each group: {group: (K,) of ones and zeros}, for groups that lose any."""
+    affected = [group for group in groups if len(removed.get(group.name, ()))]
+    return {group.name: torch.ones(group.size).index_fill_(0, removed[group.name], 0.0) for group in affected}

@@ -1,4 +1,4 @@
-"""Derivatives of each sample's loss by the gates."""
+"""Derivatives of each sample's loss with respect to the gates."""
 
 from __future__ import annotations
 
@@ -20,16 +20,26 @@ def slopes_by_sample(
     sample: int | None,
     through: Collection[tuple[str, int]] | None = None,
 ) -> dict[str, Tensor]:
-    """`dL_n/dalpha` at alpha = 1 for each group, shape (samples, K), float64: of a batch's samples, or of one of them,
-    as `Gates.passes_per_sample` says; only through the consumers `through`, (group, index), where they are given."""
-    rows = batch.rows if sample is None else 1
-    found = {group.name: torch.zeros(rows, group.size, dtype=torch.float64) for group in groups}
+    """The derivative of each sample's loss with respect to each gate, `dL_n/dalpha` at alpha = 1.
+
+    Args:
+        gates: the network and the loss.
+        groups: the groups whose gates are meant.
+        batch: the data.
+        sample: the one sample whose loss is differentiated, as `Gates.passes_per_sample` says; None for all.
+        through: the consumers, (group, index), whose derivatives are summed; all where None.
+
+    Returns:
+        {group: (samples, K)}, float64, with one row where `sample` is given.
+    """
+    samples = batch.rows if sample is None else 1
+    slopes = {group.name: torch.zeros(samples, group.size, dtype=torch.float64) for group in groups}
 
     def visit(group: Group, index: int, value: Tensor, gradient: Tensor) -> None:
-        if group.name in found and (through is None or (group.name, index) in through):
+        if group.name in slopes and (through is None or (group.name, index) in through):
             site, layout = group.consumers[index], gates.layout(batch, group.name, index)
-            slope = by_sample((gates.moved(group, index, value) * gradient).double(), site, rows, layout)
-            found[group.name] += by_unit(slope, site, group.size).cpu()
+            slope = by_sample((gates.deviation(group, index, value) * gradient).double(), site, samples, layout)
+            slopes[group.name] += by_unit(slope, site, group.size).cpu()
 
     gates.sensitivities(batch, visit, sample)
-    return found
+    return slopes

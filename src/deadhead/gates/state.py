@@ -17,7 +17,7 @@ from deadhead.graph.network import Network
 
 
 class Removes(Protocol):
-    """A plan, as far as a state needs it: `removed[group]` holds the units that are removed."""
+    """What a state reads of a plan: `removed[group]` has the indices of the units that are removed."""
 
     @property
     def removed(self) -> Mapping[str, Tensor]: ...
@@ -25,14 +25,14 @@ class Removes(Protocol):
 
 @dataclass(frozen=True)
 class Removed:
-    """The units that are removed, without an order: what a plan comes down to."""
+    """The units that are removed, {group: indices}, without an order."""
 
     removed: Mapping[str, Tensor]
 
 
 class Changes(Protocol):
-    """A compensation, as far as a state needs it: the new `tensors` by name, in the intact network's shapes, and the
-    `constants` that are added to what the consumers of a weight give, by the weight's name."""
+    """What a state reads of a compensation: the new `tensors` by name, in the intact network's shapes, and the
+    `constants` that are added to the outputs of the consumers of a weight, by the weight's name."""
 
     @property
     def tensors(self) -> Mapping[str, Tensor]: ...
@@ -47,9 +47,10 @@ class PrunedState:
 
     Attributes:
         network: the intact network, which is not touched.
-        closed: {group: (K,)}, gates that stand before all others, with reference zero: 0 where a unit is removed.
-        tensors: every parameter and buffer by name, detached, those compensated in the intact network's shapes.
-        constants: {weight: (outputs,)}, added to what the consumers of a weight give.
+        closed: {group: (K,)}, the gates of removed units, with reference zero and before all others: 0 where a unit is
+            removed, else 1.
+        tensors: every parameter and buffer by name, detached, compensated ones in the intact network's shapes too.
+        constants: {weight: (outputs,)}, added to the outputs of the consumers of a weight.
     """
 
     network: Network
@@ -59,39 +60,62 @@ class PrunedState:
 
     @classmethod
     def of(cls, network: Network, plan: Removes | None = None, compensation: Changes | None = None) -> PrunedState:
-        """The state after a plan and a compensation; that of the intact network without them."""
+        """The state of a network after a plan and a compensation.
+
+        Args:
+            network: the intact network.
+            plan: the units that are removed; none where None.
+            compensation: the new tensors and constants; none where None.
+        """
         tensors, constants = network.frozen_state(), dict[str, Tensor]()
         if compensation is not None:
-            held = network.state()
-            for name, tensor in compensation.tensors.items():
-                tensors.update({other: tensor for other, value in held.items() if value is held[name]})
+            tensors.update(_by_all_names(network, compensation.tensors))
             constants = dict(compensation.constants)
         closed = {} if plan is None else closing(network.groups, plan.removed)
         return cls(network, closed, tensors, constants)
 
     def closing(self, closed: Mapping[str, Tensor]) -> PrunedState:
-        """The same with other gates closed."""
+        """The same tensors and constants with other units removed: `closed[group]`, (K,), is 0 at these and 1 else."""
         return replace(self, closed=dict(closed))
 
     def gates(self, loss: Loss | None = None, references: References | None = None, *, site: str = "consumer") -> Gates:
-        """Gates on the units of this network; the squared error where no loss is asked for."""
+        """Gates on the units of this network, at which the loss can be evaluated.
+
+        Args:
+            loss: what the outputs are judged by; the squared error where None.
+            references: what closed gates give in place of an activation, by group and consumer; zero where missing.
+            site: "consumer" or "producer", as in `Gates`.
+        """
         return Gates(self, loss or as_loss("mse"), references, site=site)
 
     def outputs(self, batch: Batch, *, renormalise: bool = True) -> Any:
-        """The outputs for one batch, in the network's own container, without gradients. With `renormalise` off,
-        normalisations go on over all units, those that are removed too."""
+        """The outputs for one batch, in the network's own container, without gradients.
+
+        Args:
+            batch: the inputs; targets are not read.
+            renormalise: whether normalisations leave the removed units out, as a cut does; else these count as zeros.
+        """
         with torch.no_grad():
             return Gates(self, as_loss("mse"), renormalise=renormalise).outputs({}, batch)
 
     def remaining(self) -> dict[str, Tensor]:
-        """The tensors with zeros wherever a slice belongs to a unit that is removed."""
-        found = dict(self.tensors)
+        """Every parameter and buffer by name, with zeros in the slices that belong to a removed unit."""
+        zeroed: dict[str, Tensor] = {}
         for group in self.network.groups:
             if group.name not in self.closed:
                 continue
             removed = self.closed[group.name] == 0
             for part in group.slices:
-                gone = (part.units >= 0) & removed[part.units.clamp(min=0)]
-                index = gone.nonzero()[:, 0].to(found[part.parameter].device)
-                found[part.parameter] = found[part.parameter].index_fill(part.axis, index, 0)
-        return found
+                tensor = zeroed.get(part.parameter, self.tensors[part.parameter])
+                index = ((part.units >= 0) & removed[part.units.clamp(min=0)]).nonzero()[:, 0].to(tensor.device)
+                zeroed[part.parameter] = tensor.index_fill(part.axis, index, 0)
+        return {**self.tensors, **_by_all_names(self.network, zeroed)}
+
+
+def _by_all_names(network: Network, tensors: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors by name, those that modules share by each of their names."""
+    own = network.state()
+    names: dict[int, list[str]] = {}
+    for name, value in own.items():
+        names.setdefault(id(value), []).append(name)
+    return {other: tensor for name, tensor in tensors.items() for other in names[id(own[name])]}

@@ -1,1 +1,1 @@
-"""Consumers as a least-squares problem: what they read and give, and who can take over for whom. Imports gates."""
+"""Consumers of units as least-squares problems: statistics, choice of units, refitted weights. Imports gates."""

@@ -1,4 +1,4 @@
-"""Blocks: the columns of a consumer that has too many for one matrix of their products, dealt into parts."""
+"""Blocks: the columns of a consumer that has too many for one matrix of their products, divided into parts."""
 
 from __future__ import annotations
 
@@ -8,25 +8,27 @@ import torch
 from torch import Tensor
 
 MOST_COLUMNS = 16384
-"""Above, the columns of a consumer are dealt into blocks."""
+"""Maximum number of columns in one block; consumers with more have their columns divided into blocks."""
 
 
 def blocks_of(units: Sequence[Tensor]) -> tuple[Tensor, ...]:
-    """The columns of each block, ascending, from the unit of each column (n,) or -1, for each group that is read; none
-    where all fit one matrix.
+    """The columns of each block, ascending; no blocks where all columns fit one matrix.
 
     Blocks are about equally large, at most `MOST_COLUMNS`, and so small that all their matrices of products take no
-    more memory than one of `MOST_COLUMNS`: n columns come in about (n / MOST_COLUMNS)^2 blocks. The columns of one unit
-    of the first group stay together, unless they alone are too many, and units in order.
+    more memory than one of `MOST_COLUMNS`: n columns are divided into about (n / MOST_COLUMNS)^2 blocks. The columns of
+    one unit of the first group are in one block, unless they alone are too many, and units are in order.
+
+    Args:
+        units: for each group that is read, the unit of each column or -1, (n,).
     """
     n = len(units[0])
     if n <= MOST_COLUMNS:
         return ()
     own = torch.arange(n)  # the first column of the unit of each column
     for each in reversed(units):
-        there = each >= 0
-        first = torch.full((n,), n).scatter_reduce(0, each[there], torch.arange(n)[there], "amin")
-        own = own.where(~there, first[each.clamp(min=0)])
+        owned = each >= 0
+        first = torch.full((n,), n).scatter_reduce(0, each[owned], torch.arange(n)[owned], "amin")
+        own = own.where(~owned, first[each.clamp(min=0)])
     own, order = own.sort(stable=True)
     start = torch.searchsorted(own, own)
     start += (torch.arange(n) - start) // MOST_COLUMNS * MOST_COLUMNS

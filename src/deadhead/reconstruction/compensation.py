@@ -1,4 +1,4 @@
-"""What a compensation changes: new weights, biases and constants, and what it has to say about them."""
+"""What a compensation changes: new weights, biases and constants, with their fits and what was refused."""
 
 from __future__ import annotations
 
@@ -13,24 +13,24 @@ from deadhead.reconstruction.consumers import Consumer
 from deadhead.reconstruction.solve import Fit, fit_blocks
 from deadhead.reconstruction.sums import Regression
 
-NOT_READ = "nothing was read with it on the calibration data"
+NOT_READ = "no consumer used it on the calibration data"
 
 
 @dataclass
 class Compensation:
-    """What the consumers of removed units are given, so that those that remain take over.
+    """New weights and biases for the consumers of removed units, so that the remaining units take over.
 
     Attributes:
         tensors: new parameters and buffers by name, in the intact network's shapes.
-        biases: those that the network does not have yet, by name.
-        constants: the same by the consumer's weight: what is added to what it gives.
+        biases: biases that the network does not have yet, by name.
+        constants: the same by the consumer's weight: {weight: (outputs,)}, added to the consumer's output.
         refused: {weight: why it was not compensated}.
-        fits: how well the remaining columns could take over, by weight.
-        scarce: {weight: (samples and positions, columns)} of those fitted from fewer than they have columns.
-        blocked: {weight: (columns, blocks)} of those with too many columns for one matrix.
-        divergence: how far the outputs on held-out samples were from the intact network's, before and after
+        fits: {weight: the refit and its relative errors}.
+        scarce: {weight: (samples times positions, columns)} of weights fitted from fewer values than columns.
+        blocked: {weight: (columns, blocks)} of weights with too many columns for one matrix.
+        divergence: the mean divergence of the outputs on held-out samples from the intact network's, before and after
             `gauss_newton`.
-        unrefined: {weight: why gauss_newton did not move it}.
+        unrefined: {weight: why gauss_newton did not change it}.
     """
 
     tensors: dict[str, Tensor] = field(default_factory=dict)
@@ -52,36 +52,52 @@ def put(
     held_out: Sequence[Regression] | None,
     result: Compensation,
 ) -> None:
-    """Fit one consumer and put its new weight and constant into the result."""
+    """Refit one consumer by least squares and add its new weight and constant to a compensation.
+
+    Args:
+        network: the intact network.
+        consumer: the weight that is refitted.
+        removed: {group: the units that are removed}.
+        known: the sums over the calibration samples to fit to, one for each block; None where nothing was read.
+        held_out: the same over the held-out samples, by which the damping is chosen.
+        result: the compensation that is changed.
+    """
     if known is None or held_out is None:
         result.refused[consumer.weight] = NOT_READ
         return
     state = network.frozen_state()
     weight = state[consumer.weight]
     matrix = consumer.matrix(weight).double()
-    found = fit_blocks(
-        matrix, consumer.removed_columns(weight, removed), known, held_out, consumer.constant is not None
-    )
-    result.fits[consumer.weight] = found
-    most = max(map(len, consumer.blocks), default=matrix.shape[-1])
-    if known[0].count < most:
-        result.scarce[consumer.weight] = (known[0].count, most)
+    columns = consumer.removed_columns(weight, removed)
+    refit = fit_blocks(matrix, columns, known, held_out, has_constant=consumer.constant is not None)
+    result.fits[consumer.weight] = refit
+    largest = max(map(len, consumer.blocks), default=matrix.shape[-1])
+    if known[0].count < largest:
+        result.scarce[consumer.weight] = (known[0].count, largest)
     if consumer.blocks:
         result.blocked[consumer.weight] = (matrix.shape[-1], len(consumer.blocks))
-    result.tensors[consumer.weight] = consumer.weight_of(found.weights[..., :-1], weight).to(weight.dtype)
+    result.tensors[consumer.weight] = consumer.weight_of(refit.weights[..., :-1], weight).to(weight.dtype)
     if consumer.constant is not None:
-        put_constant(result, consumer, found.weights[..., -1].flatten(), state)
+        put_constant(result, consumer, refit.weights[..., -1].flatten(), state)
 
 
 def put_constant(result: Compensation, consumer: Consumer, constant: Tensor, state: dict[str, Tensor]) -> None:
+    """Add a constant to the output of one consumer: to its bias, to the batch norm behind it, or as a new bias.
+
+    Args:
+        result: the compensation that is changed; what it has for the consumer so far is added to.
+        consumer: the consumer, which has a place for a constant.
+        constant: one number for each output, (outputs,).
+        state: the intact network's tensors by name.
+    """
     place = consumer.constant
     assert place is not None
     if place.kind == "new":
         like = state[consumer.weight]
-        have = result.constants.get(consumer.weight, torch.zeros_like(constant))
-        result.biases[place.name] = (have.double() + constant).to(like.dtype)
+        before = result.constants.get(consumer.weight, torch.zeros_like(constant))
+        result.biases[place.name] = (before.double() + constant).to(like.dtype)
         result.constants[consumer.weight] = result.biases[place.name]
         return
-    have = result.tensors.get(place.name, state[place.name])
-    change = (constant if place.kind == "add" else -constant).reshape(have.shape)
-    result.tensors[place.name] = (have.double() + change).to(have.dtype)
+    before = result.tensors.get(place.name, state[place.name])
+    change = (constant if place.kind == "add" else -constant).reshape(before.shape)
+    result.tensors[place.name] = (before.double() + change).to(before.dtype)

@@ -1,4 +1,4 @@
-"""Consumers that can be compensated: which weights read units, in which layout, and where a constant can go."""
+"""Consumers that can be compensated: which weights read units, in which layout, and where a constant can be added."""
 
 from __future__ import annotations
 
@@ -21,8 +21,12 @@ Layouts = Mapping[fx.Node, Layout]
 
 @dataclass(frozen=True)
 class Constant:
-    """Where a constant can be added to what a consumer gives: `add` to a bias, `subtract` from a batch norm's running
-    mean, or a bias that is `new`."""
+    """Where a constant can be added to a consumer's output.
+
+    Attributes:
+        kind: "add" to a bias, "subtract" from a batch norm's running mean, or "new", a bias that there is not yet.
+        name: the bias's or running mean's name.
+    """
 
     kind: str
     name: str
@@ -30,9 +34,16 @@ class Constant:
 
 @dataclass(frozen=True)
 class Consumer:
-    """One weight that reads units: the nodes it is used at, how it is a matrix, and where its constant goes. `reads`
-    has, for each group that it reads, the unit of each column of the matrix, or -1, the same in each of its groups.
-    Where there are too many columns for one matrix of their products, `blocks` has those of each part."""
+    """One weight that reads units.
+
+    Attributes:
+        weight: its name.
+        nodes: the nodes that use it.
+        reads: {group: (columns,)}, the unit of each column of its matrix or -1; the same in each convolution group.
+        arrangement: how its entries form matrices, (groups, outputs, columns).
+        constant: where a constant can be added to its output; None where nowhere.
+        blocks: the columns of each block where they are too many for one matrix of their products.
+    """
 
     weight: str
     nodes: tuple[fx.Node, ...]
@@ -43,11 +54,12 @@ class Consumer:
 
     @property
     def groups(self) -> int:
+        """The number of matrices that its weight forms: 1 but for grouped convolutions."""
         return self.arrangement.groups
 
     @property
     def products(self) -> int:
-        """How many products its statistics hold: of each two columns of a block, and a one."""
+        """The number of entries in its statistics: a product for each two columns of a block, a one among them."""
         sizes = [len(block) for block in self.blocks] or [self.arrangement.columns]
         return self.groups * sum((size + 1) ** 2 for size in sizes)
 
@@ -56,64 +68,82 @@ class Consumer:
         return self.arrangement.matrix(weight)
 
     def units(self, name: str, weight: Tensor) -> Tensor:
-        """The unit of a group that each column of the matrix belongs to, or -1, shape (columns,)."""
+        """The unit of group `name` that each column of the matrix belongs to, or -1: (columns,)."""
         return self.reads[name].to(weight.device)
 
     def removed_columns(self, weight: Tensor, removed: Mapping[str, Tensor]) -> Tensor:
-        """Which columns of the matrix go with `removed[group]`, shape (groups, columns)."""
-        dead = torch.zeros(self.arrangement.columns, dtype=torch.bool, device=weight.device)
+        """Which columns of the matrix belong to the units `removed[group]`: (groups, columns), true where one does."""
+        columns = torch.zeros(self.arrangement.columns, dtype=torch.bool, device=weight.device)
         for name in self.reads:
             if name in removed:
-                dead |= torch.isin(self.units(name, weight), removed[name].to(weight.device))
-        return dead[None].expand(self.groups, -1)
+                columns |= torch.isin(self.units(name, weight), removed[name].to(weight.device))
+        return columns[None].expand(self.groups, -1)
 
     def weight_of(self, matrix: Tensor, like: Tensor) -> Tensor:
-        """The weight that such a matrix stands for."""
+        """A matrix, (groups, outputs, columns), as a weight in the shape of `like`: the inverse of `matrix`."""
         return self.arrangement.weight_of(matrix, like.shape)
 
 
 def consumers_of(network: Network, groups: Sequence[Group]) -> tuple[list[Consumer], dict[str, str]]:
-    """The weights that read the units of some groups, front to back, and why others cannot be compensated."""
+    """The weights that read the units of some groups, front to back, and why others cannot be compensated.
+
+    Returns:
+        The consumers that can be compensated; {weight or node: the reason} of the others.
+    """
     graph = network.static.graph
     sites: dict[str, list[tuple[Group, Site]]] = {}
-    left: dict[str, str] = {}
+    refused: dict[str, str] = {}
     for group in groups:
         for site in group.consumers:
             if site.weight is not None and site.weight_axis is not None:
                 sites.setdefault(site.weight, []).append((group, site))
             elif _is_derived(network, site):
-                left[where(site.node)] = "its weight is computed from other parameters"
+                refused[where(site.node)] = "its weight is computed from other parameters"
     tensors = network.state()
-    found: list[Consumer] = []
+    consumers: list[Consumer] = []
     for weight, reads in sites.items():
-        tensor = tensors[weight]
-        known = {site.node: layout_of(site, tensor.shape) for _, site in reads}
-        layouts = {node: layout for node, layout in known.items() if isinstance(layout, Layout)}
-        refused = [layout for layout in known.values() if isinstance(layout, str)]
-        elsewhere = [where(node) for node in _uses(network, weight) if node not in known]
-        if elsewhere:
-            refused = [f"its weight is used elsewhere too: {', '.join(dict.fromkeys(elsewhere))}"]
-        elif not refused and len({layout.arrangement for layout in layouts.values()}) > 1:
-            refused = [f"its weight is laid out in one way for {' and in another for '.join(map(where, layouts))}"]
-        if refused:
-            left[weight] = refused[0]
-            continue
-        arrangement = next(iter(layouts.values())).arrangement
-        of_units: dict[str, Tensor] = {}
-        for group, site in reads:
-            axis = site.weight_axis or 0
-            along = arrangement.along(site.units[: tensor.shape[axis]], axis, tensor.shape)
-            of_units[group.name] = torch.maximum(of_units.get(group.name, along), along)
-        constant = _constant_place(network, graph, layouts, weight)
-        blocks = blocks_of(list(of_units.values()))
-        found.append(Consumer(weight, tuple(layouts), of_units, arrangement, constant, blocks))
+        layouts = _layouts_of(network, weight, tensors[weight], [site for _, site in reads])
+        if isinstance(layouts, str):
+            refused[weight] = layouts
+        else:
+            consumers.append(_consumer(network, weight, tensors[weight], reads, layouts))
     order = {node: rank for rank, node in enumerate(graph.nodes)}
-    found.sort(key=lambda consumer: min(order[node] for node in consumer.nodes))
-    return found, left
+    consumers.sort(key=lambda consumer: min(order[node] for node in consumer.nodes))
+    return consumers, refused
+
+
+def _layouts_of(network: Network, weight: str, tensor: Tensor, sites: Sequence[Site]) -> Layouts | str:
+    """How each node that uses a weight lays it out, or why the weight cannot be compensated."""
+    known = {site.node: layout_of(site, tensor.shape) for site in sites}
+    elsewhere = [where(node) for node in _uses(network, weight) if node not in known]
+    if elsewhere:
+        return f"its weight is used elsewhere too: {', '.join(dict.fromkeys(elsewhere))}"
+    layouts: dict[fx.Node, Layout] = {}
+    for node, layout in known.items():
+        if isinstance(layout, str):
+            return layout
+        layouts[node] = layout
+    if len({layout.arrangement for layout in layouts.values()}) > 1:
+        return f"its weight is laid out in one way for {' and in another for '.join(map(where, layouts))}"
+    return layouts
+
+
+def _consumer(
+    network: Network, weight: str, tensor: Tensor, reads: Sequence[tuple[Group, Site]], layouts: Layouts
+) -> Consumer:
+    """The consumer that a weight is, from the groups and sites that it reads."""
+    arrangement = next(iter(layouts.values())).arrangement
+    units: dict[str, Tensor] = {}
+    for group, site in reads:
+        axis = site.weight_axis or 0
+        along = arrangement.along(site.units[: tensor.shape[axis]], axis, tensor.shape)
+        units[group.name] = torch.maximum(units.get(group.name, along), along)
+    constant = _constant_place(network, network.static.graph, layouts, weight)
+    return Consumer(weight, tuple(layouts), units, arrangement, constant, blocks_of(list(units.values())))
 
 
 def new_biases(network: Network, groups: Sequence[Group]) -> dict[str, list[str]]:
-    """The weights that would be given a bias, with the groups that they read."""
+    """The weights that compensation would give a new bias, each with the names of the groups that it reads."""
     consumers, _ = consumers_of(network, groups)
     new = {consumer.weight for consumer in consumers if consumer.constant and consumer.constant.kind == "new"}
     return {
@@ -123,21 +153,21 @@ def new_biases(network: Network, groups: Sequence[Group]) -> dict[str, list[str]
 
 
 def _is_derived(network: Network, site: Site) -> bool:
-    """Whether a node multiplies units by what is made of parameters, and is none itself."""
+    """Whether a node multiplies units by a tensor computed from parameters, and not by a parameter itself."""
     live, operands = network.static.units.labels.live, operands_of(site.node)
     others = [arg for place, arg in operands.items() if place != site.position]
     return site.position in operands and all(arg not in live for arg in others)
 
 
 def _uses(network: Network, weight: str) -> list[fx.Node]:
-    """The nodes that compute with a parameter, as it is or with its axes in another order."""
+    """The nodes that use a parameter, as it is or with its axes in another order."""
     known = network.static.units.labels.weights
     mine = {node for node, (name, _) in known.items() if name == weight}
     return [node for node in network.static.graph.calls if node not in mine and mine & set(node.all_input_nodes)]
 
 
 def _constant_place(network: Network, graph: Graph, layouts: Layouts, weight: str) -> Constant | None:
-    """Where a constant on the output of these nodes can go: their bias, the batch norm behind, or a new bias."""
+    """Where a constant on the output of these nodes can be added: their bias, the batch norm behind, a new bias."""
     places = {_place_at(network, node, layout) for node, layout in layouts.items()}
     place = places.pop() if len(places) == 1 else None
     if place is not None:
@@ -154,7 +184,7 @@ def _constant_place(network: Network, graph: Graph, layouts: Layouts, weight: st
 
 
 def _module_of(network: Network, node: fx.Node) -> nn.Module | None:
-    """The module whose forward a node stands in."""
+    """The module whose forward makes a node."""
     try:
         return network.module.get_submodule(module_path(node))
     except AttributeError:
@@ -162,11 +192,12 @@ def _module_of(network: Network, node: fx.Node) -> nn.Module | None:
 
 
 def _place_at(network: Network, node: fx.Node, layout: Layout) -> Constant | None:
+    """The bias of one node, or the running mean of the batch norm behind it, where a constant can be added to it."""
     state, tensors = network.static.graph.state, network.state()
     bias = bias_of(node)
     if bias is not None:
-        there = bias in state and fits(layout, tensors[state[bias]])
-        return Constant("add", state[bias]) if there else None
+        usable = bias in state and fits(layout, tensors[state[bias]])
+        return Constant("add", state[bias]) if usable else None
     users = list(node.users)
     centre = op_of(users[0]).centre if len(users) == 1 else None
     if centre is not None:

@@ -1,4 +1,4 @@
-"""The curvature of the loss at what consumers give: which errors of theirs matter, and how much."""
+"""The curvature of the loss with respect to the outputs of consumers: how much errors of these cost."""
 
 from __future__ import annotations
 
@@ -13,23 +13,33 @@ from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.progress import Progress, track
 
 MOST_OUTPUTS = 4096
-"""Above, only the diagonal of the curvature is kept."""
+"""Maximum number of outputs with a full curvature matrix; above, only its diagonal is kept."""
 
 
 def output_curvatures(
     gates: Gates, weights: Collection[str], batches: Sequence[Batch], seed: int = 0, progress: Progress | None = None
 ) -> dict[str, Tensor]:
-    """`S = mean_n sum_s g_ns g_ns^T` at what the consumers of each weight give, s the positions, shape (groups, o, o),
-    float64. Above 4,096 outputs its diagonal, shape (groups, o).
+    """The curvature of the loss with respect to the outputs of the consumers of each weight.
 
-    With `g_ns` the gradient of sample n's loss against targets drawn from the model's own prediction, S is the
-    Gauss-Newton matrix of the loss there, but for what two positions curve together; where the loss has no known
-    predictive distribution, g is the gradient of the loss itself (the empirical Fisher matrix). One forward and one
-    backward pass over the data. Weights that the loss does not depend on, or not differentiably, are missing.
+    `S = mean_n sum_s g_ns g_ns^T`, n the samples, s the positions. With `g_ns` the gradient of sample n's loss against
+    targets drawn from the model's own prediction, S is the Gauss-Newton matrix of the loss there, without the products
+    of two positions; where the loss has no known predictive distribution, g is the gradient of the loss itself (the
+    empirical Fisher matrix). One forward and one backward pass over the data.
+
+    Args:
+        gates: the network and the loss.
+        weights: the names of the weights.
+        batches: the data.
+        seed: the seed of the drawn targets.
+        progress: what reports the batches done.
+
+    Returns:
+        {weight: (groups, o, o)}, float64, or the diagonal, (groups, o), above `MOST_OUTPUTS` outputs; without weights
+        that the loss does not depend on, or not differentiably.
     """
     loss = gates.loss_function
     generator = torch.Generator().manual_seed(seed)
-    found: dict[str, Tensor] = {}
+    sums: dict[str, Tensor] = {}
     for batch in track(progress, "curvature", batches):
         batch = batch.to(gates.network.device())
         tensors, traced = gates.traced(batch)
@@ -38,17 +48,17 @@ def output_curvatures(
         for node, site in sites.items():
             layout = layout_of(site, gates.state[site.weight or ""].shape)
             if isinstance(layout, Layout):
-                edits.on_made(node, _tap(layout, site.weight or "", found, leaves))
+                edits.on_made(node, _tap(layout, site.weight or "", sums, leaves))
         with torch.enable_grad():
             outputs = traced.output.fill(traced.graph.run(tensors, gates.state, edits))
             losses = loss.sampled(outputs, batch, generator) if loss.sampled else loss.per_sample(outputs, batch)
             if leaves and losses.requires_grad:
                 torch.autograd.backward(losses.sum(), inputs=leaves)
-    return {weight: total / count(batches) for weight, total in found.items()}
+    return {weight: total / count(batches) for weight, total in sums.items()}
 
 
-def _tap(layout: Layout, weight: str, found: dict[str, Tensor], leaves: list[Tensor]) -> Callable[[Tensor], Tensor]:
-    """Cut what a node gives off from what made it, or go on from there, and add up the products of its gradient."""
+def _tap(layout: Layout, weight: str, sums: dict[str, Tensor], leaves: list[Tensor]) -> Callable[[Tensor], Tensor]:
+    """An edit of a node's output that adds the products of its gradient to `sums`; outputs without one are leaves."""
 
     def add(gradient: Tensor) -> None:
         rows = layout.outputs(gradient)
@@ -57,7 +67,7 @@ def _tap(layout: Layout, weight: str, found: dict[str, Tensor], leaves: list[Ten
             product = rows.square().sum(1, dtype=torch.float64)
         else:
             product = (rows.transpose(-1, -2) @ rows).double()
-        found[weight] = found[weight] + product if weight in found else product
+        sums[weight] = sums[weight] + product if weight in sums else product
 
     def tap(value: Tensor) -> Tensor:
         if value.requires_grad:
@@ -72,7 +82,7 @@ def _tap(layout: Layout, weight: str, found: dict[str, Tensor], leaves: list[Ten
 
 
 def root_of(curvature: Tensor) -> Tensor:
-    """R with `R^T R` = a symmetric matrix without its negative part, shape (o, o); of a diagonal (o,), its root."""
+    """R with `R^T R` = a symmetric matrix, (o, o), without its negative part; the square root of a diagonal, (o,)."""
     if curvature.dim() == 1:
         return curvature.clamp(min=0).sqrt()
     values, vectors = torch.linalg.eigh((curvature + curvature.T) / 2)

@@ -1,4 +1,4 @@
-"""Streamed statistics of activations at the consumers: moments of each column, and sums for regressions on them."""
+"""Streamed statistics of what consumers read: means of columns, sums of products for regressions on them."""
 
 from __future__ import annotations
 
@@ -23,11 +23,16 @@ Blocks = Mapping[str, Sequence[Tensor]]
 
 @dataclass
 class Regression:
-    """Sums over rows and positions at the consumers of one weight, float64, for g groups of o outputs and n columns.
+    """The sums of a regression at the consumers of one weight, with a~ = [a; 1] the n columns read and y the target.
 
-    With a~ = [a; 1] the columns that are read and y the outputs that are wanted: `gram` is sum a~ a~^T, shape
-    (g, n + 1, n + 1), `cross` sum y a~^T, shape (g, o, n + 1), `energy` sum y^2, `count` the number of terms.
-    Of a weight with several blocks, a and y are the `columns` of one of them and what they give.
+    Sums go over samples and positions, float64, for g groups of o outputs.
+
+    Attributes:
+        gram: sum a~ a~^T, (g, n + 1, n + 1).
+        cross: sum y a~^T, (g, o, n + 1).
+        energy: sum y^2.
+        count: the number of terms.
+        columns: which columns of the weight a are; of a block, y is the output of its columns alone.
     """
 
     gram: Tensor
@@ -37,7 +42,7 @@ class Regression:
     columns: Tensor | slice = field(default_factory=lambda: slice(None))
 
     def error(self, weights: Tensor) -> float:
-        """`E |W a~ - y|^2 / E |y|^2` for W of shape (g, o, n + 1)."""
+        """The relative squared error of weights W, (g, o, n + 1): `E |W a~ - y|^2 / E |y|^2`."""
         gram, cross = self.gram.to(weights), self.cross.to(weights)
         squares = torch.einsum("goi,gij,goj->", weights, gram, weights) - 2 * (weights * cross).sum()
         return max((squares.item() + self.energy) / max(self.energy, 1e-300), 0.0)
@@ -45,8 +50,13 @@ class Regression:
 
 @dataclass(frozen=True)
 class Gram:
-    """`sum a~ a~^T` over rows and positions at the consumers of one weight, or of a block of its `columns`, shape
-    (g, n + 1, n + 1), float64, and the number of terms."""
+    """The second moments of what the consumers of one weight read.
+
+    Attributes:
+        total: sum a~ a~^T over samples and positions, (g, n + 1, n + 1), float64.
+        count: the number of terms.
+        columns: which columns of the weight they are of.
+    """
 
     total: Tensor
     count: int
@@ -54,10 +64,10 @@ class Gram:
 
 
 class Products:
-    """`sum b^T a` over batches of rows: (groups, rows, m) of b with (groups, rows, n) of a, b being a where not given.
+    """The sum of the products `b^T a` of matrices that arrive in parts: a (groups, rows, n), b (groups, rows, m) or a.
 
-    Rows wait until there are as many as columns: then their products, in their own precision, cost no more to add to
-    the sums in float64 than to make, whatever the batch. Memory is that of the sums.
+    Rows are collected until there are as many as columns: then adding their products, in their own precision, to the
+    sums in float64 costs no more than computing them, whatever the batch. Memory is that of the sums.
     """
 
     def __init__(self) -> None:
@@ -66,13 +76,14 @@ class Products:
         self._rows = 0
 
     def add(self, a: Tensor, b: Tensor | None = None) -> None:
+        """Add the product of some rows, (groups, rows, n) and (groups, rows, m); of a with itself where b is None."""
         self._waiting.append((a, b))
         self._rows += a.shape[1]
         if self._rows >= a.shape[-1]:
             self._multiply()
 
     def sum(self) -> Tensor:
-        """The sums of all rows that were added; at least one must have been."""
+        """The sum over all rows so far, (groups, m, n), float64; at least one must have been added."""
         self._multiply()
         assert self.total is not None, "no rows were added"
         return self.total
@@ -90,10 +101,18 @@ class Products:
 def patch_means(
     gates: Gates, weights: Sequence[str], batches: Sequence[Batch], progress: Progress | None = None
 ) -> dict[str, Tensor]:
-    """The mean of each column that the consumers of each weight read, shape (groups, n), float64, in one forward pass.
+    """The mean of each column that the consumers of each weight read, in one forward pass over the data.
 
-    For a convolution the columns are channels times taps, and count zero padding. Weights whose consumers have no
-    layout (`layout_of`) are missing from the result.
+    For a convolution the columns are channels times taps, and zero padding counts as zeros.
+
+    Args:
+        gates: the network.
+        weights: the names of the weights.
+        batches: the data.
+        progress: what reports the batches done.
+
+    Returns:
+        {weight: (groups, n)}, float64, without weights whose consumers have no layout (`layout_of`).
     """
     sums: dict[str, Tensor] = {}
     counts: dict[str, int] = {}
@@ -113,13 +132,21 @@ def patch_means(
 def regressions(
     intact: Gates, gates: Gates, matrices: Mapping[str, Tensor], batches: Sequence[Batch], blocks: Blocks | None = None
 ) -> dict[str, list[Regression]]:
-    """For each weight the sums of a regression of what its consumers give in the intact network, without their bias, on
-    what they read behind `gates`: one, or one for each of its `blocks`. `matrices` has the weights as (groups, outputs,
-    columns).
+    """The sums of a regression of the intact outputs of each weight's consumers on what these read in another network.
 
     One pass over the data for each of the two networks, up to the last of the consumers; wide convolutions are read on
     grids of positions (`Layout.columns`). Products are in the precision of the activations, sums in float64; a weight
-    that is used more than once sums over its uses. Weights whose consumers have no layout (`layout_of`) are missing.
+    that is used more than once sums over its uses.
+
+    Args:
+        intact: the intact network, whose outputs without bias are the targets.
+        gates: the network whose activations are read, with its removed units closed.
+        matrices: {weight: (groups, outputs, columns)}, the weights as matrices.
+        batches: the data.
+        blocks: the columns of each block, for weights that have several.
+
+    Returns:
+        {weight: a regression for each of its blocks}, without weights whose consumers have no layout (`layout_of`).
     """
     grams: dict[tuple[str, int], Products] = defaultdict(Products)
     crosses: dict[tuple[str, int], Products] = defaultdict(Products)
@@ -127,17 +154,17 @@ def regressions(
     count = dict.fromkeys(matrices, 0)
     for turn, batch in enumerate(batches):
         before, after = _reads(intact, matrices, batch), _reads(gates, matrices, batch)
-        for (node, weight), (site, old) in before.items():
-            read = _columns(gates, site, weight, old, turn)
-            kept = _columns(gates, site, weight, after[node, weight][1], turn)
-            if read is None or kept is None:
+        for (node, weight), (site, value) in before.items():
+            intact_read = _columns(gates, site, weight, value, turn)
+            read = _columns(gates, site, weight, after[node, weight][1], turn)
+            if intact_read is None or read is None:
                 continue
             for place, part in enumerate(_parts(weight, blocks)):
-                wide, matrix = with_one(kept[..., part]), matrices[weight][..., part]
-                wanted = read[..., part].to(wide.dtype) @ matrix.to(wide.dtype).transpose(-1, -2)
+                wide, matrix = with_one(read[..., part]), matrices[weight][..., part]
+                target = intact_read[..., part].to(wide.dtype) @ matrix.to(wide.dtype).transpose(-1, -2)
                 grams[weight, place].add(wide)
-                crosses[weight, place].add(wide, wanted)
-                energy[weight, place] += wanted.square().sum(dtype=torch.float64).item()
+                crosses[weight, place].add(wide, target)
+                energy[weight, place] += target.square().sum(dtype=torch.float64).item()
             count[weight] += read.shape[1]
     found: dict[str, list[Regression]] = defaultdict(list)
     for key, products in grams.items():
@@ -154,8 +181,20 @@ def grams(
     progress: Progress | None = None,
     blocks: Blocks | None = None,
 ) -> dict[str, list[Gram]]:
-    """`sum a~ a~^T` at the consumers of each weight, or one for each of its `blocks`, all in one forward pass over the
-    data; wide convolutions are read on grids of positions (`Layout.columns`)."""
+    """The second moments, `sum a~ a~^T`, of what the consumers of each weight read, in one forward pass over the data.
+
+    Wide convolutions are read on grids of positions (`Layout.columns`).
+
+    Args:
+        gates: the network, with its removed units closed.
+        weights: the names of the weights.
+        batches: the data.
+        progress: what reports the batches done.
+        blocks: the columns of each block, for weights that have several.
+
+    Returns:
+        {weight: the sums of each of its blocks}, without weights whose consumers have no layout (`layout_of`).
+    """
     found: dict[str, list[Products]] = {}
     counts: dict[str, int] = {}
 
@@ -179,7 +218,7 @@ def grams(
 
 
 def of_itself(products: Sequence[Gram] | None, weight: Tensor) -> list[Regression] | None:
-    """The regressions of what a weight (groups, outputs, columns) gives on the columns that it reads, by block."""
+    """The regressions, by block, of the outputs of a weight, (groups, outputs, columns), on the columns it reads."""
     if products is None:
         return None
     found = []
@@ -197,18 +236,19 @@ def _parts(weight: str, blocks: Blocks | None) -> Sequence[Tensor | slice]:
 
 
 def _columns(gates: Gates, site: Site, weight: str, value: Tensor, turn: int | None = None) -> Tensor | None:
+    """The columns of an activation at a consumer, (groups, rows, n); on a grid of positions where `turn` is given."""
     layout = layout_of(site, gates.state[weight].shape)
     return layout.columns(value, turn) if isinstance(layout, Layout) else None
 
 
 def with_one(read: Tensor) -> Tensor:
-    """The columns and a one, in float32 at least."""
+    """Columns, (..., n), with a column of ones behind them, (..., n + 1), in float32 at least."""
     read = read.float() if read.dtype in (torch.bfloat16, torch.float16) else read
     return torch.cat([read, read.new_ones((*read.shape[:-1], 1))], -1)
 
 
 def squares_of(wide: Tensor) -> Tensor:
-    """`A^T A` for (groups, rows, n) columns; of wide matrices only one half is computed, and mirrored."""
+    """`A^T A`, (groups, n, n), of A, (groups, rows, n); above `PANEL` columns one half is computed and mirrored."""
     n = wide.shape[-1]
     if n <= PANEL:
         return wide.transpose(-1, -2) @ wide
@@ -222,7 +262,7 @@ def squares_of(wide: Tensor) -> Tensor:
 
 
 def _each_once(gates: Gates, weights: Sequence[str], batch: Batch, look: Callable[[str, Site, Tensor], None]) -> None:
-    """`look(weight, site, value)` once for each node that reads one of the weights, though it may read many groups."""
+    """Call `look(weight, site, value)` once for each node that uses a weight of these, even if it reads many groups."""
     seen: set[tuple[fx.Node, int]] = set()
 
     def visit(group: Group, index: int, value: Tensor) -> None:
@@ -235,7 +275,7 @@ def _each_once(gates: Gates, weights: Sequence[str], batch: Batch, look: Callabl
 
 
 def _reads(gates: Gates, weights: Collection[str], batch: Batch) -> dict[tuple[fx.Node, str], tuple[Site, Tensor]]:
-    """What each consumer of some weights reads on one batch, and where."""
+    """What each consumer of some weights reads on one batch: {(node, weight): (site, activation)}."""
     found: dict[tuple[fx.Node, str], tuple[Site, Tensor]] = {}
 
     def look(group: Group, index: int, value: Tensor) -> None:

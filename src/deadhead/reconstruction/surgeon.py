@@ -1,8 +1,10 @@
-"""The optimal brain surgeon for units: what it costs to take off blocks of columns when the others take over.
+"""The optimal brain surgeon for units: the cost of removing blocks of columns when the other columns are refitted.
 
-For one consumer, `J(W) = tr(S E[(W a~ - y)(W a~ - y)^T])`, a~ the columns it reads and a one, y what is wanted, S a
-weight of its outputs. With `G = E[a~ a~^T]`, damped, and W the best weights, taking off block k, and letting the other
-columns take over, costs `tr(S W_k ([G^-1]_kk)^-1 W_k^T)`, and changes W and G^-1 by one block step.
+For one consumer, `J(W) = tr(S E[(W a~ - y)(W a~ - y)^T])`, a~ the columns it reads and a one, y the target, S a weight
+of its outputs. With `G = E[a~ a~^T]`, damped, and W the optimal weights, removing block k and refitting the other
+columns costs `tr(S W_k ([G^-1]_kk)^-1 W_k^T)`, and changes W and G^-1 by one block step.
+
+Source: Hassibi and Stork (1993), for single weights; here for blocks of columns.
 """
 
 from __future__ import annotations
@@ -14,44 +16,49 @@ import torch
 from torch import Tensor
 
 SWEEPS = 3
-"""How often the local search goes over what was removed, at most."""
+"""Maximum number of rounds over all removed units in the local search."""
 TRIES = 16
-"""How often a few units are put back at random, to leave a place that no single swap improves."""
+"""Number of times that a few units are put back at random, to leave a choice that no single swap improves."""
 FEW = 4
-"""At most so many are put back at once."""
+"""Maximum number of units that are put back at once."""
 WORK = 2e10
-"""Multiply-adds that the search may take, about: a minute of one core at most; large groups are left as greedy."""
+"""Approximate maximum of multiply-adds in the search, a minute of one core; large groups keep the greedy choice."""
 GAIN = 1e-6
-"""A swap has to lower the cost by so much of itself."""
+"""Minimum relative decrease of the cost for which a swap is made."""
 
 
 @dataclass
 class Side:
-    """One matrix that reads the group: `gram` (n, n), damped and symmetric, float64; `target` (o, n), the products of
-    the wanted outputs, weighted by the root of S, with the columns; `units` (n,) the unit of each column or -1;
-    `free` (n,) says which columns are there at all."""
+    """The least-squares problem of one matrix that reads the group.
+
+    Attributes:
+        gram: (n, n), damped and symmetric, float64.
+        target: (o, n), the products of the target outputs, times the root of S, with the columns.
+        units: (n,), the unit of each column or -1.
+        present: (n,), boolean: which columns are not removed already.
+    """
 
     gram: Tensor
     target: Tensor
     units: Tensor
-    free: Tensor
+    present: Tensor
 
     def cost(self, weights: Tensor) -> float:
-        """`J(W)`, but for what no W changes, for W times the root of S."""
+        """`J(W)` without its constant term, of weights (o, n) that are W times the root of S."""
         return (torch.einsum("oi,ij,oj->", weights, self.gram, weights) - 2 * (weights * self.target).sum()).item()
 
 
-class _State:
-    """The inverse of the Gram matrix of the columns that are left, and the best weights on them, zero elsewhere."""
+class _Matrix:
+    """The inverse of the Gram matrix of the remaining columns and the optimal weights on them, zero elsewhere."""
 
     def __init__(self, side: Side, size: int) -> None:
         self.side = side
-        there = side.free.nonzero()[:, 0]
+        there = side.present.nonzero()[:, 0]
         whole = inverse(side.gram[there][:, there])
         self.inverse = torch.zeros_like(side.gram)
         self.inverse[there[:, None], there] = whole
         self.weights = side.target @ self.inverse
-        columns = [((side.units == unit) & side.free).nonzero()[:, 0] for unit in range(size)]
+        columns = [((side.units == unit) & side.present).nonzero()[:, 0] for unit in range(size)]
         self.columns = columns
         widths = sorted({len(each) for each in columns} - {0})
         self._kinds = [
@@ -61,25 +68,26 @@ class _State:
         self._costs: Tensor | None = None  # until the state changes
 
     def costs(self, size: int) -> Tensor:
-        """What each unit would cost, shape (K,); units that are gone cost nonsense."""
+        """The cost of removing each remaining unit, (K,); entries of removed units mean nothing."""
         if self._costs is not None:
             return self._costs
-        found = torch.zeros(size, dtype=self.inverse.dtype, device=self.inverse.device)
+        costs = torch.zeros(size, dtype=self.inverse.dtype, device=self.inverse.device)
         for (units, width), block in zip(self._kinds, self._blocks, strict=True):
             inner = self.inverse[block[:, :, None], block[:, None, :]]
             read = self.weights[:, block].movedim(0, 1)  # (units, o, columns)
             if width == 1:
-                found[units] += read.square().sum((1, 2)) / inner[:, 0, 0].clamp(min=1e-300)
+                costs[units] += read.square().sum((1, 2)) / inner[:, 0, 0].clamp(min=1e-300)
             else:
-                alive = inner.diagonal(dim1=1, dim2=2).amin(1) > 0
-                safe = torch.where(alive[:, None, None], inner, torch.eye(width).to(inner))
+                remaining = inner.diagonal(dim1=1, dim2=2).amin(1) > 0
+                safe = torch.where(remaining[:, None, None], inner, torch.eye(width).to(inner))
                 factor, failed = torch.linalg.cholesky_ex(safe)
                 half = torch.linalg.solve_triangular(factor, read.movedim(1, 2), upper=False)
-                found[units] += torch.where(failed == 0, half.square().sum((1, 2)), torch.inf)
-        self._costs = found
-        return found
+                costs[units] += torch.where(failed == 0, half.square().sum((1, 2)), torch.inf)
+        self._costs = costs
+        return costs
 
     def remove(self, unit: int) -> None:
+        """Remove a unit's columns and refit the others."""
         block = self.columns[unit]
         if not len(block):
             return
@@ -93,11 +101,12 @@ class _State:
         self.weights[:, block] = 0
 
     def put_back(self, unit: int) -> None:
+        """Put a removed unit's columns back and refit all."""
         block = self.columns[unit]
         if not len(block):
             return
         self._costs = None
-        reach = self.inverse @ self.side.gram[:, block]  # zero where columns are gone
+        reach = self.inverse @ self.side.gram[:, block]  # zero at removed columns
         schur = self.side.gram[block][:, block] - self.side.gram[block] @ reach
         inner = torch.linalg.inv((schur + schur.T) / 2)
         missing = self.side.target[:, block] - self.side.target @ reach
@@ -110,24 +119,24 @@ class _State:
 
 
 def inverse(gram: Tensor) -> Tensor:
-    """The inverse of a symmetric positive definite matrix, scaled to a unit diagonal on the way."""
+    """The inverse of a symmetric positive definite matrix, (n, n), computed with its diagonal scaled to 1."""
     scale = gram.diagonal().clamp(min=1e-300).rsqrt()
     scaled = gram * scale[:, None] * scale
     factor, failed = torch.linalg.cholesky_ex(scaled)
-    found = torch.linalg.pinv(scaled, hermitian=True) if failed else torch.cholesky_inverse(factor)
-    return found * scale[:, None] * scale
+    result: Tensor = torch.linalg.pinv(scaled, hermitian=True) if failed else torch.cholesky_inverse(factor)
+    return result * scale[:, None] * scale
 
 
 @dataclass(frozen=True)
 class Choice:
-    """Units that are removed.
+    """The units of a group that are removed, and their costs.
 
     Attributes:
-        order: the units, each time the one next that costs least of them.
-        costs: what each costs at its turn.
-        remaining: (K,), what each of the others would cost next; infinity for those removed.
-        total: what all of them cost.
-        weights: the best weights for each side then, times the root of S.
+        order: the units in their order of removal: each time the one of them with the minimum cost.
+        costs: the cost of each when it is removed, in this order.
+        remaining: (K,), the cost of removing each remaining unit next; infinity for removed ones.
+        total: the cost of all.
+        weights: the optimal weights for each side after all removals, (o, n), times the root of S.
     """
 
     order: list[int]
@@ -137,7 +146,7 @@ class Choice:
     weights: list[Tensor]
 
     def scores(self) -> Tensor:
-        """Half the costs as scores (K,), float64: never falling along the order of removal, the others after it."""
+        """Half the costs as scores, (K,), float64, rising along the order of removal; remaining units score higher."""
         scores = self.remaining.detach().to("cpu", torch.float64).clone()
         costs = torch.tensor(self.costs, dtype=torch.float64)
         rising = 1 + 1e-9 * torch.arange(len(costs), dtype=torch.float64)  # so that equal ones keep their order
@@ -153,11 +162,19 @@ class Choice:
 def choose(
     sides: Sequence[Side], size: int, count: int, extra: Tensor | None = None, sweeps: int = SWEEPS, tries: int = TRIES
 ) -> Choice:
-    """Take off `count` of `size` units, each time the one that costs least, and then search around it: swap single
-    ones as long as that lowers the cost of all, and `tries` times put back a few at random and take off as many anew.
-    `extra` (K,) is what a unit costs besides at its removal, whatever else is gone.
+    """Choose which units to remove at minimum total cost: greedily, then by local search.
 
-    One removal is optimal; several are greedy, and the search only ever lowers their cost.
+    Each time the unit with the minimum cost is removed. Then single units are swapped as long as that lowers the total
+    cost, and `tries` times a few are put back at random and as many removed again. One removal is optimal; several
+    are greedy, and the search never raises their cost.
+
+    Args:
+        sides: the least-squares problems of the matrices that read the group.
+        size: the number of units, K.
+        count: the number of units to remove.
+        extra: (K,), what removing each unit costs besides, whatever else is removed; zero where None.
+        sweeps: maximum number of rounds of swaps; 0 for the greedy choice.
+        tries: maximum number of times that a few are put back.
     """
     search = _Search(sides, size, extra)
     order: list[int] = []
@@ -175,103 +192,110 @@ def choose(
             search.shake(generator, sweeps)
         if set(search.removed) != set(order):
             order, costs = _in_turn(_Search(sides, size, extra), search.removed)
-    return Choice(order, costs, search.costs(), search.total, [state.weights for state in search.states])
+    return Choice(order, costs, search.costs(), search.total, [matrix.weights for matrix in search.matrices])
 
 
 def _in_turn(search: _Search, units: Sequence[int]) -> tuple[list[int], list[float]]:
-    """The order in which these units are removed, each time the one of them that costs least, and what each costs."""
+    """These units in their order of removal, each time the one of them with the minimum cost, and their costs."""
     order, costs, waiting = [], [], set(units)
     while waiting:
-        found = search.costs()
-        unit = min(waiting, key=lambda each: float(found[each]))
-        search.remove(unit, float(found[unit]))
+        next_costs = search.costs().tolist()
+        unit = min(waiting, key=next_costs.__getitem__)
+        search.remove(unit, next_costs[unit])
         order.append(unit)
-        costs.append(float(found[unit]))
+        costs.append(next_costs[unit])
         waiting.remove(unit)
     return order, costs
 
 
 class _Search:
-    """The units that are gone, in the states of all sides, and what that costs in `total`."""
+    """The units that are removed so far, from the matrices of all sides, and their cost in `total`."""
 
     def __init__(self, sides: Sequence[Side], size: int, extra: Tensor | None) -> None:
         self.size = size
-        self.states = [_State(side, size) for side in sides]
-        device = self.states[0].inverse.device if self.states else torch.device("cpu")
+        self.matrices = [_Matrix(side, size) for side in sides]
+        device = self.matrices[0].inverse.device if self.matrices else torch.device("cpu")
         nothing = torch.zeros(size, dtype=torch.float64, device=device)
         self.extra = nothing if extra is None else extra.to(nothing)
-        self.gone = torch.zeros(size, dtype=torch.bool, device=device)
+        self.is_removed = torch.zeros(size, dtype=torch.bool, device=device)
         self.removed: list[int] = []
         self.total = 0.0
 
     def costs(self) -> Tensor:
-        found = self.extra.clone()
-        for state in self.states:
-            found += state.costs(self.size)
-        return found.masked_fill(self.gone, torch.inf)
+        """The cost of removing each remaining unit, (K,); infinity for removed ones."""
+        costs = self.extra.clone()
+        for matrix in self.matrices:
+            costs += matrix.costs(self.size)
+        return costs.masked_fill(self.is_removed, torch.inf)
 
     def remove(self, unit: int, cost: float) -> None:
-        for state in self.states:
-            state.remove(unit)
-        self.gone[unit] = True
+        """Remove a unit that costs `cost`."""
+        for matrix in self.matrices:
+            matrix.remove(unit)
+        self.is_removed[unit] = True
         self.removed.append(unit)
         self.total += cost
 
     def remove_cheapest(self) -> tuple[int, float]:
-        found = self.costs()
-        unit = int(found.argmin())
-        self.remove(unit, float(found[unit]))
-        return unit, float(found[unit])
+        """Remove the unit with the minimum cost; the unit and its cost."""
+        costs = self.costs()
+        unit = int(costs.argmin())
+        self.remove(unit, float(costs[unit]))
+        return unit, float(costs[unit])
 
     def put_back(self, unit: int) -> Tensor:
-        """Put a unit back; what each would cost now."""
-        for state in self.states:
-            state.put_back(unit)
-        self.gone[unit] = False
+        """Put a unit back; the cost of removing each remaining unit then, (K,)."""
+        for matrix in self.matrices:
+            matrix.put_back(unit)
+        self.is_removed[unit] = False
         self.removed.remove(unit)
-        found = self.costs()
-        self.total -= float(found[unit])
-        return found
+        costs = self.costs()
+        self.total -= float(costs[unit])
+        return costs
 
     def sweep(self, sweeps: int) -> None:
-        """Swap single units until no swap helps, or so many times over all."""
+        """Swap single units until no swap lowers the cost, in at most `sweeps` rounds over all."""
         for _ in range(sweeps):
             better = False
             for unit in list(self.removed):
                 before = self.total
-                found = self.put_back(unit)
-                other = int(found.argmin())
-                if float(found[unit] - found[other]) <= GAIN * max(before, 0.0):
+                costs = self.put_back(unit)
+                other = int(costs.argmin())
+                if float(costs[unit] - costs[other]) <= GAIN * max(before, 0.0):
                     other = unit
                 better = better or other != unit
-                self.remove(other, float(found[other]))
+                self.remove(other, float(costs[other]))
             if not better:
                 return
 
     def shake(self, generator: torch.Generator, sweeps: int) -> None:
-        """Put a few units back at random, take off another one at random and as many as before by what they cost, and
-        swap; undone where that did not lower the cost."""
+        """Put a few units back at random, remove another one at random and the rest by their cost, and swap; undone
+        where that did not lower the total cost."""
         before, total = list(self.removed), self.total
-        few = min(len(before), int(torch.randint(1, FEW + 1, (1,), generator=generator)))
-        for place in torch.randperm(len(before), generator=generator)[:few].tolist():
+        number = min(len(before), int(torch.randint(1, FEW + 1, (1,), generator=generator)))
+        for place in torch.randperm(len(before), generator=generator)[:number].tolist():
             self.put_back(before[place])
         others = [unit for unit in range(self.size) if unit not in before]
         unit = others[int(torch.randint(len(others), (1,), generator=generator))]
         self.remove(unit, float(self.costs()[unit]))
-        for _ in range(few - 1):
+        for _ in range(number - 1):
             self.remove_cheapest()
         self.sweep(sweeps)
         if not self.total < total * (1 - GAIN):
             for unit in set(self.removed) - set(before):
                 self.put_back(unit)
             for unit in before:
-                if not self.gone[unit]:
+                if not self.is_removed[unit]:
                     self.remove(unit, float(self.costs()[unit]))
 
 
 def damped(gram: Tensor, damping: float) -> Tensor:
-    """`G + D`, D = `damping` times the mean diagonal of G on the columns and 0 on the constant, the last one; and so
-    much on the constant as it takes to be invertible."""
+    """`G + D` with D = `damping` times the mean diagonal of G on the columns and about 0 on the constant.
+
+    Args:
+        gram: G, (n + 1, n + 1), the constant last, on which D is as small as an inverse allows.
+        damping: a number, in parts of the mean diagonal of G.
+    """
     diagonal = gram.diagonal()[:-1]
     extra = torch.zeros_like(gram.diagonal())
     extra[:-1] = damping * diagonal.mean() if len(diagonal) else 0.0

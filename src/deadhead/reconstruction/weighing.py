@@ -1,4 +1,4 @@
-"""What the errors of consumers cost: the curvature at what they give, and what cannot be compensated."""
+"""The cost of errors at consumers: the curvature at their outputs, and the cost at those that cannot be refitted."""
 
 from __future__ import annotations
 
@@ -20,13 +20,25 @@ from deadhead.reconstruction.sums import Regression
 from deadhead.reconstruction.surgeon import Side, damped
 
 SCORE_DAMPING = 1e-3
-"""By how much the columns' second moments are damped where units are judged, in parts of their mean."""
+"""Damping of the columns' second moments where units are scored, in parts of their mean."""
 
 
 class Weighing:
-    """What the errors of every consumer of some groups cost: `consumers` that can be compensated, by weight, and
-    `roots[weight]` of the curvature at what they give, (groups, o, o) or of its diagonal; `extra[group]` (K,), what
-    units cost besides, at consumers that cannot be compensated."""
+    """The cost of errors at every consumer of some groups, measured on some data.
+
+    Args:
+        gates: the network and the loss.
+        groups: the groups whose units are scored or chosen.
+        batches: the data.
+        seed: the seed of the targets that are drawn from the model's prediction.
+        progress: what reports the batches done.
+        weighted: whether errors are weighted by the curvature of the loss; else all outputs count the same.
+
+    Attributes:
+        consumers: {weight: consumer}, those that can be compensated.
+        roots: {weight: the root of the curvature at its outputs}, (groups, o, o), or of its diagonal, (groups, o).
+        extra: {group: (K,)}, the cost of each unit at consumers that cannot be compensated.
+    """
 
     def __init__(
         self,
@@ -58,26 +70,34 @@ class Weighing:
         removed: Mapping[str, Tensor],
         damping: float | None = None,
     ) -> list[Side]:
-        """What one consumer says about a group, `removed` being gone already: a side for each group of outputs and each
-        block of columns. The second moments are damped by `SCORE_DAMPING` where no other is given."""
+        """The least-squares problems of one consumer: a side for each group of outputs and each block of columns.
+
+        Args:
+            group: the group whose units are chosen.
+            consumer: one of its consumers.
+            weight: the consumer's weight in the intact network.
+            known: the sums at the consumer, one for each block.
+            removed: {group: the units that are removed already}.
+            damping: of the second moments, in parts of their mean; `SCORE_DAMPING` where None.
+        """
         damping = SCORE_DAMPING if damping is None else damping
         matrix = consumer.matrix(weight).double()
         reference = torch.cat([matrix, matrix.new_zeros((*matrix.shape[:-1], 1))], -1)
-        dead = consumer.removed_columns(weight, removed)[0]
+        missing = consumer.removed_columns(weight, removed)[0]
         constant = torch.tensor([consumer.constant is not None], device=weight.device)
         units = torch.cat([consumer.units(group.name, weight), torch.tensor([-1], device=weight.device)])
-        free = torch.cat([~dead, constant])
+        present = torch.cat([~missing, constant])
         sides = []
         for part, place in itertools.product(known, range(consumer.groups)):
             plain = (part.gram[place] / part.count).to(matrix)
             gram = damped(plain, damping)
-            there = torch.arange(len(dead), device=weight.device)[part.columns]
-            there = torch.cat([there, there.new_tensor([len(dead)])])
-            wanted = (part.cross[place] / part.count).to(matrix) + reference[place][:, there] @ (gram - plain)
+            columns = torch.arange(len(missing), device=weight.device)[part.columns]
+            columns = torch.cat([columns, columns.new_tensor([len(missing)])])
+            target = (part.cross[place] / part.count).to(matrix) + reference[place][:, columns] @ (gram - plain)
             if consumer.weight in self.roots:
                 root = self.roots[consumer.weight][place].to(matrix)
-                wanted = root @ wanted if root.dim() == 2 else root[:, None] * wanted
-            sides.append(Side(gram, wanted, units[there], free[there]))
+                target = root @ target if root.dim() == 2 else root[:, None] * target
+            sides.append(Side(gram, target, units[columns], present[columns]))
         return sides
 
 
@@ -89,7 +109,10 @@ def _extra(
     seed: int,
     progress: Progress | None,
 ) -> dict[str, Tensor]:
-    """`mean_n (ds_n/dalpha_k)^2` through the consumers that cannot be compensated, s as in `output_curvatures`."""
+    """The cost of each unit through the consumers that cannot be compensated, (K,) for each group.
+
+    It is `mean_n (dL_n/dalpha_k)^2`, with L against targets drawn as in `output_curvatures`.
+    """
     extra = {group.name: torch.zeros(group.size, dtype=torch.float64) for group in groups}
     others = {
         (group.name, index)

@@ -84,7 +84,7 @@ class Question:
             values = medians(gates, self.groups, self.batches, self.progress)
         else:
             seen = [as_batch((self.baseline,))] if self.reference == "baseline" else self.batches
-            part = {"mean": "mean", "min": "least", "max": "greatest", "baseline": "mean"}[self.reference]
+            part = {"mean": "mean", "min": "minimum", "max": "maximum", "baseline": "mean"}[self.reference]
             found = moments(gates, self.groups, seen, self.progress)
             values = {name: [getattr(each, part) for each in at] for name, at in found.items()}
         return {

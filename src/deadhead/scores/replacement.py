@@ -81,7 +81,7 @@ def mrs_positions(question: Question) -> dict[str, Tensor]:
 
         def visit(group: Group, index: int, value: Tensor, gradient: Tensor) -> None:
             if group.name in total:
-                site, change = group.consumers[index], (gates.moved(group, index, value) * gradient).abs()
+                site, change = group.consumers[index], (gates.deviation(group, index, value) * gradient).abs()
                 total[group.name] += by_unit(columns_sum(change, site), site, group.size).cpu()
 
         gates.sensitivities(batch, visit)

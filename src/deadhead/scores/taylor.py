@@ -30,7 +30,7 @@ def taylor1(question: Question) -> dict[str, Tensor]:
         def visit(group: Group, index: int, value: Tensor, gradient: Tensor) -> None:
             if group.name not in total:
                 return
-            site, change = group.consumers[index], gates.moved(group, index, value) * gradient
+            site, change = group.consumers[index], gates.deviation(group, index, value) * gradient
             total[group.name] -= by_unit(columns_sum(change, site), site, group.size).cpu()
 
         gates.sensitivities(batch, visit)

@@ -52,7 +52,7 @@ def taylor2(question: Question) -> dict[str, Tensor]:
     for batch in track(question.progress, "taylor2", question.batches):
 
         def visit(group: Group, index: int, value: Tensor, first: Tensor, second: Tensor) -> None:
-            site, moved = group.consumers[index], gates.moved(group, index, value)
+            site, moved = group.consumers[index], gates.deviation(group, index, value)
             change = moved * (0.5 * moved * second - first)
             total[group.name] += by_unit(columns_sum(change, site), site, group.size).cpu()
 

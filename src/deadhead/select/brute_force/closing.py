@@ -111,8 +111,8 @@ def closing_work(traced: Traced, part: Part, name: str) -> float:
         part: what is replayed for the group.
         name: the group.
     """
-    whole, site = max(1, multiply_adds(traced.graph.calls)), part.moves
-    if site is None or part.behind is None:
+    whole, site = max(1, multiply_adds(traced.graph.calls)), part.delta_site
+    if site is None or part.delta_suffix is None:
         return multiply_adds(part.suffix.calls) / whole
     columns = int((site.units >= 0).sum()) / traced.group(name).size
-    return (multiply_adds([site.node]) * columns / len(site.units) + multiply_adds(part.behind.calls)) / whole
+    return (multiply_adds([site.node]) * columns / len(site.units) + multiply_adds(part.delta_suffix.calls)) / whole
