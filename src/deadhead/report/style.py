@@ -50,11 +50,14 @@ th, td { padding: .38rem .9rem .38rem 0; border-bottom: 1px solid var(--line); v
 tr:last-child td { border-bottom: 0; }
 th:last-child, td:last-child { padding-right: 0; }
 td { overflow-wrap: anywhere; }
-.three td:first-child { overflow-wrap: normal; white-space: nowrap; padding-right: .5rem; }
+.three td:first-child { overflow-wrap: normal; white-space: nowrap; }
+.three th, .three td { padding-right: .4rem; }
+.three .number { white-space: nowrap; }
+.three .bar { min-width: 1.5rem; }
 .number { text-align: right; font-variant-numeric: tabular-nums; white-space: nowrap; }
 .name { display: inline-block; min-width: 9rem; overflow-wrap: anywhere; }
 .kind { white-space: nowrap; }
-.bar { height: .6rem; min-width: 3.5rem; margin-top: .45rem; border-radius: 3px; overflow: hidden; }
+.bar { height: .6rem; min-width: 3rem; margin-top: .45rem; border-radius: 3px; overflow: hidden; }
 .bar.kept { background: var(--track); }
 .bar.both { background: var(--removed); }
 .bar i { display: block; height: 100%; background: var(--kept); }
