@@ -149,7 +149,7 @@ def test_what_nothing_can_improve_stays():
 
 def test_consumers_that_are_too_large_stay_and_are_told(monkeypatch):
     torch.manual_seed(3)
-    monkeypatch.setattr(gauss_newton, "MEMORY", 8 * 20**2)
+    monkeypatch.setattr(gauss_newton, "STATISTICS_BYTES", 8 * 20**2)
     model = nn.Sequential(nn.Linear(4, 40), nn.ReLU(), nn.Linear(40, 8), nn.ReLU(), nn.Linear(8, 3)).eval()
     data = [(torch.randn(200, 4), torch.randint(3, (200,)))]
     pruned = dh.prune(model, data, loss="cross_entropy", units=0.5, curve=0)

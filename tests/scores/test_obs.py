@@ -184,7 +184,7 @@ def test_groups_in_passes_of_their_own_score_the_same(monkeypatch: pytest.Monkey
     together = dh.score(model, data, loss="cross_entropy", criterion="obs")
     passes = []
     original = obs.grams
-    monkeypatch.setattr(obs, "MEMORY", 1)
+    monkeypatch.setattr(obs, "STATISTICS_BYTES", 1)
     monkeypatch.setattr(obs, "grams", lambda *args: passes.append(1) or original(*args))
     apart = dh.score(model, data, loss="cross_entropy", criterion="obs")
     assert len(passes) == len(apart) == 3

@@ -19,7 +19,7 @@ from deadhead.progress import track
 from deadhead.reconstruction.compensation import Compensation, put_constant
 from deadhead.reconstruction.consumers import Consumer, consumers_of
 from deadhead.reconstruction.curvature import output_curvatures
-from deadhead.reconstruction.sums import grams
+from deadhead.reconstruction.sums import STATISTICS_BYTES, grams
 from deadhead.reconstruction.surgeon import damped, inverse
 
 PATIENCE = 2
@@ -30,8 +30,6 @@ OUTPUT_DAMPING = 1.0
 """Damping of the curvature at the consumers' outputs, in parts of its mean diagonal."""
 FIRST_LENGTH = 0.1
 """The step length that is tried first."""
-MEMORY = 2**30
-"""Maximum size of the statistics of one pass, and of the inverses in memory, in bytes each."""
 OUTPUTS_MEMORY = 2**28
 """Maximum size of the intact network's outputs that are stored between steps, in bytes."""
 
@@ -50,8 +48,8 @@ def gauss_newton(problem: Problem, *, steps: int = 10) -> Compensation:
     The direction at each consumer is `(S + D_S)^-1 dD/dW (G + D_G)^-1`, G = E[a~ a~^T] the second moments of the
     remaining columns, S the Gauss-Newton curvature of the loss at its outputs (`output_curvatures`), both of the
     network as it is at the start, damped; directions are conjugated by the formula of Polak and Ribiere, and step
-    lengths searched along them. Consumers whose statistics do not fit `MEMORY` are not moved, and none is where outputs
-    cannot be compared sample by sample; `unrefined` says so.
+    lengths searched along them. Consumers whose statistics do not fit `STATISTICS_BYTES` are not moved, and none is
+    where outputs cannot be compared sample by sample; `unrefined` says so.
 
     Source: Martens and Grosse (2015), the product of S and G as curvature; Hinton et al. (2015), divergence.
     """
@@ -103,16 +101,16 @@ class _Block:
 
 
 def _parts(consumers: Sequence[Consumer]) -> tuple[list[list[Consumer]], dict[str, str]]:
-    """Consumers by the pass in which their statistics are read, as many as fit `MEMORY`; why others are not moved."""
+    """Consumers by the pass in which their statistics are read, as many as fit; why others are not moved."""
     parts: list[list[Consumer]] = []
     unrefined: dict[str, str] = {}
-    taken, stored = MEMORY, 0
+    taken, stored = STATISTICS_BYTES, 0
     for consumer in consumers:
         takes = 8 * consumer.products
-        if consumer.blocks or takes > MEMORY or stored + takes // 2 > MEMORY:
+        if consumer.blocks or takes > STATISTICS_BYTES or stored + takes // 2 > STATISTICS_BYTES:
             unrefined[consumer.weight] = "too large for gauss_newton"
             continue
-        if taken + takes > MEMORY:
+        if taken + takes > STATISTICS_BYTES:
             parts.append([])
             taken = 0
         parts[-1].append(consumer)

@@ -29,7 +29,7 @@ from deadhead.graph.suffix import Suffix, suffix_of
 from deadhead.graph.trace import batch_size, rows_of
 from deadhead.graph.units.groups import Group, Site
 
-MEMORY = 2**22
+STACKED_BYTES = 2**22
 """Maximum size of the largest activation of several alphas at once, in bytes."""
 AGREES = 1e-4
 """Maximum relative difference between stacked copies and the batch run alone."""
@@ -54,8 +54,8 @@ class Part:
     entries: int
 
     def at_once(self, samples: int) -> int:
-        """How many alphas fit `MEMORY` on this number of samples."""
-        return max(1, MEMORY // max(4 * self.entries * samples, 1)) if self.stacks else 1
+        """How many alphas fit `STACKED_BYTES` on this number of samples."""
+        return max(1, STACKED_BYTES // max(4 * self.entries * samples, 1)) if self.stacks else 1
 
 
 class Parts:

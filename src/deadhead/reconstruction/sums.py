@@ -15,6 +15,8 @@ from deadhead.graph.units.groups import Group, Site
 from deadhead.graph.units.matrices import Layout, layout_of
 from deadhead.progress import Progress, track
 
+STATISTICS_BYTES = 2**30
+"""Bytes that the statistics of one pass over the data may take, where there are several consumers."""
 PANEL = 768
 """Columns whose products are computed at once."""
 Blocks = Mapping[str, Sequence[Tensor]]

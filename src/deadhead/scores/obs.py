@@ -10,13 +10,10 @@ from torch import Tensor
 
 from deadhead.errors import DataError
 from deadhead.graph.units.groups import Group
-from deadhead.reconstruction.sums import grams, of_itself
+from deadhead.reconstruction.sums import STATISTICS_BYTES, grams, of_itself
 from deadhead.reconstruction.surgeon import choose
 from deadhead.reconstruction.weighing import Weighing
 from deadhead.scores.criterion import Question, criterion
-
-MEMORY = 2**30
-"""Bytes that the statistics of the groups of one pass may take, where there are several."""
 
 
 @criterion("obs", comparable=True, increase=True, reference="zero", at_consumers=True, front_to_back=True)
@@ -69,12 +66,12 @@ def obs(question: Question, *, output_weight: str = "loss", weighing: Weighing |
 
 
 def _in_parts(weighing: Weighing, groups: Sequence[Group]) -> list[list[Group]]:
-    """Groups whose statistics are read in one pass over the data: as many as fit in MEMORY, at least one."""
+    """Groups whose statistics are read in one pass over the data: as many as fit in STATISTICS_BYTES, at least one."""
     parts: list[list[Group]] = []
-    held = MEMORY
+    held = STATISTICS_BYTES
     for group in groups:
         takes = sum(8 * consumer.products for consumer in weighing.consumers_of(group))
-        if not parts or held + takes > MEMORY:
+        if not parts or held + takes > STATISTICS_BYTES:
             parts.append([])
             held = 0
         parts[-1].append(group)

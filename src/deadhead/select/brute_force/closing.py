@@ -11,7 +11,7 @@ from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch, choose
 from deadhead.errors import LossError
-from deadhead.gates.batched import MEMORY, Part, Parts, Stacked, edits_by_sample
+from deadhead.gates.batched import STACKED_BYTES, Part, Parts, Stacked, edits_by_sample
 from deadhead.gates.gates import Gates
 from deadhead.graph.costs import multiply_adds
 from deadhead.graph.network import Traced
@@ -63,7 +63,7 @@ class ClosingLosses:
             if self._stacks(name):
                 self.computed += len(samples)
                 self.work += len(samples) * multiply_adds(part.suffix.calls) / self._whole
-                maximum = max(1, MEMORY // (4 * part.entries))
+                maximum = max(1, STACKED_BYTES // (4 * part.entries))
                 chunks = zip(torch.split(units, maximum), torch.split(samples, maximum), strict=True)
                 return torch.cat([self._chunk(name, part, *chunk) for chunk in chunks])
             losses = torch.zeros(len(samples), dtype=torch.float64)
