@@ -117,7 +117,7 @@ def test_inspect_lists_groups_readers_and_reasons(run: Run) -> None:
 def test_score_prints_and_writes_every_saliency(run: Run, tmp_path: Path) -> None:
     code, out, _ = run("score", "mine:model", "--data", "mine:data", "--criterion", "taylor1", "--out", "scores.json")
     assert code == 0
-    assert "saliency by taylor1" in out
+    assert "scores by taylor1" in out
     lines = [" ".join(line.replace("│", " ").split()) for line in out.splitlines()]
     sys.path.insert(0, str(tmp_path))
     import mine

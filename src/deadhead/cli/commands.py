@@ -12,7 +12,6 @@ from typing import Any
 
 from rich.console import Console
 from rich.table import Table
-from torch import Tensor
 
 import deadhead as dh
 from deadhead.cli.resolve import amount, data_of, example_of, folder_for, loss_of, model_of, settings
@@ -24,11 +23,9 @@ from deadhead.pruning.options import Options
 from deadhead.pruning.prune import prune_with
 from deadhead.pruning.record import Point
 from deadhead.report import curve_figure, print_report, progress_bars, write
+from deadhead.scores.result import Scores
 from deadhead.select.plan import Plan, plan_of
-from deadhead.text import counted, listed
-
-LOWEST = 5
-"""So many units of the lowest saliency are named for each group."""
+from deadhead.text import counted
 
 
 def show_units(model: str, data: str | None, shape: str | None, trust: bool) -> None:
@@ -72,21 +69,15 @@ def show_scores(
         Console().print(f"wrote {out}")
 
 
-def print_scores(scores: Mapping[str, Tensor], criterion: str) -> None:
-    """A row for each group: how its saliencies are distributed, and which units have the lowest."""
-    table = Table(title=f"saliency by {criterion}", title_justify="left")
+def print_scores(scores: Scores, criterion: str) -> None:
+    """A row for each group: how its scores are distributed, and which units have the lowest."""
+    table = Table(title=f"scores by {criterion}", title_justify="left")
     table.add_column("group", overflow="fold")
     for name in ("units", "minimum", "median", "maximum"):
         table.add_column(name, justify="right", no_wrap=True)
-    table.add_column("units of lowest saliency", overflow="fold")
-    for name, values in scores.items():
-        finite = values[values.isfinite()]
-        numbers = [finite.min(), finite.median(), finite.max()] if len(finite) else []
-        lowest = [str(unit) for unit in values.argsort(stable=True).tolist() if values[unit].isfinite()]
-        table.add_row(
-            _plain(name), f"{len(values):,}", *([f"{number.item():.4g}" for number in numbers] or ["-", "-", "-"]),
-            listed(lowest, LOWEST) or "-",
-        )  # fmt: skip
+    table.add_column("lowest units", overflow="fold")
+    for name in scores:
+        table.add_row(_plain(name), *scores.summary(name))
     Console().print(table)
 
 

@@ -6,13 +6,14 @@ from collections.abc import Iterable
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from deadhead.data.opened import opened
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
 from deadhead.scores.criterion import CRITERIA, Question, ask
+from deadhead.scores.result import Scores
 
 
 @torch.inference_mode(False)
@@ -32,7 +33,7 @@ def score(
     seed: int = 0,
     progress: Progress | None = None,
     **options: Any,
-) -> dict[str, Tensor]:
+) -> Scores:
     """Score every unit by a criterion.
 
     Args:
@@ -55,7 +56,8 @@ def score(
         options: those of the criterion itself, such as `output_weight` of obs or `adjustments` of gradient.
 
     Returns:
-        {group: (K,)}, float64, groups in forward order; in the unit of the loss for criteria that judge by it.
+        {group: (K,)}, a dict that prints as a table; float64, groups in forward order; in the unit of the loss for
+        criteria that judge by it.
 
     Raises:
         DataError, LossError, TraceError: where the question cannot be answered.
@@ -77,4 +79,4 @@ def score(
         progress=progress, baseline=baseline, site=site, absolute=absolute, threshold=threshold,
         threshold_at=threshold_at,
     )  # fmt: skip
-    return ask(question, criterion, **options)
+    return Scores(ask(question, criterion, **options))
