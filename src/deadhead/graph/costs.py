@@ -101,7 +101,7 @@ class GraphCosts:
         for node in self._graph.calls:
             now += sizes.get(node, 0)
             most = max(most, now)
-            now -= sum(sizes.get(dead, 0) for dead in self._last.get(node, ()))
+            now -= sum(sizes.get(unused, 0) for unused in self._last.get(node, ()))
         return most // self._rows
 
     def lengths(self, value: Value) -> list[Length]:

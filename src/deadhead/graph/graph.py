@@ -141,8 +141,8 @@ class Graph:
             values[node] = self.step(node, values, edits)
             if kept is not None and node in kept:
                 kept[node] = values[node]
-            for dead in self._last_use[node]:
-                values.pop(dead, None)
+            for unused in self._last_use[node]:
+                values.pop(unused, None)
             if left is not None:
                 left.discard(node)
                 if not left:
