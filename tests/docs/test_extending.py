@@ -140,7 +140,7 @@ def test_energy_is_a_budget_that_is_spent_like_any_size() -> None:
 
     assert report.budget == "energy=0.5"
     assert 0.4 < energy(report.after) / energy(report.before) <= 0.5 + 1e-6
-    with pytest.raises(dh.BudgetError, match="no budget 'energi'; did you mean 'energy'"):
+    with pytest.raises(dh.BudgetError, match="no budget 'energi', and no argument of that name; did you mean 'energy'"):
         Options(budgets={"energi": 0.5})
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import difflib
 import functools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, fields
@@ -19,6 +20,10 @@ from deadhead.select.schedule import Schedule
 SCOPES = ("group", "all")
 BUILT_IN_BUDGETS = ("units", "params", "macs", "memory", "latency", "max_loss_increase", "max_accuracy_drop")
 """The budgets that are fields of `Options`; those that other packages register are in `budgets`."""
+
+
+OTHER_ARGUMENTS = ("loss", "test", "optimizer", "progress")
+"""The arguments of `prune` that are no options."""
 
 
 @dataclass(frozen=True)
@@ -105,7 +110,13 @@ class Options:
         if isinstance(self.units, Mapping):
             given["units"] = min(self.units.values())
         for name in self.budgets:
-            _ = BUDGETS[name]
+            if name not in BUDGETS:
+                near = difflib.get_close_matches(name, [*OTHER_ARGUMENTS, *BUDGETS, *option_names()], 1)
+                hint = f"; did you mean {near[0]!r}?" if near else "."
+                raise BudgetError(
+                    f"There is no budget {name!r}, and no argument of that name{hint} "
+                    f"The budgets are {', '.join(sorted(BUDGETS))}."
+                )
         return budget_of(**given, plan=None if self.plan is None else max(self.plan.count, 1))
 
     @property

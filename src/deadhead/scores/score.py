@@ -12,7 +12,7 @@ from deadhead.data.opened import opened
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
-from deadhead.scores.criterion import CRITERIA, Question, ask
+from deadhead.scores.criterion import Question, ask, options_of
 from deadhead.scores.result import Scores
 
 
@@ -72,7 +72,7 @@ def score(
         >>> score(model, data, loss="cross_entropy", criterion="magnitude")["0"].shape
         torch.Size([3])
     """
-    CRITERIA.check_options(criterion, options)
+    options_of(criterion, options)
     loss_function, batches, network = opened(model_or_network, data, loss, samples)
     question = Question(
         PrunedState.of(network), network.groups, batches, loss_function, reference=reference, seed=seed,
