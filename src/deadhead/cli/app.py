@@ -254,9 +254,10 @@ def prune(
     seed: Seed = 0,
     trust: Trust = False,
 ) -> None:
-    """Prune a model; a budget says what REMAINS. `deadhead.load(OUT, model)` reads the result back.
+    """Prune a model to a budget: how much to KEEP (0.5 is half), or how much worse it may get.
 
-    OUT also gets model.pt2, a program that runs without the class: torch.export.load(...).module().
+    `deadhead.load(OUT, model)` reads the result back. OUT also gets model.pt2, which runs without the class:
+    torch.export.load(...).module().
     """
     from deadhead.cli.commands import options_of, prune_model
 

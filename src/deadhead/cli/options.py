@@ -20,10 +20,10 @@ DATA_HELP = (
 )
 
 BUDGET, RANKING, COMPENSATION, JUDGED = (
-    "Budget (exactly one): what REMAINS, or what may be lost",
+    "Budget (exactly one): how much to KEEP, or how much may be lost",
     "How units are ranked",
     "How the remaining units compensate",
-    "What it is judged on",
+    "Loss and data",
 )
 """Panels of help."""
 
@@ -57,7 +57,9 @@ CriterionOptions = Annotated[
 Samples = Annotated[
     int, typer.Option(help="At most this many samples of the calibration data are read.", rich_help_panel=JUDGED)
 ]
-Trust = Annotated[bool, typer.Option("--trust", help="Load a .pt2 file although that can run code that it holds.")]
+Trust = Annotated[
+    bool, typer.Option("--trust", help="Load a .pt2 file even though it may run code; only for files that you trust.")
+]
 Seed = Annotated[int, typer.Option(help="Seed of whatever is drawn at random.")]
 Only = Annotated[
     list[str] | None,
@@ -76,14 +78,14 @@ def _budget(help_: str) -> Any:
 
 
 PrunedFolder = Annotated[
-    Path, typer.Option(help="Folder for the pruned weights, the surgery, report.html and report.json.")
+    Path, typer.Option(help="Folder for the pruned weights, the list of cuts, report.html and report.json.")
 ]
 UnitsBudget = Annotated[
     str | None, _budget("Units of every group: a fraction (0.5) or a count (32); with --scope all, of all together.")
 ]
 Params = Annotated[str | None, _budget("Parameters: a fraction or a count, as for the next two.")]
 Macs = Annotated[str | None, _budget("Multiply-adds of one sample.")]
-Memory = Annotated[str | None, _budget("Bytes of weights and of one sample's activations.")]
+Memory = Annotated[str | None, _budget("Bytes of weights and of the peak activation memory of one sample.")]
 Latency = Annotated[float | None, _budget("Time of a forward pass on this machine (a fraction).")]
 MaxLossIncrease = Annotated[float | None, _budget("How much the loss on held-out samples may rise, in its own unit.")]
 MaxAccuracyDrop = Annotated[
@@ -110,7 +112,10 @@ FirstOfPlan = Annotated[
 ]
 Scope = Annotated[
     str,
-    typer.Option(help="Spend --units in each group (group), or in one ranking (all).", rich_help_panel=RANKING),
+    typer.Option(
+        help="Apply --units to each group separately (group), or rank all groups together (all).",
+        rich_help_panel=RANKING,
+    ),
 ]
 Normalize = Annotated[
     str | None,
@@ -119,9 +124,13 @@ Normalize = Annotated[
         rich_help_panel=RANKING,
     ),
 ]
-Rounds = Annotated[int, typer.Option(help="Re-rank what remains this many times on the way.", rich_help_panel=RANKING)]
+Rounds = Annotated[
+    int,
+    typer.Option(help="Prune in this many rounds, ranking the remaining units again in each.", rich_help_panel=RANKING),
+]
 EveryRemovals = Annotated[
-    int | None, typer.Option(help="Re-rank after every this many removals.", rich_help_panel=RANKING)
+    int | None,
+    typer.Option(help="Instead of --rounds: rank again after every this many removals.", rich_help_panel=RANKING),
 ]
 RoundTo = Annotated[int, typer.Option(help="Keep multiples of this many units of each group.", rich_help_panel=RANKING)]
 MinUnits = Annotated[int, typer.Option(help="Keep at least this many units of each group.", rich_help_panel=RANKING)]
@@ -162,7 +171,7 @@ TestData = Annotated[
 CurveCount = Annotated[
     int,
     typer.Option(
-        help="Measure this many networks beside the result, to show what less or more pruning would give.",
+        help="Measure this many other pruning ratios, for the trade-off curve in the report.",
         rich_help_panel=JUDGED,
     ),
 ]

@@ -176,7 +176,8 @@ class Report:
         total = sum(group.units for group in self.groups)
         removed = sum(len(group.removed) for group in self.groups)
         kept = 100 * (total - removed) / total if total else 100.0
-        groups = counted(len(self.groups), "group")
+        groups, pruned = counted(len(self.groups), "group"), sum(bool(group.removed) for group in self.groups)
+        groups = groups if pruned == len(self.groups) else f"{pruned} of {groups}"
         return f"keeps {kept:.3g} % of the units: removes {removed:,} of {total:,} in {groups}"
 
     def to_dict(self) -> dict[str, Any]:
@@ -190,10 +191,15 @@ class Report:
     def __str__(self) -> str:
         lines = [f"{self.model}: {self.headline}", f"{'':14}{'before':>14}{'after':>14}"]
         for name, before, after in rows(self.before, self.after):
-            lines.append(f"{name:14}{before:>14}{after:>14}")
+            if name != "accuracy" or self.after.accuracy is not None:
+                lines.append(f"{name:14}{before:>14}{after:>14}")
+        lines.append(f"measured on {counted(self.rows, 'sample')} ({self.evaluated_on})")
         if self.predicted_loss is not None:
             lines.append(f"predicted loss {self.predicted_loss:.4g}, measured {self.after.loss:.4g}")
-        lines.append(f"pruned against gated: {self.difference:.2g} relative (tolerance {self.tolerance:.0e})")
+        lines.append(
+            f"difference from the original with the removed units masked: {self.difference:.2g} relative (tolerance "
+            f"{self.tolerance:.0e})"
+        )
         lines += [f"not pruned: {name}: {reason}" for name, reason in self.left_alone]
         return "\n".join([*lines, *self.notes])
 
