@@ -16,6 +16,7 @@ from torch.utils.data import DataLoader, TensorDataset
 import deadhead as dh
 from deadhead.data.calibration import calibrate, read
 from support.networks import Residual, classes, mlp, unit_gain, values
+from support.references import entropy
 from support.snapshot import bits, same
 
 DATA = classes(24, 2, 5, 5)
@@ -23,13 +24,6 @@ DATA = classes(24, 2, 5, 5)
 
 def residual() -> nn.Module:
     return unit_gain(Residual())
-
-
-def entropy(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:
-    model.eval()
-    with torch.no_grad():
-        total = sum(float(F.cross_entropy(model(inputs), targets, reduction="sum")) for inputs, targets in data)
-    return total / sum(len(targets) for _, targets in data)
 
 
 def test_one_shot_iterators_lists_and_loaders_give_the_same() -> None:

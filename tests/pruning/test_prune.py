@@ -15,7 +15,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from support.networks import Flat, Residual, TwoReaders, classes, conv_pair, mlp, unit_gain
 from support.quick import each_of
-from support.references import without
+from support.references import accuracy, entropy, without
 from support.snapshot import Unharmed, bits, same
 from support.trained import trained_digits
 
@@ -25,20 +25,6 @@ DATA = classes(24, 2, 5, 5)
 
 def residual() -> nn.Module:
     return unit_gain(Residual())
-
-
-def accuracy(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:
-    model.eval()
-    with torch.no_grad():
-        right = sum(int((model(inputs).argmax(1) == targets).sum()) for inputs, targets in data)
-    return right / sum(len(targets) for _, targets in data)
-
-
-def entropy(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:
-    model.eval()
-    with torch.no_grad():
-        total = sum(float(F.cross_entropy(model(inputs), targets, reduction="sum")) for inputs, targets in data)
-    return total / sum(len(targets) for _, targets in data)
 
 
 # -- pruned equals gated ---------------------------------------------------------------------------------------------

@@ -8,12 +8,12 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn
+from torch import nn
 
 import deadhead as dh
 from deadhead.data.calibration import calibrate, read
 from support.networks import Flat, Residual, classes, mlp, unit_gain
+from support.references import accuracy, entropy
 
 FAST: dict[str, Any] = {"loss": "cross_entropy", "criterion": "magnitude", "units": 0.5}
 DATA = classes(24, 2, 5, 5)
@@ -21,20 +21,6 @@ DATA = classes(24, 2, 5, 5)
 
 def residual() -> nn.Module:
     return unit_gain(Residual())
-
-
-def accuracy(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:
-    model.eval()
-    with torch.no_grad():
-        right = sum(int((model(inputs).argmax(1) == targets).sum()) for inputs, targets in data)
-    return right / sum(len(targets) for _, targets in data)
-
-
-def entropy(model: nn.Module, data: list[tuple[Tensor, Tensor]]) -> float:
-    model.eval()
-    with torch.no_grad():
-        total = sum(float(F.cross_entropy(model(inputs), targets, reduction="sum")) for inputs, targets in data)
-    return total / sum(len(targets) for _, targets in data)
 
 
 def test_the_report_has_what_was_measured() -> None:

@@ -251,7 +251,7 @@ def test_magnitude_is_the_norm_of_the_weights_that_make_the_unit(name: str) -> N
 
 
 def test_the_hand_worked_case_of_the_paper() -> None:
-    """2-2-1 sigmoid without biases: the linear estimate and brute force, to ten digits (MATH.md)."""
+    """2-2-1 sigmoid without biases: the linear estimate and brute force, to ten digits."""
     model = nn.Sequential(nn.Linear(2, 2, bias=False), nn.Sigmoid(), nn.Linear(2, 1, bias=False), nn.Sigmoid()).double()
     with torch.no_grad():
         model[0].weight.copy_(torch.tensor([[1.0, 2.0], [-1.0, 1.0]]))

@@ -221,3 +221,19 @@ def least_squares(
             else:
                 module.bias.add_(best[..., -1].flatten())
     return smaller
+
+
+def accuracy(model: nn.Module, data: Data) -> float:
+    """The share of samples whose largest output is their class."""
+    model.eval()
+    with torch.no_grad():
+        right = sum(int((model(inputs).argmax(1) == targets).sum()) for inputs, targets in data)
+    return right / sum(len(targets) for _, targets in data)
+
+
+def entropy(model: nn.Module, data: Data) -> float:
+    """The mean cross-entropy over the samples."""
+    model.eval()
+    with torch.no_grad():
+        total = sum(float(F.cross_entropy(model(inputs), targets, reduction="sum")) for inputs, targets in data)
+    return total / sum(len(targets) for _, targets in data)

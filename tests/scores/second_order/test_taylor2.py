@@ -11,41 +11,15 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 import deadhead as dh
-import deadhead.scores.second_order.taylor2 as curvature
 from deadhead.data.calibration import read
 from deadhead.data.losses import as_loss
 from deadhead.errors import DataError, LossError
-from deadhead.gates.gates import Gates
 from deadhead.gates.state import PrunedState
 from deadhead.scores.criterion import Question, ask
 from support.networks import Flat, Residual, TwoReaders, classes, mlp, unit_gain, values
+from support.second_order import Data, Scores, assert_same, score, seen
 
-Data = Sequence[tuple[Tensor, Tensor]]
-Scores = dict[str, Tensor]
-
-
-def score(model: nn.Module, data: Data, criterion: str, loss: object = "cross_entropy", **options: object) -> Scores:
-    return dh.score(model, data, loss=loss, criterion=criterion, **options)  # type: ignore[arg-type]
-
-
-def assert_same(found: Tensor, expected: Tensor, rtol: float = 1e-9) -> None:
-    assert expected.abs().max() > 1e-4, "a saliency of nothing proves nothing"
-    torch.testing.assert_close(found, expected, rtol=rtol, atol=1e-12 * float(expected.abs().max()))
-
-
-def seen(model: nn.Module, data: Data, loss: str) -> dict[str, tuple[Tensor, Tensor, Tensor]]:
-    """a, g and h at the first consumer of each group, by the recursion."""
-    network = dh.trace(model, data[0][0])
-    found = {}
-
-    def visit(group: object, index: int, a: Tensor, g: Tensor, h: Tensor) -> None:
-        found.setdefault(group.name, (a, g, h))  # type: ignore[attr-defined]
-
-    curvature.curvatures(Gates(network, as_loss(loss)), network.groups, read(data)[0], visit)
-    return found
-
-
-# -- the hand-worked case (MATH.md) ----------------------------------------------------------------------------------
+# -- a case worked out by hand ---------------------------------------------------------------------------------------
 
 
 def sigmoids(*weights: list[list[float]]) -> tuple[nn.Sequential, Data]:

@@ -12,7 +12,6 @@ from torch import Tensor, fx
 from deadhead.graph.catalogue import names_of, op_of
 from deadhead.graph.nodes import argument
 
-LINEAR = names_of(matrix=True)
 CONVOLUTIONS = names_of("convolution")
 WIDE = 256
 """Consumers with more columns than this are sampled: full sums of products would cost many times the network."""
