@@ -15,7 +15,7 @@ from deadhead.scores.criterion import CRITERIA, Criterion, options_of
 from deadhead.select.budget import BUDGETS, Budget, budget_of
 from deadhead.select.plan import Plan
 from deadhead.select.ranking import NORMALISATIONS
-from deadhead.select.schedule import Schedule
+from deadhead.select.rounds import Rounds
 
 SCOPES = ("group", "all")
 BUILT_IN_BUDGETS = ("units", "params", "macs", "memory", "latency", "max_loss_increase", "max_accuracy_drop")
@@ -137,9 +137,9 @@ class Options:
         return COMPENSATIONS[self.compensate]
 
     @property
-    def schedule(self) -> Schedule:
+    def reranking(self) -> Rounds:
         """How often the remaining units are re-ranked."""
-        return Schedule(self.rounds, self.step, self.budget.is_of_quality)
+        return Rounds(self.rounds, self.step, self.budget.is_of_quality)
 
     @property
     def in_one_round(self) -> bool:

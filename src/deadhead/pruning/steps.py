@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
 
@@ -40,9 +40,9 @@ from deadhead.scores.criterion import Question, ask, options_of
 from deadhead.select.allocation import Allocation
 from deadhead.select.budget import budgets_of
 from deadhead.select.path import path_of_plan
-from deadhead.select.plan import Plan
+from deadhead.select.plan import Plan, plan_of
 from deadhead.select.ranking import Constraints
-from deadhead.select.schedule import in_rounds
+from deadhead.select.rounds import in_rounds
 from deadhead.select.sizes import Sizes
 from deadhead.select.ties import checked
 from deadhead.text import counted
@@ -88,12 +88,14 @@ class Pruning:
         material: what it is judged on.
         options: every other argument of `prune`.
         progress: called with (step, done, total).
+        before: the units whose weights are zero already, as they are closed by `deadhead.Masks`: they remain removed.
     """
 
     removable: Removable
     material: Material
     options: Options
     progress: Progress | None = None
+    before: Plan = field(default_factory=lambda: plan_of([]))
 
     @property
     def network(self) -> Network:
@@ -129,8 +131,9 @@ class Pruning:
 
     @cached_property
     def weighing(self) -> Weighing | None:
-        """What errors of consumers cost in the intact network; None unless units are chosen front to back."""
-        if not self.options.chooses_front_to_back:
+        """What errors of consumers cost in the intact network; None unless units are chosen front to back, which looks
+        at all units of a group as if none were removed yet."""
+        if not self.options.chooses_front_to_back or self.before.count:
             return None
         question, (_, own) = self._question(PrunedState.of(self.network)), self._criterion_options()
         weighted = own.get("output_weight", "loss") == "loss"
@@ -144,7 +147,7 @@ class Pruning:
         """The networks that are compensated and measured on the way."""
         material, options = self.material, self.options
         problem = Problem(
-            self.network, self.cutting.groups, Plan({}, []), material.calibration, material.loss, options.seed,
+            self.network, self.cutting.groups, plan_of([]), material.calibration, material.loss, options.seed,
             self.progress,
         )  # fmt: skip
         return Candidates(problem, options, self.sizes, self.weighing)
@@ -160,12 +163,12 @@ class Pruning:
         )
 
     def score(self, so_far: Plan | None = None) -> dict[str, Tensor]:
-        """Score all units, in the intact network or after a plan, compensated: {group: (K,)}."""
-        compensation = None
-        if so_far is not None:
+        """Score all units, in the network as it is or after a plan, compensated: {group: (K,)}."""
+        so_far, compensation = so_far or self.before, None
+        if so_far.count > self.before.count:
             so_far, compensation = self.candidates.compensated(so_far, final=False)
         own = self._criterion_options()[1]
-        if so_far is None and self.weighing is not None:
+        if not so_far.count and self.weighing is not None:
             own["weighing"] = self.weighing
         return ask(self._question(PrunedState.of(self.network, so_far, compensation)), self.options.criterion, **own)
 
@@ -182,12 +185,7 @@ class Pruning:
         if options.plan is not None:
             plan = checked(options.plan, cutting.groups, cutting.refused, self.constraints, cutting.ties)
         else:
-            plan = in_rounds(
-                options.schedule,
-                lambda so_far: (scores or {}) if so_far is None else self.score(so_far),
-                self.allocation.ranked,
-                self.candidates.accepts,
-            )
+            plan = self.ranked(scores)
         if not plan.count:
             total = sum(group.size for group in cutting.groups)
             other = "a larger" if options.budget.is_of_quality else "another" if options.plan else "a smaller"
@@ -196,6 +194,23 @@ class Pruning:
                 f"{other} one."
             )
         return plan
+
+    def ranked(self, scores: dict[str, Tensor] | None) -> Plan:
+        """The plan for the budget, re-ranked as often as the options say; none where nothing more has to be removed.
+
+        Args:
+            scores: the saliencies in the network as it is.
+
+        Raises:
+            BudgetError: where the budget cannot be reached.
+        """
+        return in_rounds(
+            self.options.reranking,
+            lambda so_far: self.score(so_far) if so_far.count > self.before.count or scores is None else scores,
+            self.allocation.ranked,
+            self.candidates.accepts,
+            self.before,
+        )
 
     def compensate(self, plan: Plan) -> tuple[Plan, Compensation]:
         """The plan that is carried out, with its compensation. It has other units than the plan that was ranked where

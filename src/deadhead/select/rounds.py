@@ -1,4 +1,4 @@
-"""Schedules: rank, remove a part, re-rank the remaining units, until a budget is met or a measured limit is reached."""
+"""Rounds: rank, remove a part, re-rank the remaining units, until a budget is met or a measured limit is reached."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ class Order(Protocol):
 
 
 @dataclass(frozen=True)
-class Schedule:
+class Rounds:
     """How often the remaining units are re-ranked.
 
     Attributes:
@@ -62,21 +62,23 @@ class Schedule:
 
 
 def in_rounds(
-    schedule: Schedule,
-    ask: Callable[[Plan | None], Mapping[str, Tensor]],
+    rounds: Rounds,
+    ask: Callable[[Plan], Mapping[str, Tensor]],
     rank: Callable[[Mapping[str, Tensor]], Order],
     accept: Callable[[Plan], bool],
+    start: Plan | None = None,
 ) -> Plan:
     """Iterative re-ranking: score and rank the remaining units, remove a part of them, and repeat.
 
     Units that are removed remain so; one round is the single ranking.
 
     Args:
-        schedule: how often the remaining units are re-ranked.
-        ask: the saliencies after a plan; after None, in the intact network.
+        rounds: how often the remaining units are re-ranked.
+        ask: the saliencies after a plan.
         rank: the order in which units with these saliencies are removed, down to the budget.
         accept: whether a plan may be carried out; where it may not, the largest part of the round that may is found by
             bisection, and no further round follows.
+        start: the units that are removed already; none by default.
 
     Returns:
         The plan, with the saliencies by which each unit was last judged.
@@ -84,7 +86,7 @@ def in_rounds(
     Source:
         Wolfe et al. (2016), Algorithm 2.
     """
-    plan: Plan | None = None
+    plan = plan_of([]) if start is None else start
     judged: dict[str, Tensor] = {}
     number = 0
     while True:
@@ -92,12 +94,12 @@ def in_rounds(
         saliencies = {name: value.clone() for name, value in ask(plan).items()}
         for name, value in saliencies.items():
             removed = torch.zeros(len(value), dtype=torch.bool)
-            if plan is not None and name in plan.removed:
+            if name in plan.removed:
                 removed[plan.removed[name]] = True
             judged[name] = torch.where(removed, judged.get(name, value), value)
             value[removed] = ALREADY_REMOVED
         ranked = rank(saliencies)
-        before = [] if plan is None else plan.order
+        before = plan.order
 
         def plan_to(count: int, before: list[tuple[str, int]] = before, ranked: Order = ranked) -> Plan:
             known = set(before)
@@ -105,7 +107,7 @@ def in_rounds(
             return plan_of([*before, *new], judged)
 
         accepted = len(before)
-        for end in schedule.parts(number, len(before), len(ranked)):
+        for end in rounds.parts(number, len(before), len(ranked)):
             candidate = plan_to(end)
             if not accept(candidate):
                 low, high = accepted, end
@@ -114,7 +116,6 @@ def in_rounds(
                     low, high = (middle, high) if accept(plan_to(middle)) else (low, middle)
                 return plan_to(low)
             accepted, plan = end, candidate
-        assert plan is not None
-        stuck = bool(schedule.step) and len(plan.order) == len(before)
-        if schedule.is_last(number, accepted, len(ranked)) or stuck:
+        stuck = bool(rounds.step) and len(plan.order) == len(before)
+        if rounds.is_last(number, accepted, len(ranked)) or stuck:
             return plan
