@@ -32,3 +32,7 @@ class LoadError(DeadheadError):
 
 class RelevanceError(DeadheadError):
     """An op has no rule for relevance, or what is asked of an attribution has no meaning."""
+
+
+class MaskError(DeadheadError):
+    """Units or weights cannot be closed or opened, or closed entries are no longer zero."""

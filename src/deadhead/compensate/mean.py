@@ -2,11 +2,9 @@
 
 from __future__ import annotations
 
-import torch
-
 from deadhead.compensate.method import Problem, compensation
 from deadhead.gates.state import PrunedState
-from deadhead.reconstruction.compensation import NOT_READ, Compensation, put_constant
+from deadhead.reconstruction.compensation import NOT_READ, Compensation, contribution, put_constant
 from deadhead.reconstruction.consumers import consumers_of
 from deadhead.reconstruction.sums import patch_means
 
@@ -32,8 +30,6 @@ def mean(problem: Problem) -> Compensation:
             result.refused[consumer.weight] = "it has no bias to which the constant could be added"
         else:
             weight = tensors[consumer.weight]
-            removed = consumer.removed_columns(weight, problem.plan.removed)[:, None]
-            columns = consumer.matrix(weight).double() * removed
-            constant = torch.einsum("goc,gc->go", columns, means[consumer.weight].to(columns)).flatten()
+            constant = contribution(consumer, weight, problem.plan.removed, means[consumer.weight])
             put_constant(result, consumer, constant, tensors)
     return result

@@ -59,7 +59,7 @@ def cuttable(network: Network, groups: Sequence[Group], progress: Progress | Non
         groups: the groups in question.
         progress: called with (step, done, total).
     """
-    example = _example(network)
+    example = example_batch(network)
     if not groups or _trials(network, [(group,) for group in groups], example, {}, {}) is None:
         return Cutting(tuple(groups))
     repairer = Repairer(network)
@@ -90,7 +90,7 @@ def cuttable(network: Network, groups: Sequence[Group], progress: Progress | Non
     )
 
 
-def _example(network: Network) -> Batch:
+def example_batch(network: Network) -> Batch:
     """The inputs that the network was traced with, with one sample more."""
     samples = batch_size(network.example, network.batch_axis)
     index = torch.arange(samples + 1) % samples

@@ -179,7 +179,8 @@ def prune_with(
         report = pruning.report(plan, compensation, cut, verified)
     with clock("curve"):
         predicted = pruning.trade_off(scores, ranked)
-    model, trainer = pruning.deliver(cut, compensation, optimizer)
+    model, trainers = pruning.deliver(cut, compensation, [] if optimizer is None else [optimizer])
     report = replace(report, curve=pruning.candidates.curve(plan), predicted_curve=predicted, seconds=clock.seconds)
     network = pruning.network
+    trainer = trainers[0] if trainers else None
     return Pruned(model, plan, report, cut.surgery, trainer, network.example_call(), network.batch_axis)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime
 import platform
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from functools import cached_property
 from typing import Any
@@ -320,19 +321,19 @@ class Pruning:
         ]
 
     def deliver(
-        self, cut: SmallerModule, compensation: Compensation, optimizer: Optimizer | None
-    ) -> tuple[nn.Module, Optimizer | None]:
-        """The module that the user gets, which is the user's own with `inplace`, and the optimizer cut along."""
-        own = self.network.module
+        self, cut: SmallerModule, compensation: Compensation, optimizers: Sequence[Optimizer]
+    ) -> tuple[nn.Module, tuple[Optimizer, ...]]:
+        """The module that the user gets, which is the user's own with `inplace`, and the optimizers cut along."""
+        own, surgery = self.network.module, cut.surgery
         if not self.options.inplace:
-            return cut.module, None if optimizer is None else follow(optimizer, own, cut.module, cut.surgery)
-        if optimizer is not None:
-            cut_in_place(optimizer, own, cut.surgery)
-        replaced = carry_out(own, cut.surgery, compensation)
-        if optimizer is not None:
+            return cut.module, tuple(follow(optimizer, own, cut.module, surgery) for optimizer in optimizers)
+        for optimizer in optimizers:
+            cut_in_place(optimizer, own, surgery)
+        replaced = carry_out(own, surgery, compensation)
+        for optimizer in optimizers:
             exchange(optimizer, replaced)
-            adopt(optimizer, own, cut.surgery)
-        return own, optimizer
+            adopt(optimizer, own, surgery)
+        return own, tuple(optimizers)
 
 
 def _environment(network: Network) -> dict[str, str]:

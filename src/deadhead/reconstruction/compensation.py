@@ -101,3 +101,16 @@ def put_constant(result: Compensation, consumer: Consumer, constant: Tensor, sta
     before = result.tensors.get(place.name, state[place.name])
     change = (constant if place.kind == "add" else -constant).reshape(before.shape)
     result.tensors[place.name] = (before.double() + change).to(before.dtype)
+
+
+def contribution(consumer: Consumer, weight: Tensor, removed: Mapping[str, Tensor], means: Tensor) -> Tensor:
+    """What units give to the outputs of a consumer on average: `sum_{i removed} W[:, i] E[a_i]`, (outputs,), float64.
+
+    Args:
+        consumer: the consumer.
+        weight: its weight.
+        removed: {group: the units}.
+        means: the mean of each of its columns, (groups, columns).
+    """
+    columns = consumer.matrix(weight).double() * consumer.removed_columns(weight, removed)[:, None]
+    return torch.einsum("goc,gc->go", columns, means.to(columns)).flatten()

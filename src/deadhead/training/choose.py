@@ -1,0 +1,158 @@
+"""What a round of pruning closes in a network that trains: units or single weights, by the budgets of a prune."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import torch
+from torch import Tensor
+
+from deadhead.data.calibration import Batch
+from deadhead.errors import BudgetError, DataError
+from deadhead.progress import Progress
+from deadhead.pruning.material import Material, Removable
+from deadhead.pruning.options import Options
+from deadhead.pruning.steps import Pruning
+from deadhead.reconstruction.compensation import Compensation
+from deadhead.scores import score_parameters
+from deadhead.select.budget import BUDGETS, budget_of
+from deadhead.select.plan import Plan
+from deadhead.training.entries import unit_entries
+
+if TYPE_CHECKING:
+    from deadhead.training.masks import Masks
+
+BIAS_PROPAGATION = ("zero", "mean")
+"""Compensations that masks carry out themselves, so that they can be taken back."""
+WITHOUT_DATA = ("magnitude", "random")
+"""Criteria of single weights that read no data."""
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The units that are to be closed.
+
+    Attributes:
+        plan: all of them, with those that are closed already.
+        compensation: new weights for their consumers; None where their constants alone are to be added.
+        batches: the samples that were read, without those held out.
+    """
+
+    plan: Plan
+    compensation: Compensation | None
+    batches: Sequence[Batch]
+
+
+def choose_units(
+    masks: Masks, data: Iterable[Any] | None, loss: Any, progress: Progress | None, **options: Any
+) -> Choice:
+    """Choose the units that a round closes.
+
+    Args:
+        masks: the masks, with the units that are closed already.
+        data: any iterable of batches.
+        loss: a name, a torch.nn loss, or a callable.
+        progress: called with (step, done, total).
+        options: those of `deadhead.prune`, with fractions of the intact network.
+    """
+    if data is None or loss is None:
+        raise DataError("Units are chosen by what they do to the loss on data; give data= and loss=.")
+    asked = Options(**options)
+    material = Material.read(data, None, loss, asked, masks.network.batch_axis)
+    masks.material = material
+    removable = removable_of(masks, material.batches, progress)
+    counted = _counts_of_intact(masks, asked, options)
+    if counted is None:
+        return Choice(masks.plan, None, material.calibration.fit)
+    pruning = Pruning(removable, material, Options(**counted), progress, masks.plan)
+    plan = pruning.ranked(pruning.score())
+    compensation = None
+    if asked.compensate not in BIAS_PROPAGATION and plan.count > masks.plan.count:
+        plan, compensation = pruning.compensate(plan)
+    return Choice(plan, compensation, material.calibration.fit)
+
+
+def removable_of(masks: Masks, batches: Sequence[Batch], progress: Progress | None) -> Removable:
+    """What can be cut from the masked network, found once for each network."""
+    network = masks.network.prepare(batches[0].inputs)
+    if masks.removable is None or masks.removable.network is not network:
+        options = Options(units=1.0, only=masks.only, exclude=masks.exclude, width=network.width)
+        masks.removable = Removable.of(network, batches, options, progress)
+        masks.history.note_sizes(masks.removable)
+    return masks.removable
+
+
+def _counts_of_intact(masks: Masks, asked: Options, options: Mapping[str, Any]) -> dict[str, Any] | None:
+    """The options, with a budget that is a fraction of the intact network as a count; None where no group is left that
+    it could be spent on."""
+    kind, value = asked.budget.kind, asked.budget.value
+    if kind == "plan" or asked.budget.is_of_quality or not BUDGETS[kind].counted:
+        return dict(options)
+    history, groups = masks.history, {group.name for group in masks.network.select(masks.only, masks.exclude)}
+    if kind == "units" and asked.scope == "group":
+        given = options["units"] if isinstance(options["units"], Mapping) else {"*": value}
+        counts: dict[str, int] = {}
+        for pattern, share in given.items():
+            for group in masks.network.select([pattern]) if groups else ():
+                if group.name in groups:
+                    counts.setdefault(group.name, max(1, budget_of(units=share).target(history.sizes[group.name])))
+        return {**options, "units": counts} if counts else None
+    total = history.totals[kind]
+    count = asked.budget.target(total)
+    if count < 1:
+        raise BudgetError(f"The budget {asked.budget} leaves nothing of {total:,}; raise it.")
+    return {**options, kind: count} if kind in options else {**options, "budgets": {kind: count}}
+
+
+def choose_weights(
+    masks: Masks,
+    data: Iterable[Any] | None,
+    loss: Any,
+    remaining: float,
+    criterion: str,
+    options: Mapping[str, Any] | None,
+    scope: str,
+    samples: int,
+    seed: int,
+    progress: Progress | None,
+) -> dict[str, Tensor]:
+    """The single weights that a round closes: those of smallest score, closed ones first, of every matrix and kernel
+    or of all together; {parameter: true where closed}.
+
+    Source:
+        Evci (2018), section 2.2: "we are setting a fraction f of all parameters with the smallest magnitude to zero".
+    """
+    if isinstance(remaining, bool) or not 0 < remaining <= 1:
+        raise BudgetError(f"weights={remaining} is out of range: it is the fraction that remains open, in (0, 1].")
+    if scope not in ("group", "all"):
+        raise DataError(f"There is no scope {scope!r} of weights; the scopes are group and all.")
+    names = [name for name, parameter in masks.module.named_parameters() if parameter.dim() > 1]
+    names = [name for name in names if masks.network.state()[name].is_floating_point()]
+    if data is None and criterion in WITHOUT_DATA:
+        data, loss = [masks.network.example_call()], loss or "mse"
+    if data is None or loss is None:
+        raise DataError(f"The criterion {criterion} reads data; give data= and loss=.")
+    given: dict[str, Any] = {"parameters": names, "samples": samples, "seed": seed, "progress": progress}
+    scores = score_parameters(masks.network, data, loss=loss, criterion=criterion, **{**given, **(options or {})})
+    for name, value in scores.items():
+        keep = masks.keep.get(name)
+        if keep is not None:
+            value[~keep.cpu()] = float("-inf")
+    if scope == "group":
+        found = {name: _smallest(value, remaining) for name, value in scores.items()}
+    else:
+        together = _smallest(torch.cat([value.flatten() for value in scores.values()]), remaining)
+        parts = together.split([value.numel() for value in scores.values()])
+        found = {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
+    of_units = unit_entries(masks.network, masks.units)
+    return {name: closed & ~of_units[name][0].cpu() if name in of_units else closed for name, closed in found.items()}
+
+
+def _smallest(scores: Tensor, remaining: float) -> Tensor:
+    """True at the smallest scores, all but a fraction of them."""
+    count = scores.numel() - max(1, round(remaining * scores.numel()))
+    closed = torch.zeros(scores.numel(), dtype=torch.bool)
+    closed[scores.flatten().argsort(stable=True)[:count]] = True
+    return closed.reshape(scores.shape) | scores.isneginf()
