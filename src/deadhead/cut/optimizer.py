@@ -1,16 +1,171 @@
-"""Optimizers: their state cut along with the parameters, so that training goes on."""
+"""Optimizers: their state cut along with the parameters, so that training goes on.
+
+What belongs to a parameter is told by shape and never by the class of the optimizer. A state tensor follows a parameter
+of shape `(n, m)` entry by entry (`(n, m)`: momentum, averages), along the axes that it has (`(n, 1)` and `(1, m)`, or
+`(n,)` and `(m,)`: averages over rows and columns, as of Adafactor), or lies flat over all parameters of a group (LBFGS).
+"""
 
 from __future__ import annotations
 
 import copy
-from collections.abc import Mapping
+import math
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
+import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deadhead.cut.surgery import Surgery, owner_of, pick
+from deadhead.cut.surgery import FORMS, Surgery, owner_of, pick
 from deadhead.errors import CutError
+
+Axes = Mapping[int, list[int]]
+"""{axis: the entries that are kept}."""
+
+
+@dataclass(frozen=True)
+class FlatState:
+    """The state tensors of an optimizer that lie flat over all parameters of one group, one after the other.
+
+    Attributes:
+        parameters: the group's parameters, in their order.
+        offsets: where the entries of each begin.
+        tensors: {name: a tensor of one axis, as long as the parameters have entries}; those in a list are named
+            `old_dirs.0`.
+    """
+
+    parameters: list[Tensor]
+    offsets: list[int]
+    tensors: dict[str, Tensor]
+
+    def views(self, parameter: Tensor) -> list[Tensor]:
+        """The entries of one parameter in every tensor, in the parameter's shape: writing to them changes the state.
+
+        Args:
+            parameter: any; of one that is not in the group there are none.
+        """
+        found = []
+        for own, offset in zip(self.parameters, self.offsets, strict=True):
+            if own is parameter:
+                found += [part(tensor, offset, parameter) for tensor in self.tensors.values()]
+        return found
+
+
+def part(flat: Tensor, offset: int, parameter: Tensor) -> Tensor:
+    """The entries of a parameter in a flat tensor, as a view in the parameter's shape."""
+    entries = flat[offset : offset + _length(parameter)]
+    if parameter.is_complex():
+        return torch.view_as_complex(entries.view(*parameter.shape, 2))
+    return entries.view(parameter.shape)
+
+
+def state_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """The state tensors that belong to a parameter entry by entry: those of its shape.
+
+    Args:
+        optimizer: any optimizer; its class does not matter.
+        parameter: any tensor; of one that the optimizer does not hold, or has not stepped yet, there are none.
+
+    Returns:
+        {name: the tensor itself}; those in a list are named `history.0`.
+
+    Example:
+        >>> weight = nn.Parameter(torch.ones(2, 3))
+        >>> optimizer = torch.optim.Adam([weight])
+        >>> weight.sum().backward(); optimizer.step()
+        >>> sorted(state_of(optimizer, weight))
+        ['exp_avg', 'exp_avg_sq']
+    """
+    if parameter not in optimizer.state:
+        return {}
+    flat = {id(slot.tensor) for slot in _flat_slots(optimizer)}
+    slots = _slots(optimizer.state[parameter])
+    return {s.name: s.tensor for s in slots if s.tensor.shape == parameter.shape and id(s.tensor) not in flat}
+
+
+def flat_state_of(optimizer: Optimizer) -> list[FlatState]:
+    """The state tensors that lie flat over all parameters of a group, as those of LBFGS do.
+
+    Args:
+        optimizer: any optimizer; its class does not matter.
+
+    Returns:
+        One `FlatState` for each group that has such tensors.
+
+    Example:
+        >>> model = nn.Linear(3, 2)
+        >>> optimizer = torch.optim.LBFGS(model.parameters(), max_iter=1)
+        >>> def closure(): loss = model(torch.ones(1, 3)).square().sum(); loss.backward(); return loss
+        >>> _ = optimizer.step(closure)
+        >>> [flat] = flat_state_of(optimizer)
+        >>> sorted(flat.tensors), flat.offsets, flat.views(model.bias)[0].shape
+        (['d', 'prev_flat_grad'], [0, 6], torch.Size([2]))
+    """
+    found: dict[int, FlatState] = {}
+    for slot in _flat_slots(optimizer):
+        parameters = optimizer.param_groups[slot.group]["params"]
+        offsets = [sum(map(_length, parameters[:place])) for place in range(len(parameters))]
+        flat = found.setdefault(slot.group, FlatState(list(parameters), offsets, {}))
+        flat.tensors[slot.name] = slot.tensor
+    return list(found.values())
+
+
+@dataclass(frozen=True)
+class _Slot:
+    """A place where a state tensor lies: `container[key]`, in the state that `state` is, of a group where it is
+    flat."""
+
+    name: str
+    tensor: Tensor
+    container: Any
+    key: Any
+    state: dict[str, Any]
+    group: int = -1
+
+
+def _slots(state: dict[str, Any]) -> Iterator[_Slot]:
+    """The places of all tensors in a state, also of those in its lists and dicts."""
+
+    def within(container: Any, prefix: str) -> Iterator[_Slot]:
+        for key, value in container.items() if isinstance(container, dict) else enumerate(container):
+            if isinstance(value, Tensor):
+                yield _Slot(f"{prefix}{key}", value, container, key, state)
+            elif isinstance(value, (dict, list)):
+                yield from within(value, f"{prefix}{key}.")
+
+    yield from within(state, "")
+
+
+def _length(parameter: Tensor) -> int:
+    """How many real numbers a parameter has."""
+    return parameter.numel() * (2 if parameter.is_complex() else 1)
+
+
+def _is_history(state: Mapping[str, Any]) -> bool:
+    """Whether a state remembers a sequence of steps: it holds a list."""
+    return any(isinstance(value, list) for value in state.values())
+
+
+def _flat_slots(optimizer: Optimizer, lengths: Mapping[int, int] | None = None) -> Iterator[_Slot]:
+    """The places of the flat state tensors.
+
+    Args:
+        optimizer: what holds them.
+        lengths: {id of a parameter: how many real numbers it has}, of those that are not as long as their state is.
+    """
+    groups = [group["params"] for group in optimizer.param_groups]
+    totals = [sum((lengths or {}).get(id(p), _length(p)) for p in group) for group in groups]
+    for owner, state in optimizer.state.items():
+        if not isinstance(state, dict):
+            continue
+        for index, (group, total) in enumerate(zip(groups, totals, strict=True)):
+            if isinstance(owner, Tensor) and not any(owner is parameter for parameter in group):
+                continue
+            alone = sum(1 for p in group if _length(p)) == 1 and group[0].dim() == 1 and not _is_history(state)
+            for slot in _slots(state):
+                if slot.tensor.dim() == 1 and len(slot.tensor) == total > 1 and not alone:
+                    yield _Slot(slot.name, slot.tensor, slot.container, slot.key, state, index)
 
 
 def check_optimizer(optimizer: Optimizer, module: nn.Module) -> None:
@@ -22,7 +177,9 @@ def check_optimizer(optimizer: Optimizer, module: nn.Module) -> None:
         )
 
 
-def follow(optimizer: Optimizer, old: nn.Module, new: nn.Module, surgery: Surgery) -> Optimizer:
+def follow(
+    optimizer: Optimizer, old: nn.Module, new: nn.Module, surgery: Surgery, *, same_weights: bool = True
+) -> Optimizer:
     """A copy of an optimizer for a module that was cut: its state (momentum, averages) is cut along with the
     parameters.
 
@@ -31,69 +188,82 @@ def follow(optimizer: Optimizer, old: nn.Module, new: nn.Module, surgery: Surger
         old: the intact module.
         new: what `surgery` made from a copy of it.
         surgery: what was removed.
+        same_weights: whether the remaining weights are what they were, without compensation; `cut_state` says what
+            for.
+
+    Raises:
+        CutError: where a state tensor depends on what was cut, and its shape does not say how.
     """
-    theirs = dict(new.named_parameters())
-    memo: dict[int, Any] = {}
-    for group in optimizer.param_groups:
-        memo.update((id(parameter), parameter) for parameter in group["params"])
-    memo.update((id(parameter), theirs[name]) for name, parameter in old.named_parameters() if name in theirs)
+    theirs = dict(new.named_parameters(remove_duplicate=False))
+    pairs = [(name, p) for name, p in old.named_parameters(remove_duplicate=False) if name in theirs]
+    memo: dict[int, Any] = {id(p): p for group in optimizer.param_groups for p in group["params"]}
+    memo.update((id(parameter), theirs[name]) for name, parameter in pairs)
+    modules = dict(new.named_modules())
+    memo.update((id(module), modules[path]) for path, module in old.named_modules() if path in modules)
     result = copy.deepcopy(optimizer, memo)
-    for name, parameter in old.named_parameters():
-        if name in theirs:
-            cut_state(result, theirs[name], tuple(parameter.shape), surgery.keep.get(name, {}))
+    for name, value in vars(optimizer).items():  # a copy of torch's has its groups and its state alone
+        if name not in vars(result) and not hasattr(type(optimizer), name):
+            setattr(result, name, copy.deepcopy(value, memo))
+    cuts = {id(theirs[name]): (name, tuple(p.shape), surgery.keep[name]) for name, p in pairs if name in surgery.keep}
+    cut_state(result, cuts, same_weights)
     adopt(result, new, surgery)
     return result
 
 
-def cut_state(optimizer: Optimizer, parameter: Tensor, shape: tuple[int, ...], axes: dict[int, list[int]]) -> None:
-    """Cut every state tensor of a parameter as the parameter was cut.
-
-    Args:
-        optimizer: what holds the state.
-        parameter: the parameter.
-        shape: its shape before the cut, which a state tensor has to have.
-        axes: {axis: the entries that are kept}.
-    """
-    if parameter in optimizer.state and axes:
-        state = optimizer.state[parameter]
-        for key, value in state.items():
-            if isinstance(value, Tensor) and tuple(value.shape) == shape:
-                state[key] = pick(value, axes)
-
-
-def exchange(optimizer: Optimizer, replaced: Mapping[int, nn.Parameter]) -> None:
-    """Put new parameters, by the id of the old, in the place of the old in an optimizer, state included."""
-    for group in optimizer.param_groups:
-        for place, parameter in enumerate(group["params"]):
-            if id(parameter) in replaced:
-                group["params"][place] = replaced[id(parameter)]
-                if parameter in optimizer.state:
-                    optimizer.state[replaced[id(parameter)]] = optimizer.state.pop(parameter)
-
-
-def adopt(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
-    """Put new biases into the group of an optimizer that holds the weight beside them.
-
-    Args:
-        optimizer: what is changed.
-        module: the module that was cut.
-        surgery: names the new biases.
-    """
-    for name in surgery.biases:
-        owner, leaf = owner_of(module, name)
-        weight, bias = owner._parameters.get("weight"), owner._parameters[leaf]
-        for group in optimizer.param_groups:
-            if any(parameter is weight for parameter in group["params"]):
-                group["params"].append(bias)
-
-
-def cut_in_place(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
+def cut_in_place(optimizer: Optimizer, module: nn.Module, surgery: Surgery, *, same_weights: bool = True) -> None:
     """Cut the state of an optimizer in place, before its module is cut in place.
 
     Args:
         optimizer: what is changed.
         module: the intact module.
         surgery: what is removed.
+        same_weights: whether the remaining weights will be what they are, without compensation.
+
+    Raises:
+        CutError: as `follow` does; nothing was changed then.
     """
-    for name, parameter in module.named_parameters():
-        cut_state(optimizer, parameter, tuple(parameter.shape), surgery.keep.get(name, {}))
+    named = module.named_parameters(remove_duplicate=False)
+    cuts = {id(p): (name, tuple(p.shape), surgery.keep[name]) for name, p in named if name in surgery.keep}
+    cut_state(optimizer, cuts, same_weights)
+
+
+def cut_state(
+    optimizer: Optimizer, cuts: Mapping[int, tuple[str, tuple[int, ...], Axes]], same_weights: bool = True
+) -> None:
+    """Cut every state tensor as the parameters were cut.
+
+    A state that holds a list of flat tensors is a history of steps, from which an inverse curvature is made: pairs of a
+    step s and the change of the gradient y, with numbers that are made of y . s and y . y. Where the removed entries
+    are zero in all of it (the units were closed while it was collected) and the remaining weights are the same, every
+    product stays what it is, and the history is cut. Otherwise it belongs to another function: y = H s has a part of
+    the removed entries' s, and the gradient that the next y is taken against is that of the intact network. Then the
+    state is emptied, and the optimizer begins anew, from the gradient. Flat tensors without a history are cut.
+
+    Args:
+        optimizer: what holds the state.
+        cuts: {id of a parameter: its name, its shape before the cut, the entries that are kept of its axes}.
+        same_weights: whether the remaining weights are what they were.
+    """
+    flat = _flat_cuts(optimizer, cuts, same_weights)
+    changes, done = dict(flat), {id(slot.tensor) for slot in _flat_slots(optimizer, _lengths(cuts))}
+    for parameter, state in optimizer.state.items():
+        if id(parameter) not in cuts or not isinstance(state, dict):
+            continue
+        name, shape, axes = cuts[id(parameter)]
+        for slot in _slots(state):
+            if id(slot.tensor) in done:
+                continue
+            places = _axes_of(slot, name, shape, axes)
+            if places:
+                changes[id(slot.container), slot.key] = (slot, pick(slot.tensor, places))
+    for slot, value in changes.values():
+        if value is None:
+            slot.state.clear()
+        else:
+            slot.container[slot.key] = value
+    if hasattr(optimizer, "_numel_cache"):
+        optimizer._numel_cache = None
+
+
+def _lengths(cuts: Mapping[int, tuple[str, tuple[int, ...], Axes]]) -> dict[int, int]:
+    return {parameter: math.prod(shape) for parameter, (_, shape, _) in cuts.items()}
