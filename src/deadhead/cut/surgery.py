@@ -52,6 +52,10 @@ class Surgery:
     biases: dict[str, int] = field(default_factory=dict)
     rewrites: list[tuple[str, int, Any]] = field(default_factory=list)
 
+    def then(self, later: Surgery) -> Surgery:
+        """placeholder"""
+        return later
+
     def to_json(self) -> dict[str, Any]:
         """The surgery as values that JSON has."""
         return asdict(self)

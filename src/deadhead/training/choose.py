@@ -140,19 +140,21 @@ def choose_weights(
         keep = masks.keep.get(name)
         if keep is not None:
             value[~keep.cpu()] = float("-inf")
+    intact = masks.history.weights or {name: value.numel() for name, value in scores.items()}
+    counts = {name: max(1, round(remaining * intact[name])) for name in scores}
     if scope == "group":
-        found = {name: _smallest(value, remaining) for name, value in scores.items()}
+        found = {name: _smallest(value, counts[name]) for name, value in scores.items()}
     else:
-        together = _smallest(torch.cat([value.flatten() for value in scores.values()]), remaining)
+        count = max(1, round(remaining * sum(intact[name] for name in scores)))
+        together = _smallest(torch.cat([value.flatten() for value in scores.values()]), count)
         parts = together.split([value.numel() for value in scores.values()])
         found = {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
     of_units = unit_entries(masks.network, masks.units)
     return {name: closed & ~of_units[name][0].cpu() if name in of_units else closed for name, closed in found.items()}
 
 
-def _smallest(scores: Tensor, remaining: float) -> Tensor:
-    """True at the smallest scores, all but a fraction of them."""
-    count = scores.numel() - max(1, round(remaining * scores.numel()))
+def _smallest(scores: Tensor, remaining: int) -> Tensor:
+    """True at the smallest scores, all but so many of them."""
     closed = torch.zeros(scores.numel(), dtype=torch.bool)
-    closed[scores.flatten().argsort(stable=True)[:count]] = True
+    closed[scores.flatten().argsort(stable=True)[: max(0, scores.numel() - remaining)]] = True
     return closed.reshape(scores.shape) | scores.isneginf()

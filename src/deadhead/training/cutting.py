@@ -34,6 +34,7 @@ class History:
     Attributes:
         sizes: {group: its units in the intact network}.
         totals: {budget: the intact network's size}.
+        weights: {parameter: the number of its entries in the intact network}.
         origin: {group: the intact network's index of each unit that is there now}.
         removed: the units that were cut, as (group, index in the intact network).
         surgery: what makes the intact network what it is now.
@@ -42,6 +43,7 @@ class History:
 
     sizes: dict[str, int] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, int] = field(default_factory=dict)
     origin: dict[str, list[int]] = field(default_factory=dict)
     removed: list[tuple[str, int]] = field(default_factory=list)
     surgery: Surgery = field(default_factory=Surgery)
@@ -55,7 +57,8 @@ class History:
         self.sizes = {group.name: group.size for group in removable.network.groups}
         self.origin = {group.name: list(range(group.size)) for group in removable.network.groups}
         sizes = Sizes(removable.network, groups)
-        counted = [name for name, kind in BUDGETS.items() if kind.of == "size" and kind.counted]
+        counted = [name for name in BUDGETS if BUDGETS[name].of == "size" and BUDGETS[name].counted]
+        self.weights = {name: weight.numel() for name, weight in removable.network.module.named_parameters()}
         self.totals = {name: int(BUDGETS[name].function(sizes, {})) for name in counted}
 
     def of_intact(self, plan: Plan) -> Plan:
@@ -93,6 +96,7 @@ class History:
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
         """Take over the history that a checkpoint has."""
         self.sizes, self.totals, self.origin = (dict(state[name]) for name in ("sizes", "totals", "origin"))
+        self.weights = dict(state["weights"])
         self.removed = [(name, unit) for name, unit in state["removed"]]
         self.surgery = Surgery.from_json(state["surgery"])
         self.intact = None if state["intact"] is None else Measures(**state["intact"])
@@ -111,7 +115,7 @@ def cut_masked(
         plan = masks.plan
         options = Options(plan=plan, compensate="zero", inplace=inplace, curve=0)
         pruning = Pruning(removable, material, options, progress)
-        plan = pruning.select(None) if plan.count else plan
+        plan = pruning.select(None) if plan.count else _nothing(removable)
     with clock("cut"):
         cut = pruning.cut(plan, Compensation())
     with clock("verify"):
@@ -135,6 +139,11 @@ def cut_masked(
         history.follow(plan, report, cut.surgery)
         masks.follow(cut.surgery)
     return Pruned(model, of_intact, whole, cut.surgery, optimizer, network.example_call(), network.batch_axis)
+
+
+def _nothing(removable: Removable) -> Plan:
+    """The plan that removes nothing."""
+    return plan_of([], {group.name: torch.ones(group.size, dtype=torch.float64) for group in removable.cutting.groups})
 
 
 def _with_quality_of(sizes: Measures, quality: Measures) -> Measures:

@@ -17,7 +17,7 @@ from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 
 Entries = dict[str, tuple[Tensor, dict[int, Tensor] | None]]
-"""{tensor: (which of its entries, bool of its shape; the lines {axis: indices} that these are, where they are lines)}."""
+"""{tensor: (which of its entries, bool of its shape; the lines {axis: indices} that these are, or None)}."""
 
 
 def unit_entries(
@@ -111,4 +111,3 @@ def _zeros_close(
         found = floats(network.replay(batch.inputs, state))
     worst = max((relative_difference(a, b) for a, b in zip(found, expected, strict=True)), default=0.0)
     return worst <= PROOF * tolerance_of(network.module)
-

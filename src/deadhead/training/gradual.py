@@ -16,8 +16,8 @@ from deadhead.graph.network import Network
 from deadhead.progress import Progress
 from deadhead.pruning.pruned import Pruned
 from deadhead.training.masks import Masks
+from deadhead.training.randomness import random_state_kept
 from deadhead.training.schedule import WEIGHTS, Remaining, Schedule
-from deadhead.training.undisturbed import random_state_kept
 
 CUT = ("end", "as it goes")
 log = logging.getLogger("deadhead")

@@ -16,7 +16,6 @@ from deadhead.errors import MaskError
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network, trace
 from deadhead.graph.pytree import as_call, take
-from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress
 from deadhead.pruning.material import Material, Removable
 from deadhead.pruning.pruned import Pruned
@@ -293,10 +292,11 @@ class Masks:
             compensate=compensate, compensate_options=compensate_options, scope=scope, samples=samples, seed=seed,
             **options,
         )  # fmt: skip
-        new = self._new_units(chosen.plan.removed)
+        removed, change = self._agreed((chosen.plan.removed, chosen.compensation))
+        new = self._new_units(removed)
         self._prove(new)
-        if chosen.compensation is not None:
-            self._change(chosen.compensation)
+        if change is not None:
+            self._change(change)
         self.close(new, reference=compensate if compensate == "mean" else "zero", data=chosen.batches)
         return {name: mask.nonzero()[:, 0].tolist() for name, mask in new.items()}
 
@@ -386,7 +386,9 @@ class Masks:
         tensors = self.network.state()
         self._weights = {name: closed.to(tensors[name].device) for name, closed in state["weights"].items()}
         self._given = {
-            (name, int(unit)): dict(each) for name, of_units in state["given"].items() for unit, each in of_units.items()
+            (name, int(unit)): dict(each)
+            for name, of_units in state["given"].items()
+            for unit, each in of_units.items()
         }
         self._hold()
         self._holding.load_state_dict(state["held"])
@@ -480,7 +482,16 @@ class Masks:
                     constant = contribution(consumer, tensors[consumer.weight], removed, means[consumer.weight])
                     self._given.setdefault((name, unit), {})[consumer.weight] = constant
                     total[consumer.weight] = total.get(consumer.weight, torch.zeros_like(constant)) + constant
+        self._given, total = self._agreed((self._given, total))
         self._add_constants(total)
+
+    def _agreed(self, value: Any) -> Any:
+        """What the first of several processes that train together has found."""
+        if not self._is_distributed:
+            return value
+        box = [value]
+        torch.distributed.broadcast_object_list(box, src=0)
+        return box[0]
 
     def _add_constants(self, constants: Mapping[str, Tensor]) -> None:
         """Add constants, {weight: (outputs,)}, to what the consumers of these weights give."""
@@ -550,5 +561,7 @@ def _optimizers(given: Optimizer | Sequence[Optimizer] | None) -> tuple[Optimize
     found = () if given is None else (given,) if isinstance(given, Optimizer) else tuple(given)
     for each in found:
         if not isinstance(each, Optimizer):
-            raise MaskError(f"optimizer is a {type(each).__name__}: give the torch.optim.Optimizer, or several of them.")
+            raise MaskError(
+                f"optimizer is a {type(each).__name__}: give the torch.optim.Optimizer, or several of them."
+            )
     return found

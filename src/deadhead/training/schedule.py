@@ -51,7 +51,7 @@ class Schedule:
         if self.every not in EVERY:
             raise DataError(f"A schedule counts every {self.every!r}; it counts every {' or '.join(EVERY)}.")
         if self.budget != WEIGHTS and (self.budget not in BUDGETS or BUDGETS[self.budget].of != "size"):
-            known = [name for name, kind in BUDGETS.items() if kind.of == "size"]
+            known = [name for name in BUDGETS if BUDGETS[name].of == "size"]
             raise BudgetError(f"A schedule has no budget {self.budget!r}; the budgets are {', '.join(known)}, weights.")
         if callable(self.points):
             return
@@ -101,7 +101,9 @@ class Schedule:
             {1: 1.0, 2: 0.5375, 3: 0.3, 4: 0.2125, 5: 0.2}
         """
         if not 1 <= start <= end or interval < 1:
-            raise DataError(f"A cubic schedule needs 1 <= start <= end and interval >= 1, not {start}, {end}, {interval}.")
+            raise DataError(
+                f"A cubic schedule needs 1 <= start <= end and interval >= 1, not {start}, {end}, {interval}."
+            )
         times = sorted({*range(start, end + 1, interval), end})
         points: dict[int, Remaining] = {}
         for time in times:
