@@ -147,7 +147,7 @@ def choose_weights(
     else:
         count = max(1, round(remaining * sum(intact[name] for name in scores)))
         together = _smallest(torch.cat([value.flatten() for value in scores.values()]), count)
-        parts = together.split([value.numel() for value in scores.values()])
+        parts = torch.split(together, [value.numel() for value in scores.values()])
         found = {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
     of_units = unit_entries(masks.network, masks.units)
     return {name: closed & ~of_units[name][0].cpu() if name in of_units else closed for name, closed in found.items()}

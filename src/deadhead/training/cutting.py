@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import torch
 
 from deadhead.cut.surgery import Surgery
-from deadhead.data.calibration import Batch, Calibration
+from deadhead.data.calibration import Batch, Calibration, as_batch
 from deadhead.data.losses import Loss, as_loss, prediction_of
 from deadhead.progress import Progress
 from deadhead.pruning.material import Clock, Material, Removable
@@ -162,7 +162,8 @@ def _material(masks: Masks, data: Iterable[Any] | None, loss: Any, test: Iterabl
         batches = Material.read(data, test, "mse", Options(units=1.0), network.batch_axis).batches
     else:
         batches = masks.example_batches()
-    targeted = [replace(batch, targets=_outputs(masks, batch)) for batch in batches]
+    axis = network.batch_axis
+    targeted = [as_batch((batch.inputs, _outputs(masks, batch)), batch_axis=axis) for batch in batches]
     return Material(_distance(), targeted, Calibration(list(targeted), list(targeted)), targeted, False)
 
 

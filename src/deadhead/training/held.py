@@ -13,9 +13,34 @@ from torch.optim import Optimizer
 from deadhead.cut.optimizer import flat_state_of, state_of
 from deadhead.cut.surgery import Surgery, owner_of, pick
 from deadhead.errors import MaskError
+from deadhead.gates.sites import along
 
 Fresh = Callable[[str], Tensor]
 """What a tensor of the module would be if its layer were initialised again, by name."""
+
+
+INTEGERS = {1: torch.int8, 2: torch.int16, 4: torch.int32, 8: torch.int64}
+"""The integers of so many bytes."""
+
+
+def bits_of(tensor: Tensor, closed: Tensor, lines: dict[int, Tensor] | None) -> list[Tensor]:
+    """Masks of bits that close entries of a tensor, as `Held.bits`; none for a type of which no integers are as wide.
+
+    Args:
+        tensor: the tensor.
+        closed: which of its entries are closed.
+        lines: {axis: indices}, where these lines together are what is closed.
+    """
+    if tensor.is_complex() or tensor.itemsize not in INTEGERS:
+        return []
+    kind = INTEGERS[tensor.itemsize]
+    if lines is None:
+        return [(~closed).to(kind).neg_()]
+    found = []
+    for axis, index in lines.items():
+        kept = torch.full((tensor.shape[axis],), -1, dtype=kind, device=tensor.device).index_fill_(0, index, 0)
+        found.append(along(kept, tensor.dim(), axis))
+    return found
 
 
 @dataclass
@@ -26,7 +51,9 @@ class Held:
         name: its name in the module.
         tensor: the module's own.
         closed: which of its entries are held, bool of its shape.
-        lines: {axis: indices}, where these lines together are what is closed; None where it is no such set.
+        bits: integers of the tensor's width, all bits set where an entry is kept and none where it is closed, shaped
+            to be broadcast: a logical and with each of them closes what is closed. It is exact whatever an entry holds,
+            and vectorised, where filling is not.
         had: what the closed entries were before, in the tensor's shape.
         state: {key: the same of each tensor of the optimizer's state}.
         masked: whether its gradient was masked since the last step.
@@ -37,7 +64,7 @@ class Held:
     name: str
     tensor: Tensor
     closed: Tensor
-    lines: dict[int, Tensor] | None
+    bits: list[Tensor]
     had: Tensor
     state: dict[str, Tensor] = field(default_factory=dict)
     masked: bool = False
@@ -47,11 +74,12 @@ class Held:
     @torch.no_grad()
     def zero(self, value: Tensor) -> None:
         """Set the closed entries of a tensor of this shape to zero, in place."""
-        if self.lines is None:
+        if not self.bits:
             value.masked_fill_(self.closed, 0)
             return
-        for axis, index in self.lines.items():
-            value.index_fill_(axis, index, 0)
+        bits = value.view(self.bits[0].dtype)
+        for each in self.bits:
+            bits.bitwise_and_(each)
 
     def hold(self) -> None:
         """Set the closed entries of the tensor itself to zero."""
@@ -95,7 +123,8 @@ class Holding:
         for optimizer in self.optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._hook(self._before_step)))
             self._handles.append(optimizer.register_step_post_hook(self._hook(self._after_step)))
-        self._handles.append(module.register_state_dict_pre_hook(lambda *_: self._hold_buffers()))
+        keep = module.register_state_dict_pre_hook(lambda *_: self._hold_buffers())  # type: ignore[no-untyped-call]
+        self._handles.append(keep)
 
     def _hook(self, act: Callable[[Optimizer], None]) -> Callable[..., None]:
         def hook(optimizer: Optimizer, *_: Any) -> None:
@@ -131,7 +160,7 @@ class Holding:
             entries, lines = closed.get(name, (torch.zeros_like(held.closed), {}))
             self._keep_aside(held, entries & ~held.closed)
             self._give_back(held, held.closed & ~entries, fresh)
-            held.closed, held.lines = entries, lines
+            held.closed, held.bits = entries, bits_of(held.tensor, entries, lines)
             if not bool(entries.any()):
                 self._release(name)
                 continue
@@ -140,17 +169,16 @@ class Holding:
 
     def _new(self, name: str) -> Held:
         owner, leaf = owner_of(self.module, name)
-        tensor = owner._parameters.get(leaf)
-        tensor = owner._buffers[leaf] if tensor is None else tensor
-        assert tensor is not None
-        held = Held(name, tensor, torch.zeros_like(tensor, dtype=torch.bool), {}, torch.zeros_like(tensor))
+        tensor: Tensor = getattr(owner, leaf)
+        held = Held(name, tensor, torch.zeros_like(tensor, dtype=torch.bool), [], torch.zeros_like(tensor))
         self.held[name] = held
         self._watch_gradient(held)
         return held
 
     def _watch_gradient(self, held: Held) -> None:
         if held.tensor.requires_grad and held.tensor.is_leaf:
-            held.handle = held.tensor.register_post_accumulate_grad_hook(lambda _: self._after_backward(held))
+            register: Any = held.tensor.register_post_accumulate_grad_hook
+            held.handle = register(lambda _: self._after_backward(held))
 
     def _release(self, name: str) -> None:
         held = self.held.pop(name)
@@ -237,14 +265,14 @@ class Holding:
             held, axes = self.held[name], surgery.keep.get(name, {})
             if axes:
                 owner, leaf = owner_of(self.module, name)
-                tensor = owner._parameters.get(leaf)
                 if held.handle is not None:
                     held.handle.remove()
+                tensor, closed = getattr(owner, leaf), pick(held.closed, axes)
                 new = Held(
                     name,
-                    owner._buffers[leaf] if tensor is None else tensor,  # type: ignore[arg-type]
-                    pick(held.closed, axes),
-                    None,
+                    tensor,
+                    closed,
+                    bits_of(tensor, closed, None),
                     pick(held.had, axes),
                     {key: pick(value, axes) for key, value in held.state.items()},
                 )

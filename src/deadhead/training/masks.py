@@ -11,11 +11,10 @@ from torch.optim import Optimizer
 
 from deadhead.cut.optimizer import adopt, check_optimizer, cut_in_place, exchange
 from deadhead.cut.surgery import Surgery, operate, owner_of, pick
-from deadhead.data.calibration import Batch, read
+from deadhead.data.calibration import Batch, as_batch, read
 from deadhead.errors import MaskError
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network, trace
-from deadhead.graph.pytree import as_call, take
 from deadhead.progress import Progress
 from deadhead.pruning.material import Material, Removable
 from deadhead.pruning.pruned import Pruned
@@ -452,8 +451,7 @@ class Masks:
     def example_batches(self) -> list[Batch]:
         """The example that the network was traced with, as a batch."""
         example = self.network.example_call()
-        rows = take(as_call(example))[0][0].shape[self.network.batch_axis]
-        return [Batch(example, None, None, rows)]
+        return [as_batch((example, None), batch_axis=self.network.batch_axis)]
 
     def follow(self, surgery: Surgery) -> None:
         """Follow a cut in place: what is closed now is closed in the smaller network."""
