@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -19,10 +19,8 @@ from deadhead.reconstruction.compensation import Compensation
 from deadhead.scores import score_parameters
 from deadhead.select.budget import BUDGETS, budget_of
 from deadhead.select.plan import Plan
+from deadhead.training.closed import Closed
 from deadhead.training.entries import unit_entries
-
-if TYPE_CHECKING:
-    from deadhead.training.masks import Masks
 
 BIAS_PROPAGATION = ("zero", "mean")
 """Compensations that masks carry out themselves, so that they can be taken back."""
@@ -46,12 +44,12 @@ class Choice:
 
 
 def choose_units(
-    masks: Masks, data: Iterable[Any] | None, loss: Any, progress: Progress | None, **options: Any
+    closed: Closed, data: Iterable[Any] | None, loss: Any, progress: Progress | None, **options: Any
 ) -> Choice:
     """Choose the units that a round closes.
 
     Args:
-        masks: the masks, with the units that are closed already.
+        closed: what is closed, with the units that are closed already.
         data: any iterable of batches.
         loss: a name, a torch.nn loss, or a callable.
         progress: called with (step, done, total).
@@ -60,42 +58,42 @@ def choose_units(
     if data is None or loss is None:
         raise DataError("Units are chosen by what they do to the loss on data; give data= and loss=.")
     asked = Options(**options)
-    material = Material.read(data, None, loss, asked, masks.network.batch_axis)
-    masks.material = material
-    removable = removable_of(masks, material.batches, progress)
-    counted = _counts_of_intact(masks, asked, options)
+    material = Material.read(data, None, loss, asked, closed.network.batch_axis)
+    closed.material = material
+    removable = removable_of(closed, material.batches, progress)
+    counted = _counts_of_intact(closed, asked, options)
     if counted is None:
-        return Choice(masks.plan, None, material.calibration.fit)
-    pruning = Pruning(removable, material, Options(**counted), progress, masks.plan)
+        return Choice(closed.plan, None, material.calibration.fit)
+    pruning = Pruning(removable, material, Options(**counted), progress, closed.plan)
     plan = pruning.ranked(pruning.score())
     compensation = None
-    if asked.compensate not in BIAS_PROPAGATION and plan.count > masks.plan.count:
+    if asked.compensate not in BIAS_PROPAGATION and plan.count > closed.plan.count:
         plan, compensation = pruning.compensate(plan)
     return Choice(plan, compensation, material.calibration.fit)
 
 
-def removable_of(masks: Masks, batches: Sequence[Batch], progress: Progress | None) -> Removable:
+def removable_of(closed: Closed, batches: Sequence[Batch], progress: Progress | None) -> Removable:
     """What can be cut from the masked network, found once for each network."""
-    network = masks.network.prepare(batches[0].inputs)
-    if masks.removable is None or masks.removable.network is not network:
-        options = Options(units=1.0, only=masks.only, exclude=masks.exclude, width=network.width)
-        masks.removable = Removable.of(network, batches, options, progress)
-        masks.history.note_sizes(masks.removable)
-    return masks.removable
+    network = closed.network.prepare(batches[0].inputs)
+    if closed.removable is None or closed.removable.network is not network:
+        options = Options(units=1.0, only=closed.only, exclude=closed.exclude, width=network.width)
+        closed.removable = Removable.of(network, batches, options, progress)
+        closed.history.note_sizes(closed.removable)
+    return closed.removable
 
 
-def _counts_of_intact(masks: Masks, asked: Options, options: Mapping[str, Any]) -> dict[str, Any] | None:
+def _counts_of_intact(closed: Closed, asked: Options, options: Mapping[str, Any]) -> dict[str, Any] | None:
     """The options, with a budget that is a fraction of the intact network as a count; None where no group is left that
     it could be spent on."""
     kind, value = asked.budget.kind, asked.budget.value
     if kind == "plan" or asked.budget.is_of_quality or not BUDGETS[kind].counted:
         return dict(options)
-    history, groups = masks.history, {group.name for group in masks.network.select(masks.only, masks.exclude)}
+    history, groups = closed.history, {group.name for group in closed.network.select(closed.only, closed.exclude)}
     if kind == "units" and asked.scope == "group":
         given = options["units"] if isinstance(options["units"], Mapping) else {"*": value}
         counts: dict[str, int] = {}
         for pattern, share in given.items():
-            for group in masks.network.select([pattern]) if groups else ():
+            for group in closed.network.select([pattern]) if groups else ():
                 if group.name in groups:
                     counts.setdefault(group.name, max(1, budget_of(units=share).target(history.sizes[group.name])))
         return {**options, "units": counts} if counts else None
@@ -107,7 +105,7 @@ def _counts_of_intact(masks: Masks, asked: Options, options: Mapping[str, Any]) 
 
 
 def choose_weights(
-    masks: Masks,
+    closed: Closed,
     data: Iterable[Any] | None,
     loss: Any,
     remaining: float,
@@ -128,19 +126,19 @@ def choose_weights(
         raise BudgetError(f"weights={remaining} is out of range: it is the fraction that remains open, in (0, 1].")
     if scope not in ("group", "all"):
         raise DataError(f"There is no scope {scope!r} of weights; the scopes are group and all.")
-    names = [name for name, parameter in masks.module.named_parameters() if parameter.dim() > 1]
-    names = [name for name in names if masks.network.state()[name].is_floating_point()]
+    names = [name for name, parameter in closed.module.named_parameters() if parameter.dim() > 1]
+    names = [name for name in names if closed.network.state()[name].is_floating_point()]
     if data is None and criterion in WITHOUT_DATA:
-        data, loss = [masks.network.example_call()], loss or "mse"
+        data, loss = [closed.network.example_call()], loss or "mse"
     if data is None or loss is None:
         raise DataError(f"The criterion {criterion} reads data; give data= and loss=.")
     given: dict[str, Any] = {"parameters": names, "samples": samples, "seed": seed, "progress": progress}
-    scores = score_parameters(masks.network, data, loss=loss, criterion=criterion, **{**given, **(options or {})})
+    scores = score_parameters(closed.network, data, loss=loss, criterion=criterion, **{**given, **(options or {})})
     for name, value in scores.items():
-        keep = masks.keep.get(name)
+        keep = closed.keep.get(name)
         if keep is not None:
             value[~keep.cpu()] = float("-inf")
-    intact = masks.history.weights or {name: value.numel() for name, value in scores.items()}
+    intact = closed.history.weights or {name: value.numel() for name, value in scores.items()}
     counts = {name: max(1, round(remaining * intact[name])) for name in scores}
     if scope == "group":
         found = {name: _smallest(value, counts[name]) for name, value in scores.items()}
@@ -149,12 +147,12 @@ def choose_weights(
         together = _smallest(torch.cat([value.flatten() for value in scores.values()]), count)
         parts = torch.split(together, [value.numel() for value in scores.values()])
         found = {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
-    of_units = unit_entries(masks.network, masks.units)
-    return {name: closed & ~of_units[name][0].cpu() if name in of_units else closed for name, closed in found.items()}
+    of_units = unit_entries(closed.network, closed.units)
+    return {name: each & ~of_units[name][0].cpu() if name in of_units else each for name, each in found.items()}
 
 
 def _smallest(scores: Tensor, remaining: int) -> Tensor:
     """True at the smallest scores, all but so many of them."""
-    closed = torch.zeros(scores.numel(), dtype=torch.bool)
-    closed[scores.flatten().argsort(stable=True)[: max(0, scores.numel() - remaining)]] = True
-    return closed.reshape(scores.shape) | scores.isneginf()
+    smallest = torch.zeros(scores.numel(), dtype=torch.bool)
+    smallest[scores.flatten().argsort(stable=True)[: max(0, scores.numel() - remaining)]] = True
+    return smallest.reshape(scores.shape) | scores.isneginf()
