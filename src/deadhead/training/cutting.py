@@ -8,8 +8,6 @@ from typing import Any
 
 import torch
 
-from deadhead.data.calibration import Batch, Calibration, as_batch
-from deadhead.data.losses import Loss, as_loss, prediction_of
 from deadhead.progress import Progress
 from deadhead.pruning.material import Clock, Material, Removable
 from deadhead.pruning.options import Options
@@ -82,15 +80,4 @@ def _material(closed: Closed, data: Iterable[Any] | None, loss: Any, test: Itera
         batches = Material.read(data, test, "mse", Options(units=1.0), network.batch_axis).batches
     else:
         batches = closed.example_batches()
-    axis = network.batch_axis
-    targeted = [as_batch((batch.inputs, _outputs(closed, batch)), batch_axis=axis) for batch in batches]
-    return Material(_distance(), targeted, Calibration(list(targeted), list(targeted)), targeted, False)
-
-
-def _outputs(closed: Closed, batch: Batch) -> torch.Tensor:
-    return prediction_of(closed.network.run_module(batch.inputs)).detach().cpu()
-
-
-def _distance() -> Loss:
-    """The squared error from the masked network's outputs."""
-    return replace(as_loss("mse"), name="squared error from the masked network's outputs")
+    return Material.against_itself(network, batches)
