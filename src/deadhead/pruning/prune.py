@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deadhead.cut.optimizer import check_optimizer
+from deadhead.cut.surgery import surgery_behind
 from deadhead.data.opened import prepared_network
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
@@ -182,4 +183,4 @@ def prune_with(
     model, trainer = pruning.deliver(cut, compensation, optimizer)
     report = replace(report, curve=pruning.candidates.curve(plan), predicted_curve=predicted, seconds=clock.seconds)
     network = pruning.network
-    return Pruned(model, plan, report, cut.surgery, trainer, network.example_call(), network.batch_axis)
+    return Pruned(model, plan, report, surgery_behind(model), trainer, network.example_call(), network.batch_axis)

@@ -17,7 +17,7 @@ from deadhead.cut.configuration import configuration_of, has_configuration, writ
 from deadhead.cut.cut import carry_out, cut, surgery_of
 from deadhead.cut.optimizer import adopt, cut_in_place, exchange, follow
 from deadhead.cut.provable import Cutting
-from deadhead.cut.surgery import Surgery
+from deadhead.cut.surgery import Surgery, remember
 from deadhead.cut.verify import tolerance_of, verify
 from deadhead.data.calibration import count
 from deadhead.errors import BudgetError, CutError, DeadheadError
@@ -308,12 +308,17 @@ class Pruning:
         self, cut: SmallerModule, compensation: Compensation, optimizer: Optimizer | None
     ) -> tuple[nn.Module, Optimizer | None]:
         """The module that the user gets, which is the user's own with `inplace`, and the optimizer cut along."""
-        own = self.network.module
+        own, same_weights = self.network.module, not (compensation.tensors or compensation.biases)
         if not self.options.inplace:
-            return cut.module, None if optimizer is None else follow(optimizer, own, cut.module, cut.surgery)
+            trainer = None
+            if optimizer is not None:
+                trainer = follow(optimizer, own, cut.module, cut.surgery, same_weights=same_weights)
+            remember(cut.module, cut.surgery)
+            return cut.module, trainer
         if optimizer is not None:
-            cut_in_place(optimizer, own, cut.surgery)
+            cut_in_place(optimizer, own, cut.surgery, same_weights=same_weights)
         replaced = carry_out(own, cut.surgery, compensation)
+        remember(own, cut.surgery)
         if optimizer is not None:
             exchange(optimizer, replaced)
             adopt(optimizer, own, cut.surgery)
