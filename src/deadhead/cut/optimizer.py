@@ -204,14 +204,22 @@ def follow(
     memo.update((id(module), modules[path]) for path, module in old.named_modules() if path in modules)
     result = copy.deepcopy(optimizer, memo)
     for name, value in vars(optimizer).items():  # torch copies state and groups alone
-        if name not in vars(result) and not hasattr(type(optimizer), name):
-            setattr(result, name, copy.deepcopy(value, memo))
+        if name not in vars(result) and not callable(getattr(type(optimizer), name, None)):
+            setattr(result, name, _copied(value, memo))
     cuts = {
         id(theirs[name]): _Cut(name, p, axes) for name, axes in surgery.keep.items() if (p := own.get(name)) is not None
     }
     _cut_state(result, cuts, same_weights)
     adopt(result, new, surgery)
     return result
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy, or the thing itself where it has none, such as a lock."""
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # whatever a class raises that does not want to be copied
+        return value
 
 
 def cut_in_place(optimizer: Optimizer, module: nn.Module, surgery: Surgery, *, same_weights: bool = True) -> None:
