@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from types import TracebackType
 from typing import Any
 
@@ -101,7 +102,9 @@ class Attack:
             optimizer.register_step_post_hook(self._stretch),
         ]
         # Masks that hold weights still, and a watch that measures them, come after the attack, whoever was made first.
-        optimizer._optimizer_step_post_hooks.move_to_end(self._handles[1].id, last=False)
+        hooks = optimizer._optimizer_step_post_hooks
+        if isinstance(hooks, OrderedDict):
+            hooks.move_to_end(self._handles[1].id, last=False)
 
     @torch.no_grad()
     def _remember(self, *_: object) -> None:
@@ -167,7 +170,11 @@ def _incoming(
         raise DataError(f"The units of {group.name} are 0 to {group.size - 1}, so that there is no unit {unit}.")
     made = {(site.weight, site.weight_axis) for site in group.producers if site.weight is not None}
     return [
-        (parameters[part.parameter], part.axis, (part.units == unit).nonzero()[:, 0].to(parameters[part.parameter].device))
+        (
+            parameters[part.parameter],
+            part.axis,
+            (part.units == unit).nonzero()[:, 0].to(parameters[part.parameter].device),
+        )
         for part in group.slices
         if (part.parameter, part.axis) in made and part.parameter in parameters
     ]

@@ -88,4 +88,4 @@ def _writer(folder: str) -> Any:
             "tensorboard= needs the package tensorboard, which is not installed: pip install tensorboard, or give "
             "folder= for JSON lines."
         ) from error
-    return SummaryWriter(folder)  # type: ignore[no-untyped-call]
+    return SummaryWriter(folder)

@@ -57,7 +57,10 @@ class Histogram:
         """
         found = self
         while low < found.low or high > found.high:
-            width, pairs = found.high - found.low, found.counts.unflatten(1, (-1, 2)).sum(2, dtype=torch.int32)
+            width, pairs = (
+                found.high - found.low,
+                found.counts.reshape(len(found.counts), -1, 2).sum(2, dtype=torch.int32),
+            )
             nothing = torch.zeros_like(pairs)
             if high > found.high:
                 found = Histogram(found.low, found.high + width, torch.cat([pairs, nothing], 1))

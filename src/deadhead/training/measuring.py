@@ -77,9 +77,7 @@ class Measuring:
         self._loss = as_loss(loss)
         axis = model_or_network.batch_axis if isinstance(model_or_network, Network) else 0
         with undisturbed():
-            self._batches = read(
-                data, samples=samples, labels_to_model=self._loss.labels_to_model, batch_axis=axis
-            )
+            self._batches = read(data, samples=samples, labels_to_model=self._loss.labels_to_model, batch_axis=axis)
             self.network = prepared_network(model_or_network, self._batches)
         self.groups = self._chosen()
         self._check_units()
@@ -89,14 +87,18 @@ class Measuring:
     def _chosen(self) -> tuple[Group, ...]:
         chosen = self.network.select([*self._patterns] or ([*self._units] if self._units else []))
         if not chosen:
-            raise DataError("The network has no group of units that could be watched; print(deadhead.trace(...)) says why.")
+            raise DataError(
+                "The network has no group of units that could be watched; print(deadhead.trace(...)) says why."
+            )
         return chosen
 
     def _check_units(self) -> None:
         sizes = {group.name: group.size for group in self.groups}
         for name, units in (self._units or {}).items():
             if name not in sizes:
-                raise DataError(f"units= names the group {name!r}, which is not watched; watched are {', '.join(sizes)}.")
+                raise DataError(
+                    f"units= names the group {name!r}, which is not watched; watched are {', '.join(sizes)}."
+                )
             wrong = [unit for unit in units if not 0 <= unit < sizes[name]]
             if wrong:
                 raise DataError(f"units= names unit {wrong[0]} of {name}, whose units are 0 to {sizes[name] - 1}.")
@@ -129,8 +131,7 @@ class Measuring:
 
     def _follow_a_cut(self) -> None:
         """Trace anew a module that was cut in place; groups that are no more are no longer measured."""
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.network.state().items()}
-        if shapes == self.network._shapes:
+        if not self.network.is_stale:
             return
         inputs = self._batches[0].inputs
         names = {group.name for group in self.groups}
@@ -143,8 +144,8 @@ class Measuring:
         if total > MRP_UNITS and not self._told:
             self._told = True
             LOG.warning(
-                "The mean replacement penalty takes a pass for each of %d units and is left out: choose units= (at most "
-                "%d in all), or call measure(mrp=True).", total, MRP_UNITS,
+                "The mean replacement penalty takes a pass for each of %d units and is left out: choose units= (at "
+                "most %d in all), or call measure(mrp=True).", total, MRP_UNITS,
             )  # fmt: skip
         return total <= MRP_UNITS
 
@@ -197,4 +198,3 @@ class Measuring:
                     "%s of %d in %s are dead at step %d: %s.", counted(len(measured.dead), "unit"), size, name,
                     record.step, "; ".join(f"{cause}: {listed(map(str, units), 20)}" for cause, units in kinds.items()),
                 )  # fmt: skip
-

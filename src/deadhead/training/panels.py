@@ -59,7 +59,9 @@ def figure(
     """
     named = [groups] if isinstance(groups, str) else list(groups or units or _first_groups(history))
     if not named:
-        raise DataError("Nothing was measured yet, so that there is nothing to draw: the loss on the probe is not finite.")
+        raise DataError(
+            "Nothing was measured yet, so that there is nothing to draw: the loss on the probe is not finite."
+        )
     chosen = {name: _chosen(history, name, units) for name in named}
     heights = [height for _ in named for height in (1.0, 0.85)]
     with canvas(17.0, 2.15 * sum(heights) + 0.5) as whole:
@@ -181,5 +183,3 @@ def _with_values(edges: Tensor, counts: Tensor) -> tuple[float, float]:
     """From the first to the last bin in which anything was counted."""
     there = counts.flatten(0, -2).sum(0).nonzero()[:, 0]
     return (float(edges[there[0]]), float(edges[there[-1] + 1])) if len(there) else (float(edges[0]), float(edges[-1]))
-
-

@@ -148,9 +148,7 @@ class Probe:
         found = losses.detach().double().cpu()
         return found if sample is None else found[sample : sample + 1]
 
-    def _values(
-        self, group: Group, tallies: Mapping[tuple[str, str], Tally], state: dict[str, Tensor]
-    ) -> UnitValues:
+    def _values(self, group: Group, tallies: Mapping[tuple[str, str], Tally], state: dict[str, Tensor]) -> UnitValues:
         made, read = tallies[group.name, "producer"], tallies[group.name, "consumer"]
         slopes = {"producer": made.slopes(), "consumer": read.slopes()}
         return UnitValues(

@@ -129,8 +129,8 @@ class Tally:
         """Each term of the mean replacement saliency, `abs(sum_s,j (a - r_j) dL_n/da)`: (samples, K), float64.
 
         Each pass holds the deviations from its own mean c; the mean r over all of them differs from it by a constant:
-        `sum_s (a - r) g = sum_s (a - c) g - (r - c) sum_s g`. A constant unit has terms of 0 within rounding, however large
-        the constant is.
+        `sum_s (a - r) g = sum_s (a - c) g - (r - c) sum_s g`. A constant unit has terms of 0 within rounding, however
+        large the constant is.
         """
         parts = []
         for each in self._passes:

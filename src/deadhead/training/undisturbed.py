@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import random
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 
 import numpy as np
 import torch
@@ -25,18 +25,15 @@ def undisturbed() -> Iterator[None]:
         True
     """
     python, array = random.getstate(), np.random.get_state()
-    devices = range(torch.cuda.device_count()) if torch.cuda.is_initialized() else []
-    kinds = ["cpu", *(["cuda"] if torch.cuda.is_initialized() else [])]
+    on_cuda = torch.cuda.is_available() and torch.cuda.is_initialized()  # type: ignore[no-untyped-call]
+    devices = range(torch.cuda.device_count()) if on_cuda else []
     try:
-        with torch.random.fork_rng(devices=devices), torch.inference_mode(False):
-            casts = [torch.autocast(kind, enabled=False) for kind in kinds]
-            for cast in casts:
-                cast.__enter__()
-            try:
-                yield
-            finally:
-                for cast in reversed(casts):
-                    cast.__exit__(None, None, None)
+        with ExitStack() as inside:
+            inside.enter_context(torch.random.fork_rng(devices=devices))
+            inside.enter_context(torch.inference_mode(False))
+            for kind in ("cpu", "cuda") if on_cuda else ("cpu",):
+                inside.enter_context(torch.autocast(kind, enabled=False))
+            yield
     finally:
         random.setstate(python)
         np.random.set_state(array)
