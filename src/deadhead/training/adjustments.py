@@ -12,7 +12,7 @@ from deadhead.errors import DataError
 class Adjustments:
     """Sums of the absolute changes of each parameter that an optimizer holds.
 
-    A parameter that is replaced or whose shape changes, as when the network is cut in place, starts anew.
+    A parameter whose shape changes, as when the network is cut in place, starts anew at the first step after it.
 
     Args:
         model: the network that is trained.

@@ -14,6 +14,7 @@ from deadhead.gates.batched import Parts, Stacked
 from deadhead.gates.gates import Gates
 from deadhead.graph.graph import Edits
 from deadhead.graph.network import Network
+from deadhead.graph.samples import SampleLayout
 from deadhead.graph.units.groups import Group
 from deadhead.training.tallies import Tally, sums_over
 
@@ -126,17 +127,17 @@ class Probe:
                     continue
                 layout = traced.samples.at(site.node, site.position)
 
-                def tap(value: Tensor, tally: Tally = tally, index: int = index, layout: object = layout) -> Tensor:
+                def tap(
+                    value: Tensor, tally: Tally = tally, index: int = index, layout: SampleLayout | None = layout
+                ) -> Tensor:
                     if not isinstance(value, Tensor) or not value.is_floating_point():
                         return value
                     edge = value.view_as(value) if value.requires_grad else value.detach().requires_grad_()
                     if edge.is_leaf:
                         leaves.append(edge)
-                    held = edge.detach()
-                    tally.forward(index, held, first)
-                    shown = torch.ones_like(held) if tally.group.consumers[index].among else held
+                    tally.forward(index, edge.detach(), first)
                     edge.register_hook(  # type: ignore[no-untyped-call]
-                        lambda gradient: tally.backward(index, shown, gradient, samples, layout)  # type: ignore[arg-type]
+                        lambda gradient: tally.backward(index, gradient, samples, layout)
                     )
                     return edge
 

@@ -34,11 +34,13 @@ class _Column:
 
 @dataclass
 class _Pass:
-    """One pass: `sum_s (a - c) dL/da` by sample and unit, and for each site `sum_s dL/da` by sample and column."""
+    """One pass: `sum_s (a - c) dL/da` by sample and unit, c the mean of the pass; for each site `sum_s dL/da` by sample
+    and column, c, and `a - c` until its gradient comes."""
 
     products: Tensor
     gradients: dict[int, Tensor] = field(default_factory=dict)
     centres: dict[int, Tensor] = field(default_factory=dict)
+    centred: dict[int, Tensor] = field(default_factory=dict)
 
 
 class Tally:
@@ -76,12 +78,16 @@ class Tally:
             first: False where the same values were counted before.
         """
         site = self.group.consumers[index]
+        if site.among:
+            return
         count = value.numel() // value.shape[site.axis]
         mean = _sums(value, site.axis) / count
+        centred = value - along(mean, value.dim(), site.axis)
         self._passes[-1].centres[index] = mean
-        if not first or site.among:
+        self._passes[-1].centred[index] = centred
+        if not first:
             return
-        squares = _sums((value - along(mean, value.dim(), site.axis)).square_(), site.axis).double()
+        squares = torch.linalg.vector_norm(_in_three(centred, site.axis), 2, 2).double().square().sum(0)
         mean = mean.double()
         if index in self._columns:
             self._columns[index].merge(count, mean, squares)
@@ -89,13 +95,12 @@ class Tally:
             self._columns[index] = _Column(count, mean, squares)
         self._sampled.append(_some_of(value, site, self._wanted))
 
-    def backward(self, index: int, value: Tensor, gradient: Tensor, samples: int, layout: SampleLayout | None) -> None:
+    def backward(self, index: int, gradient: Tensor, samples: int, layout: SampleLayout | None) -> None:
         """Count the gradients at one site, in the pass whose values were counted last.
 
         Args:
             index: the place of the site among the group's.
-            value: what stands there; 1 where a node chooses among units.
-            gradient: `d(sum_n L_n)/da`, in the same shape.
+            gradient: `d(sum_n L_n)/da`, in the shape of its values.
             samples: how many samples the pass is about.
             layout: where they lie.
         """
@@ -105,8 +110,8 @@ class Tally:
         largest = _in_three(sizes, site.axis).amax(2).amax(0).double().cpu()
         inside = site.units >= 0
         self.gradient_maximum.scatter_reduce_(0, site.units[inside], largest[inside], "amax")
-        centred = value if site.among else value - along(now.centres[index], value.dim(), site.axis)
-        product = by_sample(centred * gradient, site, samples, layout).double()
+        deviation = torch.ones_like(gradient) if site.among else now.centred.pop(index)  # d(x + log alpha)/d alpha = 1
+        product = by_sample(deviation * gradient, site, samples, layout).double()
         now.products += by_unit(product, site, size).cpu()
         if self._several and not site.among:
             now.gradients[index] = by_sample(gradient, site, samples, layout).double()
