@@ -22,9 +22,9 @@ from deadhead.reconstruction.compensation import Compensation, contribution, put
 from deadhead.reconstruction.consumers import consumers_of
 from deadhead.reconstruction.sums import patch_means
 from deadhead.select.plan import Plan, plan_of
+from deadhead.training.cuts import Cuts
 from deadhead.training.entries import spared_tensors, unit_entries, with_weights
 from deadhead.training.held import Holding
-from deadhead.training.history import History
 
 
 class Closed:
@@ -43,7 +43,7 @@ class Closed:
         holding: the entries that are held at zero.
         given: {(group, unit): {weight: (outputs,)}}, what went into a consumer's bias in place of a closed unit.
         refused: {what could not take a constant when its units were closed: why}.
-        history: what was cut in place so far.
+        cuts: what was cut in place so far.
         material: what units were last chosen by; None before.
         removable: what can be cut from the network, once that was asked.
     """
@@ -63,7 +63,7 @@ class Closed:
         self.weights: dict[str, Tensor] = {}
         self.given: dict[tuple[str, int], dict[str, Tensor]] = {}
         self.refused: dict[str, str] = {}
-        self.history = History()
+        self.cuts = Cuts()
         self.material: Material | None = None
         self.removable: Removable | None = None
         self._start()
@@ -237,7 +237,7 @@ class Closed:
                 for name, _ in self.given
             },
             "held": self.holding.state_dict(),
-            "history": asdict(self.history),
+            "cuts": asdict(self.cuts),
             "surgery": surgery_behind(self.module).to_json(),
         }
 
@@ -251,7 +251,7 @@ class Closed:
         Raises:
             MaskError: it belongs to another network.
         """
-        if self.indices or self.history.removed:
+        if self.indices or self.cuts.removed:
             raise MaskError("These masks have closed units already; load a checkpoint into masks made anew.")
         surgery, behind = Surgery.from_json(state["surgery"]), surgery_behind(self.module)
         if surgery != behind:
@@ -267,7 +267,7 @@ class Closed:
                 exchange(optimizer, replaced)
             self._follow(surgery)
             self._start()
-        self.history = History.of(state["history"])
+        self.cuts = Cuts.of(state["cuts"])
         sizes = {name: len(units) for name, units in self.units.items()}
         if {name: len(units) for name, units in state["units"].items()} != sizes:
             raise MaskError(
