@@ -152,16 +152,18 @@ def prune(seeds: int, epochs: int, processes: int) -> None:
         mine = [run for run in runs if run.way == way.name]
         values = [100 * run.accuracy for run in mine]
         shown = f"{statistics.mean(values):.2f} ({min(values):.2f}-{max(values):.2f})"
-        ratio = statistics.median(
-            statistics.median(run.epochs[6:]) / statistics.median(twin.epochs[6:])
-            for run, twin in zip(mine, twins, strict=True)
-        )
+        ratio = statistics.median(late(run) / late(twin) for run, twin in zip(mine, twins, strict=True))
         rounds = (
             f"{statistics.median(seconds for run in mine for seconds in run.rounds):.2f} s" if mine[0].rounds else ""
         )
         drop = f"{100 * statistics.mean(run.drop for run in mine):.2f}" if mine[0].rounds else ""
         print(f"{way.name:28}{mine[0].parameters:>11,}{shown:>28}{drop:>13}{ratio:>13.2f}{rounds:>9}")
     print(f"a twin's epoch: {statistics.median(seconds for run in twins for seconds in run.epochs):.1f} s")
+
+
+def late(run: Run) -> float:
+    """The seconds of an epoch after the last round."""
+    return statistics.median(run.epochs[max(FRACTIONS) :] or run.epochs[-1:])
 
 
 def batch() -> tuple[Tensor, Tensor]:

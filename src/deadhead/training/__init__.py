@@ -1,8 +1,8 @@
 """Wing: what happens while the caller's own training loop runs. Imports the path, never another wing.
 
-`masks` closes units and weights in place: `closed` is what is closed, `held` keeps it at zero, `choose` says what a round
-closes, `cutting` cuts it. `gradual` runs rounds by a `schedule`, `recover` trains what was cut, `storage` compares forms.
-`watch` measures what happens to units, `attack` makes them die. All of them leave the loop's random state alone.
+`masks` closes units and weights in place: `closed` is what is closed, `held` keeps it at zero, `choose` says what a
+round closes, `cutting` cuts it. `gradual` runs rounds by a `schedule`, `recover` trains what was cut, `storage` compares
+forms. `watch` measures what happens to units, `attack` makes them die. All leave the loop's random state alone.
 """
 
 from deadhead.training.attack import Attack
