@@ -1,7 +1,7 @@
 """Wing: what happens while the caller's own training loop runs. Imports the path, never another wing.
 
 `masks` closes units and weights in place: `closed` is what is closed, `held` keeps it at zero, `choose` says what a
-round closes, `cutting` cuts it. `gradual` runs rounds by a `schedule`, `recover` trains what was cut, `storage` compares
+round closes, `cutting` cuts it. `gradual` runs rounds by a `schedule`, `recover` trains what was cut, `storage` weighs
 forms. `watch` measures what happens to units, `attack` makes them die. All leave the loop's random state alone.
 """
 
