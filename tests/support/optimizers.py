@@ -164,11 +164,19 @@ def train(model: nn.Module, optimizers: tuple[Optimizer, ...], count: int, **how
         pass
 
 
-def entrywise(optimizers: tuple[Optimizer, ...], parameter: Tensor) -> dict[str, Tensor]:
-    """Copies of the optimizers' state tensors of a parameter that have its shape."""
+def states_of(optimizers: tuple[Optimizer, ...], parameter: Tensor) -> dict[str, Tensor]:
+    """Copies of the optimizers' state tensors of a parameter that have its shape, or a size of one in its place."""
     return {
         f"{place} {key}": value.clone()
         for place, optimizer in enumerate(optimizers)
         for key, value in optimizer.state.get(parameter, {}).items()
-        if isinstance(value, Tensor) and value.shape == parameter.shape and value.dim()
+        if isinstance(value, Tensor) and value.dim() == parameter.dim()
     }
+
+
+def whole_lines(entries: Tensor, state: Tensor) -> Tensor:
+    """Where a state tensor belongs to these entries alone."""
+    found = torch.ones(state.shape, dtype=torch.bool)
+    for place in entries.logical_not().nonzero().tolist():
+        found[tuple(0 if size == 1 else index for index, size in zip(place, state.shape, strict=True))] = False
+    return found
