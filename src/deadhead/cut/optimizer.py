@@ -86,6 +86,34 @@ def state_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
     return {s.name: s.tensor for s in slots if s.tensor.shape == parameter.shape and id(s.tensor) not in flat}
 
 
+def averages_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
+    """The state tensors that have one number for each line of a parameter: its axes, some of them of size one.
+
+    Args:
+        optimizer: any optimizer; its class does not matter.
+        parameter: any tensor; of one that the optimizer does not hold, or has not stepped yet, there are none.
+
+    Returns:
+        {name: the tensor itself}.
+
+    Example:
+        >>> weight = nn.Parameter(torch.ones(2, 3))
+        >>> optimizer = torch.optim.Adafactor([weight])
+        >>> weight.sum().backward(); optimizer.step()
+        >>> {name: tuple(value.shape) for name, value in averages_of(optimizer, weight).items()}
+        {'row_var': (2, 1), 'col_var': (1, 3)}
+    """
+    state = optimizer.state.get(parameter, {})
+    shape = parameter.shape
+    return {
+        slot.name: slot.tensor
+        for slot in _slots(state)
+        if slot.tensor.dim() == len(shape)
+        and slot.tensor.shape != shape
+        and all(own in (size, 1) for own, size in zip(slot.tensor.shape, shape, strict=True))
+    }
+
+
 def flat_state_of(optimizer: Optimizer) -> list[FlatState]:
     """The state tensors that lie flat over all parameters of a group, as those of LBFGS do.
 

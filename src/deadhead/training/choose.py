@@ -148,7 +148,12 @@ def choose_weights(
         parts = torch.split(together, [value.numel() for value in scores.values()])
         found = {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
     of_units = unit_entries(closed.network, closed.units)
-    return {name: each & ~of_units[name][0].cpu() if name in of_units else each for name, each in found.items()}
+    for name, each in found.items():
+        if name in of_units:
+            each &= ~of_units[name][0].cpu()
+        if name in closed.weights:  # those of closed units too, which would be open with their units else
+            each |= closed.weights[name].cpu()
+    return found
 
 
 def _smallest(scores: Tensor, remaining: int) -> Tensor:

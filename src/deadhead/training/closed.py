@@ -195,15 +195,19 @@ class Closed:
                 self.refused[consumer.weight] = "it has no bias, and DistributedDataParallel knows of no new one"
             else:
                 put_constant(change, consumer, constants[consumer.weight], tensors)
-        self.change(change)
+        self.change(change, adds=True)
 
     @torch.no_grad()
-    def change(self, change: Compensation) -> None:
-        """Give the module new weights and biases."""
+    def change(self, change: Compensation, *, adds: bool = False) -> None:
+        """Give the module new weights and biases.
+
+        Args:
+            change: them.
+            adds: whether they are the old ones with constants added, of which closed entries take their part.
+        """
         tensors = self.network.state()
         for name, value in change.tensors.items():
-            tensors[name].detach().copy_(value)
-            self.holding.hold(name)
+            self.holding.write(self.first_name(name), tensors[name], value, adds=adds)
         for name, value in change.biases.items():
             owner, leaf = owner_of(self.module, name)
             weight = owner.get_parameter("weight")
