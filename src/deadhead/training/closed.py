@@ -42,6 +42,7 @@ class Closed:
         holding: the entries that are held at zero.
         given: {(group, unit): {weight: (outputs,)}}, what went into a consumer's bias in place of a closed unit.
         added: biases that the network did not have before.
+        found: the units that masks of torch had closed before, as `indices`.
         refused: {what could not take a constant when its units were closed: why}.
         history: what was cut in place so far.
         material: what units were last chosen by; None before.
@@ -63,6 +64,7 @@ class Closed:
         self.weights: dict[str, Tensor] = {}
         self.given: dict[tuple[str, int], dict[str, Tensor]] = {}
         self.added: list[str] = []
+        self.found: dict[str, list[int]] = {}
         self.refused: dict[str, str] = {}
         self.history = History()
         self.material: Material | None = None
@@ -249,7 +251,7 @@ class Closed:
         Raises:
             MaskError: it belongs to another network.
         """
-        if self.indices or self.history.removed:
+        if self.indices != self.found or self.history.removed:
             raise MaskError("These masks have closed units already; load a checkpoint into masks made anew.")
         self.history.load_state_dict(state["history"])
         surgery = Surgery.from_json(state["history"]["surgery"])

@@ -19,6 +19,7 @@ from deadhead.training.choose import choose_units, choose_weights
 from deadhead.training.closed import Closed
 from deadhead.training.cutting import cut_masked
 from deadhead.training.fresh import fresh_values
+from deadhead.training.torch_masks import follow_in_torch, read_masks, write_masks
 
 HOW = ("as it was", "anew")
 """What units that are opened start from."""
@@ -31,7 +32,8 @@ class Masks:
     zero, and remain so to the bit whatever the optimizer does: their gradients are zero as they accumulate, the
     entries are zero after every step, and the optimizer's state at these entries is kept aside. Nothing is copied: the
     module and the optimizer are the caller's own, and training goes on in the caller's loop. With `torch.compile` and
-    `DistributedDataParallel`, give either the module or its wrapper.
+    `DistributedDataParallel`, give either the module or its wrapper. What masks of `torch.nn.utils.prune` close is
+    closed here too, from the start.
 
     Args:
         model_or_network: the module, or a `Network` that was traced from it.
@@ -86,6 +88,7 @@ class Masks:
             check_optimizer(each, network.module)
         is_distributed = isinstance(model_or_network, nn.parallel.DistributedDataParallel)
         self._closed = Closed(network, optimizers, only, exclude, is_distributed)
+        read_masks(self._closed)
 
     @property
     def network(self) -> Network:
@@ -178,6 +181,7 @@ class Masks:
         for name, kept in keep.items():
             closed.weights[closed.first_name(name)] = ~kept.to(tensors[name].device)
         closed.hold()
+        follow_in_torch(closed.holding, closed.weights)
 
     def open(self, units: Mapping[str, Sequence[int] | Tensor] | None = None, how: str = "as it was") -> None:
         """Open closed units again.
@@ -328,6 +332,32 @@ class Masks:
             MaskError: it belongs to another network, or something is closed already.
         """
         self._closed.load_state_dict(state)
+
+    def to_torch_prune(self) -> nn.Module:
+        """Write what is closed as masks of `torch.nn.utils.prune`, for tools that read those, and end, as `stop` does.
+
+        Entries that are closed remain zero as training goes on. Parameters keep their objects and get torch's names
+        (`weight_orig`). New masks of the module find what is closed, but not what it was before.
+
+        Returns:
+            The module.
+
+        Raises:
+            MaskError: the module does not read a parameter by its name, so that torch's masks cannot close it.
+
+        Example:
+            >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+            >>> masks = Masks(model, None, example=torch.randn(8, 2))
+            >>> masks.close({"0": [1]})
+            >>> masks.to_torch_prune()[0].weight_mask
+            tensor([[1., 1.],
+                    [0., 0.],
+                    [1., 1.]])
+            >>> Masks(model, None, example=torch.randn(8, 2)).closed
+            {'0': [1]}
+        """
+        write_masks(self.network, self._closed.holding)
+        return self.module
 
     def stop(self) -> None:
         """End: closed entries are zero as they stand, and no longer held."""
