@@ -126,7 +126,9 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, li
 }
 
 
-@pytest.mark.parametrize("name", NETWORKS)
+@pytest.mark.parametrize(
+    "name", [pytest.param(n, marks=[pytest.mark.exhaustive] if n == "an LSTM" else []) for n in NETWORKS]
+)
 def test_training_goes_on_under_torchs_masks_as_it_would_have_under_ours(name: str) -> None:
     make, shape, units = NETWORKS[name]
     x, results, parts = torch.randn(shape).double(), list[Tensor](), list[dict[str, Tensor]]()

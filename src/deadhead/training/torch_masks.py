@@ -166,7 +166,11 @@ def write_masks(network: Network, holding: Holding) -> None:
             _put_first(owner._forward_pre_hooks)  # before one that reads the tensor, as weight norm's
             written.append((owner, leaf))
     uncalled = {id(owner): names[id(owner)] for owner, _ in written}
-    handles = [owner.register_forward_pre_hook(lambda own, _: uncalled.pop(id(own), None)) for owner, _ in written]
+
+    def called(own: nn.Module, _: Any) -> None:
+        uncalled.pop(id(own), None)
+
+    handles = [owner.register_forward_pre_hook(called) for owner, _ in written]
     try:
         pairs = zip(before, _outputs(network), strict=True)
         is_same = all(relative_difference(*pair) <= tolerance_of(network.module) for pair in pairs)
