@@ -20,6 +20,7 @@ from deadhead.training.closed import Closed
 from deadhead.training.cutting import cut_masked
 from deadhead.training.fresh import fresh_values
 from deadhead.training.torch_masks import follow_in_torch, read_masks, write_masks
+from deadhead.training.wrapped import distributed_wrapper, retire, unwrapped
 
 HOW = ("as it was", "anew")
 """What units that are opened start from."""
@@ -41,6 +42,8 @@ class Masks:
         example: what the module is called with, as for `deadhead.trace`; not needed with a `Network`.
         only: only groups whose module name matches one of these patterns can be closed.
         exclude: groups whose module name matches one of these patterns cannot be closed.
+        distributed: whether other processes train the same network in step with this one, so that they have to close
+            the same units; by default, where the module is given in `DistributedDataParallel`.
 
     Raises:
         CutError: an optimizer holds no parameter of the module.
@@ -72,6 +75,7 @@ class Masks:
         example: Any = None,
         only: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        distributed: bool | None = None,
     ) -> None:
         optimizers = _optimizers(optimizer)
         if isinstance(model_or_network, Network):
@@ -86,8 +90,10 @@ class Masks:
             network = trace(module, example)
         for each in optimizers:
             check_optimizer(each, network.module)
-        is_distributed = isinstance(model_or_network, nn.parallel.DistributedDataParallel)
-        self._closed = Closed(network, optimizers, only, exclude, is_distributed)
+        self._wrapper = distributed_wrapper(model_or_network)
+        if distributed is None:
+            distributed = self._wrapper is not None
+        self._closed = Closed(network, optimizers, only, exclude, distributed)
         read_masks(self._closed)
 
     @property
@@ -270,6 +276,7 @@ class Masks:
             closing = choose_weights(
                 closed, data, loss, weights, criterion or "magnitude", criterion_options, scope, samples, seed, progress
             )
+            closing = closed.agreed(closing)
             self.close_weights({name: ~chosen for name, chosen in closing.items()})
             return {}
         chosen = choose_units(
@@ -303,7 +310,8 @@ class Masks:
             loss: the loss of the report; without data, how far outputs are from the masked network's.
             test: data that no decision saw, to report on.
             inplace: cut the module itself, and the optimizer with it. Training goes on with both; the masks are then
-                of the smaller network, and later results count from the intact one.
+                of the smaller network, and later results count from the intact one. `DistributedDataParallel` has to be
+                made anew around it.
             progress: called with (step, done, total).
 
         Returns:
@@ -314,7 +322,11 @@ class Masks:
             CutError: the units cannot be cut; the module is left as it was.
         """
         self._closed.holding.check()
-        return cut_masked(self._closed, data, loss, test, inplace, progress)
+        pruned = cut_masked(self._closed, data, loss, test, inplace, progress)
+        if inplace and self._wrapper is not None and pruned.surgery.keep:
+            retire(self._wrapper)
+            self._wrapper = None
+        return pruned
 
     def state_dict(self) -> dict[str, Any]:
         """What is closed, what it was before, and what was cut in place: tensors and plain values, for a checkpoint
@@ -378,17 +390,6 @@ class Masks:
         return "\n".join(shares) or "no group of units that could be closed"
 
     __repr__ = __str__
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The user's own module inside `torch.compile` and `DistributedDataParallel`."""
-    while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
 
 
 def _optimizers(given: Optimizer | Sequence[Optimizer] | None) -> tuple[Optimizer, ...]:
