@@ -2,7 +2,8 @@
 
 What belongs to a parameter is told by shape and never by the class of the optimizer. A state tensor follows a parameter
 of shape `(n, m)` entry by entry (`(n, m)`: momentum, averages), along the axes that it has (`(n, 1)` and `(1, m)`, or
-`(n,)` and `(m,)`: averages over rows and columns, as of Adafactor), or lies flat over all parameters of a group (LBFGS).
+`(n,)` and `(m,)`: averages over rows and columns, as of Adafactor), or lies flat over all parameters of a group, as of
+LBFGS.
 """
 
 from __future__ import annotations
@@ -17,7 +18,8 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deadhead.cut.surgery import FORMS, Surgery, owner_of, pick
+from deadhead.cut.stated import FORMS
+from deadhead.cut.surgery import Surgery, owner_of, pick
 from deadhead.errors import CutError
 
 Axes = Mapping[int, list[int]]
@@ -202,14 +204,22 @@ def follow(
     memo.update((id(module), modules[path]) for path, module in old.named_modules() if path in modules)
     result = copy.deepcopy(optimizer, memo)
     for name, value in vars(optimizer).items():  # torch copies state and groups alone
-        if name not in vars(result) and not hasattr(type(optimizer), name):
-            setattr(result, name, copy.deepcopy(value, memo))
+        if name not in vars(result) and not callable(getattr(type(optimizer), name, None)):
+            setattr(result, name, _copied(value, memo))
     cuts = {
         id(theirs[name]): _Cut(name, p, axes) for name, axes in surgery.keep.items() if (p := own.get(name)) is not None
     }
     _cut_state(result, cuts, same_weights)
     adopt(result, new, surgery)
     return result
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy, or the thing itself where it has none, such as a lock."""
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # whatever a class raises that does not want to be copied
+        return value
 
 
 def cut_in_place(optimizer: Optimizer, module: nn.Module, surgery: Surgery, *, same_weights: bool = True) -> None:

@@ -26,12 +26,13 @@ from deadhead.pruning.options import Options
 from deadhead.pruning.prune import carried_out
 from deadhead.pruning.pruned import Pruned
 from deadhead.pruning.steps import Pruning
-from deadhead.select.plan import Plan, plan_of
+from deadhead.select.plan import plan_of
 from deadhead.select.ranking import Constraints
 
 SIDES = ("either", "incoming", "outgoing")
+Unit = tuple[str, int]
 TRIED_ON = 64
-"""The maximum number of samples on which the removal of single units is tried."""
+"""About the number of samples on which the removal of single units is tried."""
 
 
 @dataclass(frozen=True)
@@ -217,25 +218,23 @@ def removable_units(
     """
     barred = {group.name: torch.zeros(group.size, dtype=torch.bool) for group in removable.cutting.groups}
     while True:
-        found = _fixed_point(removable, at_most, side, min_units, barred)
-        if at_most or not found or _changes_nothing(removable, batches, found):
-            return found
+        rounds = _to_a_fixed_point(removable, at_most, side, min_units, barred)
         before = sum(int(mask.sum()) for mask in barred.values())
-        few = _few(batches)
-        for name, units in track(progress, "units that are no constants", list(found.items())):
-            for unit in units.tolist():
-                if not _changes_nothing(removable, few, _without_reasons(removable, found, name, unit)):
-                    barred[name][unit] = True
-        if sum(int(mask.sum()) for mask in barred.values()) == before:  # together they change what none changes alone
-            last = list(found)[-1]
-            barred[last][found[last]] = True
-
-
-def _without_reasons(removable: Removable, found: Mapping[str, Tensor], name: str, unit: int) -> dict[str, Tensor]:
-    """One unit, with all units of groups before it in the graph, whose removal may be why it is a constant."""
-    names = [group.name for group in removable.cutting.groups]
-    before = {each: units for each, units in found.items() if names.index(each) < names.index(name)}
-    return {**before, name: torch.tensor([unit])}
+        accepted: list[Unit] = []
+        for new in [] if at_most else track(progress, "units without weights", rounds):
+            if not _changes_nothing(removable, batches, [*accepted, *new]):
+                few = _few(batches)
+                for name, unit in new:
+                    if not _changes_nothing(removable, few, [*accepted, (name, unit)]):
+                        barred[name][unit] = True
+                if sum(int(mask.sum()) for mask in barred.values()) == before:  # none does alone, or on these samples
+                    for name, unit in new:
+                        barred[name][unit] = True
+                break
+            accepted += new
+        else:
+            order = [unit for new in rounds for unit in new]
+            return plan_of(order).removed
 
 
 def _few(batches: Sequence[Batch]) -> list[Batch]:
@@ -246,38 +245,44 @@ def _few(batches: Sequence[Batch]) -> list[Batch]:
     return few
 
 
-def _fixed_point(
+def _to_a_fixed_point(
     removable: Removable, at_most: float, side: str, min_units: int, barred: Mapping[str, Tensor]
-) -> dict[str, Tensor]:
-    """Units of few weights, those with the fewest first where some have to be kept; repeated with `at_most` 0."""
+) -> list[list[Unit]]:
+    """Units of few weights, in rounds: what a round finds has no weights left when those of the rounds before are
+    removed. With `at_most` above 0 there is one round.
+
+    Where some of a group have to be kept, those with the fewest weights go first.
+    """
     network, groups = removable.network, removable.cutting.groups
     constraints = Constraints(min_units=min_units, multiples=removable.cutting.multiples)
     closed = {group.name: torch.zeros(group.size, dtype=torch.bool) for group in groups}
-    tied = {name: tie for tie in removable.cutting.ties for name in tie}
+    tied = {name for tie in removable.cutting.ties for name in tie}
+    rounds: list[list[Unit]] = []
     while True:
         removed = Removed({name: mask.nonzero()[:, 0] for name, mask in closed.items() if mask.any()})
         density = densities(network, PrunedState.of(network, removed).remaining())
-        new = {}
+        new: list[Unit] = []
         for group in groups:
             if group.name in tied or group.norms:
                 continue
             share = density[group.name].smallest(side)
             share[barred[group.name] | closed[group.name]] = torch.inf
-            wanted = int((~closed[group.name]).sum() - (share <= at_most).sum())
-            floor = constraints.remaining(group.name, group.size, max(wanted, group.minimum))
-            count = int((~closed[group.name]).sum()) - floor
+            there = int((~closed[group.name]).sum())
+            wanted = max(there - int((share <= at_most).sum()), group.minimum)
+            count = there - constraints.remaining(group.name, group.size, wanted)
             if count > 0:
-                new[group.name] = share.argsort(stable=True)[:count]
-        for name, units in new.items():
-            closed[name][units] = True
+                new += [(group.name, unit) for unit in share.argsort(stable=True)[:count].tolist()]
+        for name, unit in new:
+            closed[name][unit] = True
+        rounds += [new] if new else []
         if not new or at_most:
-            return {name: mask.nonzero()[:, 0] for name, mask in closed.items() if mask.any()}
+            return rounds
 
 
-def _changes_nothing(removable: Removable, batches: Sequence[Batch], removed: Mapping[str, Tensor]) -> bool:
+def _changes_nothing(removable: Removable, batches: Sequence[Batch], removed: Sequence[Unit]) -> bool:
     """Whether no output changes by more than rounding when these units are removed and their means propagated."""
     network = removable.network
-    plan: Plan = plan_of([(name, unit) for name, units in removed.items() for unit in units.tolist()])
+    plan = plan_of(list(removed))
     material = Material.against_itself(network, batches)
     problem = Problem(network, removable.cutting.groups, plan, material.calibration, material.loss)
     state = problem.state(compensate(problem, "mean"))

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deadhead.cut.optimizer import check_optimizer
+from deadhead.cut.surgery import surgery_behind
 from deadhead.data.opened import prepared_network
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
@@ -205,4 +206,4 @@ def carried_out(
     model, trainers = pruning.deliver(cut, compensation, [] if optimizer is None else [optimizer])
     report = replace(report, seconds=clock.seconds, **facts)
     network, trainer = pruning.network, trainers[0] if trainers else None
-    return Pruned(model, plan, report, cut.surgery, trainer, network.example_call(), network.batch_axis)
+    return Pruned(model, plan, report, surgery_behind(model), trainer, network.example_call(), network.batch_axis)

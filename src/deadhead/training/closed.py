@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -10,7 +11,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deadhead.cut.optimizer import adopt, cut_in_place, exchange
-from deadhead.cut.surgery import Surgery, operate, owner_of, pick
+from deadhead.cut.surgery import Surgery, operate, owner_of, pick, remember, surgery_behind
 from deadhead.data.calibration import Batch, as_batch, read
 from deadhead.errors import MaskError
 from deadhead.gates.state import PrunedState
@@ -41,8 +42,11 @@ class Closed:
         weights: {parameter: true where a single weight is closed}.
         holding: the entries that are held at zero.
         given: {(group, unit): {weight: (outputs,)}}, what went into a consumer's bias in place of a closed unit.
+<<<<<<< HEAD
         added: biases that the network did not have before.
         found: the units that masks of torch had closed before, as `indices`.
+=======
+>>>>>>> main
         refused: {what could not take a constant when its units were closed: why}.
         history: what was cut in place so far.
         material: what units were last chosen by; None before.
@@ -63,7 +67,6 @@ class Closed:
         self.holding = Holding(network.module, optimizers)
         self.weights: dict[str, Tensor] = {}
         self.given: dict[tuple[str, int], dict[str, Tensor]] = {}
-        self.added: list[str] = []
         self.found: dict[str, list[int]] = {}
         self.refused: dict[str, str] = {}
         self.history = History()
@@ -209,14 +212,17 @@ class Closed:
             self.holding.hold(name)
         for name, value in change.biases.items():
             owner, leaf = owner_of(self.module, name)
-            weight = owner._parameters["weight"]
-            assert weight is not None
+            weight = owner.get_parameter("weight")
             setattr(owner, leaf, nn.Parameter(value.to(weight), weight.requires_grad))
-            for optimizer in self.optimizers:
-                adopt(optimizer, self.module, Surgery(biases={name: len(value)}))
-            self.added.append(name)
         if change.biases:
-            self._trace_again()
+            self._follow(Surgery(biases={name: len(value) for name, value in change.biases.items()}))
+
+    def _follow(self, surgery: Surgery) -> None:
+        """Follow what was done to the module in place: with the optimizers, its memory and a new trace."""
+        for optimizer in self.optimizers:
+            adopt(optimizer, self.module, surgery)
+        remember(self.module, surgery)
+        self._trace_again()
 
     def _trace_again(self) -> None:
         old = self.network
@@ -236,9 +242,9 @@ class Closed:
                 name: {str(unit): each for (other, unit), each in self.given.items() if other == name}
                 for name, _ in self.given
             },
-            "added": list(self.added),
             "held": self.holding.state_dict(),
-            "history": self.history.state_dict(),
+            "history": asdict(self.history),
+            "surgery": surgery_behind(self.module).to_json(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -253,23 +259,21 @@ class Closed:
         """
         if self.indices != self.found or self.history.removed:
             raise MaskError("These masks have closed units already; load a checkpoint into masks made anew.")
-        self.history.load_state_dict(state["history"])
-        surgery = Surgery.from_json(state["history"]["surgery"])
-        if surgery.keep:
+        surgery, behind = Surgery.from_json(state["surgery"]), surgery_behind(self.module)
+        if surgery != behind:
+            if behind != Surgery():
+                raise MaskError(
+                    f"This {type(self.module).__name__} was cut in another way than that of the checkpoint; give an "
+                    "intact one."
+                )
             for optimizer in self.optimizers:
                 cut_in_place(optimizer, self.module, surgery)
             replaced = operate(self.module, surgery)
             for optimizer in self.optimizers:
                 exchange(optimizer, replaced)
-                adopt(optimizer, self.module, surgery)
-            self._trace_again()
+            self._follow(surgery)
             self._start()
-        missing = [name for name in state["added"] if name not in self.network.state()]
-        change = Compensation()
-        for name in missing:
-            owner, _ = owner_of(self.module, name)
-            change.biases[name] = torch.zeros(len(owner._parameters["weight"]))  # type: ignore[arg-type]
-        self.change(change)
+        self.history = History.of(state["history"])
         sizes = {name: len(units) for name, units in self.units.items()}
         if {name: len(units) for name, units in state["units"].items()} != sizes:
             raise MaskError(

@@ -8,6 +8,7 @@ from typing import Any
 
 import torch
 
+from deadhead.cut.surgery import surgery_behind
 from deadhead.progress import Progress
 from deadhead.pruning.material import Clock, Material, Removable
 from deadhead.pruning.options import Options
@@ -50,13 +51,13 @@ def cut_masked(
         before=_with_quality_of(history.intact or report.before, report.before),
         seconds=clock.seconds,
     )
-    network, of_intact = closed.network, history.of_intact(plan)
+    example, of_intact = closed.network.example_call(), history.of_intact(plan)
     model, optimizers = pruning.deliver(cut, Compensation(), closed.optimizers)
     optimizer: Any = optimizers[0] if len(optimizers) == 1 else optimizers or None
     if inplace:
-        history.follow(plan, report, cut.surgery)
+        history.follow(plan, report)
         closed.follow(cut.surgery)
-    return Pruned(model, of_intact, result, cut.surgery, optimizer, network.example_call(), network.batch_axis)
+    return Pruned(model, of_intact, result, surgery_behind(model), optimizer, example, closed.network.batch_axis)
 
 
 def _nothing(removable: Removable) -> Plan:

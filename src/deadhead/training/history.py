@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
-from deadhead.cut.surgery import Surgery
 from deadhead.pruning.material import Removable
 from deadhead.pruning.record import GroupRecord, Measures, Report
 from deadhead.select.budget import BUDGETS
@@ -24,7 +23,6 @@ class History:
         weights: {parameter: the number of its entries in the intact network}.
         origin: {group: the intact network's index of each unit that is there now}.
         removed: the units that were cut, as (group, index in the intact network).
-        surgery: what makes the intact network what it is now.
         intact: the intact network, as it was measured before the first cut; None where nothing was cut yet.
         records: {group: what a report last said of it}.
     """
@@ -34,7 +32,6 @@ class History:
     weights: dict[str, int] = field(default_factory=dict)
     origin: dict[str, list[int]] = field(default_factory=dict)
     removed: list[tuple[str, int]] = field(default_factory=list)
-    surgery: Surgery = field(default_factory=Surgery)
     intact: Measures | None = None
     records: dict[str, GroupRecord] = field(default_factory=dict)
 
@@ -69,24 +66,18 @@ class History:
             self.records[record.name] = replace(record, units=size, removed=removed, saliency=saliency, order=order)
         return [self.records[name] for name in self.sizes if name in self.records]
 
-    def follow(self, plan: Plan, report: Report, surgery: Surgery) -> None:
+    def follow(self, plan: Plan, report: Report) -> None:
         """Note a cut in place."""
-        self.surgery = self.surgery.then(surgery)
         self.intact = self.intact or report.before
         self.removed = self.of_intact(plan).order
         for name, units in plan.removed.items():
             gone = set(units.tolist())
             self.origin[name] = [unit for place, unit in enumerate(self.origin[name]) if place not in gone]
 
-    def state_dict(self) -> dict[str, Any]:
-        """The history as plain values."""
-        return {**asdict(self), "surgery": self.surgery.to_json()}
-
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the history that a checkpoint has."""
-        self.sizes, self.totals, self.origin = (dict(state[name]) for name in ("sizes", "totals", "origin"))
-        self.weights = dict(state["weights"])
-        self.removed = [(name, unit) for name, unit in state["removed"]]
-        self.surgery = Surgery.from_json(state["surgery"])
-        self.records = {name: GroupRecord(**record) for name, record in state["records"].items()}
-        self.intact = None if state["intact"] is None else Measures(**state["intact"])
+    @classmethod
+    def of(cls, state: Mapping[str, Any]) -> History:
+        """The history of plain values, which `dataclasses.asdict` gives."""
+        records = {name: GroupRecord(**record) for name, record in state["records"].items()}
+        intact = None if state["intact"] is None else Measures(**state["intact"])
+        removed = [(name, unit) for name, unit in state["removed"]]
+        return cls(**{**state, "records": records, "intact": intact, "removed": removed})
