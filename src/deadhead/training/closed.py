@@ -30,27 +30,27 @@ from deadhead.training.history import History
 class Closed:
     """What is closed in a network that trains; `Masks` is its public face.
 
-    Args:
-        network: the traced network.
-        optimizers: the optimizers that train its module.
-        only: only groups whose module name matches one of these patterns can be closed.
-        exclude: groups whose module name matches one of these patterns cannot be closed.
-        is_distributed: whether other processes train the same network, in step.
+        Args:
+            network: the traced network.
+            optimizers: the optimizers that train its module.
+            only: only groups whose module name matches one of these patterns can be closed.
+            exclude: groups whose module name matches one of these patterns cannot be closed.
+            is_distributed: whether other processes train the same network, in step.
 
-    Attributes:
-        units: {group: (K,)}, true where a unit is closed.
-        weights: {parameter: true where a single weight is closed}.
-        holding: the entries that are held at zero.
-        given: {(group, unit): {weight: (outputs,)}}, what went into a consumer's bias in place of a closed unit.
-<<<<<<< HEAD
-        added: biases that the network did not have before.
-        found: the units that masks of torch had closed before, as `indices`.
-=======
->>>>>>> main
-        refused: {what could not take a constant when its units were closed: why}.
-        history: what was cut in place so far.
-        material: what units were last chosen by; None before.
-        removable: what can be cut from the network, once that was asked.
+        Attributes:
+            units: {group: (K,)}, true where a unit is closed.
+            weights: {parameter: true where a single weight is closed}.
+            holding: the entries that are held at zero.
+            given: {(group, unit): {weight: (outputs,)}}, what went into a consumer's bias in place of a closed unit.
+    <<<<<<< HEAD
+            added: biases that the network did not have before.
+            found: the units that masks of torch had closed before, as `indices`.
+    =======
+    >>>>>>> main
+            refused: {what could not take a constant when its units were closed: why}.
+            history: what was cut in place so far.
+            material: what units were last chosen by; None before.
+            removable: what can be cut from the network, once that was asked.
     """
 
     def __init__(

@@ -129,7 +129,9 @@ class Gradual:
         if example is None and not isinstance(model, Network):
             with random_state_kept():
                 example = first_inputs(data)
-        if cut == "as it goes" and distributed_wrapper(model) is not None:
+        if distributed is None:
+            distributed = distributed_wrapper(model) is not None
+        if cut == "as it goes" and distributed:
             raise DataError(
                 'DistributedDataParallel cannot follow a cut of its module, so that cut="as it goes" does not go with '
                 'it; give cut="end".'
