@@ -42,6 +42,7 @@ class Closed:
         weights: {parameter: true where a single weight is closed}.
         holding: the entries that are held at zero.
         given: {(group, unit): {weight: (outputs,)}}, what went into a consumer's bias in place of a closed unit.
+        found: the units that masks of torch had closed before, as `indices`.
         refused: {what could not take a constant when its units were closed: why}.
         cuts: what was cut in place so far.
         material: what units were last chosen by; None before.
@@ -62,6 +63,7 @@ class Closed:
         self.holding = Holding(network.module, optimizers)
         self.weights: dict[str, Tensor] = {}
         self.given: dict[tuple[str, int], dict[str, Tensor]] = {}
+        self.found: dict[str, list[int]] = {}
         self.refused: dict[str, str] = {}
         self.cuts = Cuts()
         self.material: Material | None = None
@@ -255,7 +257,7 @@ class Closed:
         Raises:
             MaskError: it belongs to another network.
         """
-        if self.indices or self.cuts.removed:
+        if self.indices != self.found or self.cuts.removed:
             raise MaskError("These masks have closed units already; load a checkpoint into masks made anew.")
         surgery, behind = Surgery.from_json(state["surgery"]), surgery_behind(self.module)
         if surgery != behind:

@@ -18,6 +18,7 @@ from deadhead.pruning.pruned import Pruned
 from deadhead.training.aside import aside
 from deadhead.training.masks import Masks
 from deadhead.training.schedule import WEIGHTS, Remaining, Schedule
+from deadhead.training.wrapped import distributed_wrapper
 
 CUT = ("end", "as it goes")
 
@@ -68,6 +69,7 @@ class Gradual:
         example: what the module is called with; by default the inputs of the first batch.
         only: prune only the groups whose module name matches one of these patterns.
         exclude: do not prune the groups whose module name matches one of these patterns.
+        distributed: whether other processes train the same network in step, as in `Masks`.
         progress: called with (step, done, total).
         options: further options of `Masks.prune`: criterion_options=, normalize=, round_to=, min_units=, ...
 
@@ -113,6 +115,7 @@ class Gradual:
         example: Any = None,
         only: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        distributed: bool | None = None,
         progress: Progress | None = None,
         **options: Any,
     ) -> None:
@@ -125,7 +128,14 @@ class Gradual:
         if example is None and not isinstance(model, Network):
             with aside():
                 example = first_inputs(data)
-        self.masks = Masks(model, optimizer, example=example, only=only, exclude=exclude)
+        if distributed is None:
+            distributed = distributed_wrapper(model) is not None
+        if cut == "as it goes" and distributed:
+            raise DataError(
+                'DistributedDataParallel cannot follow a cut of its module, so that cut="as it goes" does not go with '
+                'it; give cut="end".'
+            )
+        self.masks = Masks(model, optimizer, example=example, only=only, exclude=exclude, distributed=distributed)
         self.cut = cut
         self.epochs = self.steps = 0
         self.rounds: list[Round] = []
