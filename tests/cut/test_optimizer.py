@@ -351,6 +351,20 @@ def test_a_history_is_forgotten_where_the_remaining_weights_change() -> None:
     assert not optimizer.state[next(model.parameters())]
 
 
+def test_a_history_is_forgotten_where_a_bias_is_new() -> None:
+    model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 3)).double()
+    optimizer = lbfgs(None)(model.parameters())
+    step(model, optimizer)
+    surgery = Surgery(biases={"0.bias": 4})
+    cut_in_place(optimizer, model, surgery)
+    assert optimizer.state[model[0].weight], "nothing was removed, and no weight changed"
+    operate(model, surgery)
+    adopt(optimizer, model, surgery)
+    assert not optimizer.state[model[0].weight]
+    first = step(model, optimizer)
+    assert step(model, optimizer) < first
+
+
 class Flat(Optimizer):
     """Momentum in one tensor for all parameters of a group, held by the last of them."""
 
