@@ -231,7 +231,7 @@ def adopt(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
             if not any(id(parameter) in beside for parameter in group["params"]):
                 continue
             before = [n for n, p in enumerate(group["params"]) if order.get(id(p), math.inf) < order[id(bias)]]
-            place = max(before) + 1
+            place = max(before, default=-1) + 1
             offset = sum(map(length_of, group["params"][:place]))
             for slot in [each for each in flat_slots(optimizer) if each.group == index]:
                 if is_history(slot.state):

@@ -107,7 +107,7 @@ def operate(module: nn.Module, surgery: Surgery) -> dict[int, nn.Parameter]:
         assign(module.get_submodule(path), attribute, value)
     for name, size in surgery.biases.items():
         owner, leaf = owner_of(module, name)
-        like = next(owner.parameters(recurse=False))
+        like = next(owner.parameters())
         setattr(owner, leaf, nn.Parameter(torch.zeros(size, dtype=like.dtype, device=like.device), like.requires_grad))
     apply(module, surgery.rewrites)
     return replaced
