@@ -310,3 +310,35 @@ def test_one_step_after_another_equals_both_at_once_where_tensors_are_shared_und
     assert torch.equal(once.fc.weight, model.fc.weight[[2, 9]])
     assert same(once, twice)
     assert once.twin.weight is once.fc.weight
+
+
+def test_a_module_with_two_names_remembers_all_that_was_done_under_either() -> None:
+    model = nn.Module()
+    model.one = nn.Linear(3, 4, bias=False)
+    model.other = model.one
+    step = Surgery(
+        {"one.weight": {0: [0, 3]}}, [("one", "out_features", 2), ("other", "out_features", 2)], {"one.bias": 2}
+    )
+    more = Surgery({"other.weight": {1: [2]}, "other.bias": {0: [1]}}, [], {})
+    twice, once = copy.deepcopy(model), copy.deepcopy(model)
+    for each in (step, more):
+        operate(twice, each)
+        remember(twice, each)
+    operate(once, surgery_behind(twice))
+    assert same(once, twice)
+    assert once.one.bias.shape == (1,)
+
+
+def test_a_program_made_of_a_module_that_was_cut_remembers_it_once() -> None:
+    model = mlp(3, 8, 3)
+    first, later = Surgery({"0.weight": {0: [1, 2, 6, 7]}}), Surgery({"0.weight": {0: [2, 3]}})
+    part = copy.deepcopy(model)
+    operate(part, first)
+    remember(part, first)
+    program = torch.fx.symbolic_trace(part)
+    assert surgery_behind(program) == first
+    operate(program, later)
+    remember(program, later)
+    assert surgery_behind(program).keep == {"0.weight": {0: [6, 7]}}
+    assert surgery_behind(copy.deepcopy(program)) == surgery_behind(program)
+    assert bits(program.get_parameter("0.weight")) == bits(model[0].weight[[6, 7]])
