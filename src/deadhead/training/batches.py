@@ -213,7 +213,7 @@ def _source(data: Any, batch_size: int | None, seed: int, how: Mapping[str, Any]
         return Pool.of([as_batch(data, **how)], batch_size or BATCH_SIZE, seed)
     if isinstance(data, list):
         return Pool.of([as_batch(each, **how) for each in data], batch_size or BATCH_SIZE, seed)
-    if not isinstance(data, Iterable) or isinstance(data, str) or iter(data) is data:
+    if not isinstance(data, Iterable) or isinstance(data, (str, Iterator)):
         return Pool.of(read(data, samples=None, **how), batch_size or BATCH_SIZE, seed)
     if batch_size is not None:
         raise DataError(

@@ -87,7 +87,9 @@ def _decode(value: Any, tensors: Mapping[str, Tensor]) -> Any:
     kind, content = value
     if kind == "tensor":
         name, device = content
-        return tensors[name].to(device)
+        # A tensor within the file may lie where vector instructions add in another order: in memory of its own it is
+        # computed with to the same bits as before.
+        return tensors[name].clone().to(device)
     if kind == "float":
         return float(content)
     if kind == "dict":
