@@ -33,7 +33,7 @@ def masked(model: nn.Module, keep: Mapping[str, Tensor]) -> nn.Module:
         for name, kept in keep.items():
             if name not in own or own[name].shape != kept.shape:
                 raise DataError(
-                    f"The masks have {name}, which does not fit {type(model).__name__}; give the network that is masked."
+                    f"The masks have {name}, which does not fit {type(model).__name__}; give the masked network."
                 )
             own[name].masked_fill_(~kept.to(own[name].device), 0)
     return copied
