@@ -18,8 +18,9 @@ from deadhead.pruning.pruned import Pruned
 from deadhead.training.batches import sources
 from deadhead.training.objective import Objective, in_mode
 from deadhead.training.randomness import random_state_kept
+from deadhead.training.recipe import Settings
 from deadhead.training.recovered import Recovered
-from deadhead.training.recovery import SCHEDULES, Recovery, Settings, set_rates
+from deadhead.training.recovery import Recovery, set_rates
 from deadhead.training.undisturbed import Held
 
 LEARNING_RATE = 1e-3
@@ -111,43 +112,29 @@ def recover(
     """
     pruned = pruned_or_model if isinstance(pruned_or_model, Pruned) else None
     model = pruned_or_model.model if isinstance(pruned_or_model, Pruned) else pruned_or_model
-    judge = _loss(loss, pruned)
-    _check(model, epochs=epochs, patience=patience, temperature=temperature, clip=clip, lr=lr, save_every=save_every)
-    if patience is not None and isinstance(held_out, (int, float)) and not held_out:
-        raise DataError("patience= needs held-out samples; give held_out= a fraction or data.")
-    teacher = _teacher(model, targets, intact)
+    if not isinstance(model, nn.Module):
+        raise DataError(
+            f"recover needs what prune returned, or a torch module, and this is a {type(model).__name__}; give one."
+        )
     given = optimizer or (pruned.optimizer if pruned is not None else None)
-    curve = schedule or ("cosine" if given is None else "constant")
-    if isinstance(curve, str) and curve not in SCHEDULES:
-        raise DataError(f"There is no schedule {curve!r}; the names are {', '.join(SCHEDULES)}, or give a function.")
-    trainer = _optimizer(model, given)
-    axis = pruned.batch_axis if pruned is not None else 0
-    labels_to_model = judge.labels_to_model and teacher is None
-    call = {
-        "model": type(model).__name__, "targets": targets, "loss": judge.name, "epochs": epochs, "seed": seed,
-        "temperature": temperature, "batch_size": batch_size, "patience": patience, "clip": clip, "lr": lr,
-        "schedule": curve if isinstance(curve, str) else getattr(curve, "__name__", type(curve).__name__),
-        "optimizer": type(trainer).__name__, "held_out": held_out if isinstance(held_out, (int, float)) else "data",
-    }  # fmt: skip
-    with random_state_kept():
-        source, held = sources(data, held_out, batch_size, seed, labels_to_model, axis)
     settings = Settings(
-        epochs, SCHEDULES[curve] if isinstance(curve, str) else curve, patience, clip, seed,
-        None if folder is None else Path(folder), save_every,
+        epochs, targets, temperature, lr, schedule or ("cosine" if given is None else "constant"), batch_size, held_out,
+        patience, clip, seed, None if folder is None else Path(folder), save_every,
     )  # fmt: skip
-    call |= {"batches": source.steps(), "learning rates": [float(group["lr"]) for group in trainer.param_groups]}
-    objective = Objective(judge, teacher, temperature)
-    before = Held(model, trainer)
+    objective = Objective(_loss(loss, pruned), _teacher(model, targets, intact), temperature)
+    trainer = _optimizer(model, given)
+    labels_to_model = objective.loss.labels_to_model and objective.intact is None
+    with random_state_kept():
+        axis = pruned.batch_axis if pruned is not None else 0
+        source, held = sources(data, held_out, batch_size, seed, labels_to_model, axis)
     rates = [float(group["lr"]) for group in trainer.param_groups]
-    if lr is not None:
-        set_rates(trainer, [lr] * len(rates))
-    own = [*source.generators(), *(held.generators() if held is not None else ())]
-    recovery = Recovery(
-        model, trainer, objective, source, held, settings, {k: str(v) for k, v in call.items()}, progress
-    )
+    generators = [*source.generators(), *(held.generators() if held is not None else ())]
+    before = Held(model, trainer)
     try:
-        with random_state_kept(*own), in_mode(teacher or nn.Identity(), training=False):
-            at = recovery.run()
+        if lr is not None:
+            set_rates(trainer, [lr] * len(rates))
+        with random_state_kept(*generators), in_mode(objective.intact or nn.Identity(), training=False):
+            at = Recovery(model, trainer, objective, source, held, settings, progress).run()
     except BaseException:
         before.restore()
         raise
@@ -166,21 +153,8 @@ def _loss(loss: Any, pruned: Pruned | None) -> Loss:
     return as_loss(name)
 
 
-def _check(model: Any, **numbers: float | None) -> None:
-    """Raise `DataError` for what is no module, and for a number that must be above 0 and is not."""
-    if not isinstance(model, nn.Module):
-        raise DataError(
-            f"recover needs what prune returned, or a torch module, and this is a {type(model).__name__}; give one."
-        )
-    for name, value in numbers.items():
-        if value is not None and not value > 0:
-            raise DataError(f"{name}={value:g} is out of range; give a number above 0.")
-
-
 def _teacher(model: nn.Module, targets: str, intact: nn.Module | None) -> nn.Module | None:
     """The network whose outputs are the targets; None where labels are."""
-    if targets not in ("labels", "intact"):
-        raise DataError(f'There are no targets {targets!r}; give "labels" or "intact".')
     if targets == "labels":
         if intact is not None:
             raise DataError('intact= is read with targets="intact" alone; give both, or leave it out.')

@@ -5,7 +5,7 @@ from __future__ import annotations
 import inspect
 import math
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 
@@ -30,31 +30,12 @@ from deadhead.training.checkpoint import (
 )
 from deadhead.training.objective import Objective, device_of, in_mode, measured
 from deadhead.training.randomness import seed_all
+from deadhead.training.recipe import Settings
 from deadhead.training.recovered import Epoch
 
 CHECKPOINT, HISTORY = "recovery.safetensors", "history.json"
 CHECKED_EVERY = 20
 """Steps after which the loss is looked at on an accelerator, where each look waits for it."""
-
-SCHEDULES: dict[str, Callable[[float], float]] = {
-    "constant": lambda part: 1.0,
-    "linear": lambda part: 1.0 - part,
-    "cosine": lambda part: 0.5 * (1.0 + math.cos(math.pi * part)),
-}
-"""What the learning rate is multiplied by, as a function of the part of the training that is done."""
-
-
-@dataclass(frozen=True)
-class Settings:
-    """How long and how a recovery trains; the arguments of `recover` of the same names."""
-
-    epochs: int
-    schedule: Callable[[float], float]
-    patience: int | None
-    clip: float | None
-    seed: int
-    folder: Path | None
-    save_every: int
 
 
 @dataclass
@@ -97,7 +78,6 @@ class Recovery:
         source: what is trained on.
         held: what is held out, or None.
         settings: how.
-        call: what a checkpoint must have been made with, {what: value as text}.
         progress: called with (step, done, total), in batches.
     """
 
@@ -107,13 +87,20 @@ class Recovery:
     source: Source
     held: Source | None
     settings: Settings
-    call: dict[str, str]
     progress: Progress | None = None
 
     def __post_init__(self) -> None:
         self.device = device_of(self.model)
         self.rates = [float(group["lr"]) for group in self.optimizer.param_groups]
         self.steps = self.source.steps()
+        self.call = {
+            **self.settings.texts(),
+            "model": type(self.model).__name__,
+            "loss": self.objective.loss.name,
+            "optimizer": type(self.optimizer).__name__,
+            "learning rates": str(self.rates),
+            "batches": str(self.steps),
+        }
         closure = inspect.signature(type(self.optimizer).step).parameters.get("closure")
         self.needs_closure = closure is not None and closure.default is inspect.Parameter.empty
 
@@ -188,7 +175,7 @@ class Recovery:
 
     def _set_rates(self, at: At) -> None:
         part = (at.epoch + (at.step / self.steps if self.steps else 0.0)) / self.settings.epochs
-        set_rates(self.optimizer, [rate * self.settings.schedule(min(part, 1.0)) for rate in self.rates])
+        set_rates(self.optimizer, [rate * self.settings.factor(min(part, 1.0)) for rate in self.rates])
 
     def _step(self, batch: Batch) -> Tensor:
         """One step of the optimizer; the sum of the losses of the batch before it."""
