@@ -149,6 +149,20 @@ def test_schedulers_scalers_and_generators_are_restored_too() -> None:
     assert other.random() == drawn[1]
 
 
+def test_the_random_state_of_every_accelerator_is_restored(monkeypatch: pytest.MonkeyPatch) -> None:
+    states = [torch.tensor([1]), torch.tensor([2])]
+
+    class Accelerator:
+        device_count = staticmethod(lambda: 2)
+        get_rng_state = staticmethod(lambda index: states[index])
+        set_rng_state = staticmethod(lambda state, index: states.__setitem__(index, state))
+
+    monkeypatch.setattr("deadhead.training.randomness._accelerators", lambda: [("cuda", Accelerator)])
+    with undisturbed(network()):
+        states[:] = [torch.tensor([3]), torch.tensor([4])]
+    assert [int(state) for state in states] == [1, 2]
+
+
 def test_what_holds_nothing_is_refused() -> None:
     with pytest.raises(dh.DataError, match="A int holds nothing"):
         Held(network(), 3)

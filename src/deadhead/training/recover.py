@@ -73,7 +73,7 @@ def recover(
         loss: a name, a torch.nn loss, or a callable (outputs, batch) to a loss per sample; by default that of the
             prune, and cross_entropy for a module. With targets="intact" it says how outputs are compared.
         optimizer: what trains the network; by default the one that was cut along with it, or else AdamW without weight
-            decay.
+            decay, which recovers most in `benchmarks/recovery.py`.
         lr: the learning rate; by default the optimizer's, 0.001 for the default one.
         schedule: what the learning rate is multiplied by: "cosine" (to 0, the default without an optimizer), "linear"
             (to 0), "constant" (the default with one), or a function of the part of the training that is done.
