@@ -24,7 +24,7 @@ from trained import CASES, Case, measured, say, trained
 import deadhead as dh
 from deadhead.training.recover import recover
 
-RATES = {"AdamW": (1e-3, 3e-3), "SGD, momentum 0.9": (1e-2, 3e-2, 1e-1)}
+RATES = {"AdamW": (1e-3, 3e-3, 1e-2), "SGD, momentum 0.9": (1e-2, 3e-2, 1e-1)}
 WAYS = (("cosine", "labels"), ("cosine", "intact"), ("constant", "labels"))
 
 
