@@ -73,9 +73,9 @@ def recover(
         loss: a name, a torch.nn loss, or a callable (outputs, batch) to a loss per sample; by default that of the
             prune, and cross_entropy for a module. With targets="intact" it says how outputs are compared.
         optimizer: what trains the network; by default the one that was cut along with it, or else AdamW without weight
-            decay, which recovers more than SGD in `benchmarks/recovery.py`, and at every rate tried.
-        lr: the learning rate; by default the optimizer's, 0.003 for the default one. In `benchmarks/recovery.py` a small
-            network recovers more at 0.01; large pretrained ones need the low rate that they are fine-tuned with.
+            decay, which recovers at every rate of `benchmarks/recovery.py`, where SGD fails at the high ones.
+        lr: the learning rate; by default the optimizer's, 0.003 for the default one. A small network may recover more
+            at 0.01; large pretrained ones need the low rate that they are fine-tuned with.
         schedule: what the learning rate is multiplied by: "cosine" (to 0, the default without an optimizer), "linear"
             (to 0), "constant" (the default with one), or a function of the part of the training that is done.
         batch_size: samples of a batch where data is in memory; by default 64. Loaders make batches of their own.
