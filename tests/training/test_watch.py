@@ -11,13 +11,13 @@ import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
-from support.networks import Flat, classes, mlp, unit_gain, values
-from support.snapshot import bits
 from torch import Tensor, nn
 from torch.utils.data import DataLoader, TensorDataset
 
 import deadhead as dh
 from deadhead.training.watch import watch
+from support.networks import Flat, classes, mlp, unit_gain, values
+from support.snapshot import bits
 
 
 class Noisy(nn.Module):
@@ -66,7 +66,12 @@ def run(optimizer_name: str, steps: int, **options: Any) -> dict[str, Any]:
 
         optimizer.step(closure)
         modes.add(tuple(module.training for module in model.modules()))
-    state = [(key, bits(each) if isinstance(each, Tensor) else each) for p in optimizer.state.values() for key, each in p.items() if not isinstance(each, list)]  # fmt: skip
+    state = [
+        (key, bits(each) if isinstance(each, Tensor) else each)
+        for entries in optimizer.state.values()
+        for key, each in entries.items()
+        if not isinstance(each, list)
+    ]
     if seen is not None:
         seen.stop()
         assert len(seen.history) == steps // options["every"] + 1
@@ -113,9 +118,9 @@ def test_measuring_inside_autocast_is_in_full_precision() -> None:
     model = unit_gain(Flat()).float()
     data = [(inputs.float(), targets) for inputs, targets in classes(6, 2, 6, 6, count=4)]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    with watch(model, optimizer, data=data, loss="cross_entropy", every=1) as seen:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            optimizer.step()
+    seen = watch(model, optimizer, data=data, loss="cross_entropy", every=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        optimizer.step()
     assert seen.history.loss[0] == seen.history.loss[1]
 
 
@@ -247,5 +252,5 @@ def test_a_watch_without_data_says_what_it_lacks() -> None:
     model = mlp(2, 3, 2)
     seen = watch(model, torch.optim.SGD(model.parameters(), lr=0.1))
     for ask in (lambda: seen.dead, lambda: seen.history, lambda: seen.figure(), lambda: seen.measure()):
-        with pytest.raises(dh.DataError, match="no data.*data="):
+        with pytest.raises(dh.DataError, match=r"no data.*data="):
             ask()

@@ -8,13 +8,13 @@ from typing import Any
 import pytest
 import torch
 import torch.nn.functional as F
-from support.networks import Flat, TwoReaders, classes, unit_gain, values
 from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead.graph.graph import Graph
 from deadhead.training.histograms import Histogram
 from deadhead.training.watch import Watch, watch
+from support.networks import Flat, TwoReaders, classes, unit_gain, values
 
 MAKERS = ("conv1", "conv2", "fc1")
 

@@ -21,7 +21,7 @@ TYPICAL = 0.75
 """Typical of a layer is this quantile over its units: one unit that is far larger than the others, after an attack on
 it say, does not move it, and it is a living unit's as long as less than three quarters of the layer are dead."""
 ROUNDING = 16
-"""A change of the loss of at most so many times the float32 resolution of the loss is rounding."""
+"""A change of the loss of at most so many times the resolution of the largest loss is rounding."""
 
 CONSTANT = "constant output"
 FLAT = "flat region of the activation"
@@ -121,7 +121,7 @@ def vitality(
     estimate = units.mrs_maximum[site]
     measured = torch.zeros(len(estimate), dtype=torch.bool) if penalty is None else ~penalty.isnan()
     terms = estimate if penalty is None else torch.where(measured, penalty, estimate)
-    rounding = ROUNDING * torch.finfo(torch.float32).eps * float(reading.losses.abs().max())
+    rounding = ROUNDING * reading.resolution * float(reading.losses.abs().max())
     limit = dead_below * typical(terms)
     if measured.any():
         limit = max(limit, rounding)
