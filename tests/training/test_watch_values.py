@@ -140,10 +140,10 @@ def test_a_histogram_counts_at_most_so_many_values_spread_over_the_whole_image()
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 1, 64))
     data = [(torch.randn(4, 1, 64, 64), torch.zeros(4, 1, 1, 1))]  # 16,384 positions
     _, edges, counts = watched(model, data, "mse").history.histograms("0", "output")
-    assert counts.sum(-1).max() <= 2048
+    assert counts.sum(-1).max() <= 1024
     whole = torch.histogram(model[0](data[0][0])[:, 0].detach().flatten(), bins=edges.float())[0]
     share = counts[0, 0] / counts[0, 0].sum()
-    assert (share - whole / whole.sum()).abs().max() < 0.02
+    assert (share - whole / whole.sum()).abs().max() < 0.03
 
 
 def test_widened_bins_hold_what_counting_anew_in_them_gives() -> None:

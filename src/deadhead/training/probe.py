@@ -85,11 +85,14 @@ class Probe:
     ) -> None:
         self.network, self.batches, self.loss, self.groups, self.site = network, batches, loss, groups, site
         self._parts = Parts(network)
+        self._passes: list[tuple[Batch, int | None]] | None = None
 
     def read(self) -> Reading:
         """One pass forward and backward over the probe; one for each sample where samples cannot be told apart."""
         state = self.network.frozen_state()
-        passes = [each for batch in self.batches for each in self._passes(batch)]
+        if self._passes is None:
+            self._passes = [each for batch in self.batches for each in self._passes_of(batch)]
+        passes = self._passes
         tallies = {
             (group.name, place): Tally(group.at_producers() if place == "producer" else group, len(passes))
             for group in self.groups
@@ -104,7 +107,7 @@ class Probe:
         units = {group.name: self._values(group, tallies, state) for group in self.groups}
         return Reading(losses.double(), units, torch.finfo(losses.dtype).eps)
 
-    def _passes(self, batch: Batch) -> list[tuple[Batch, int | None]]:
+    def _passes_of(self, batch: Batch) -> list[tuple[Batch, int | None]]:
         """The passes that give each sample's own derivatives at both places."""
         asked = [
             Gates(self.network, self.loss, site=place).passes_per_sample(

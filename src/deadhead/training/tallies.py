@@ -13,7 +13,7 @@ from deadhead.gates.sites import along, by_sample, by_unit
 from deadhead.graph.samples import SampleLayout
 from deadhead.graph.units.groups import Group, Site
 
-VALUES = 2048
+VALUES = 1024
 """Values of a unit that a histogram counts at one place: at most about this many, spread evenly over the probe."""
 
 
@@ -170,13 +170,14 @@ def _some_of(value: Tensor, site: Site, wanted: int) -> tuple[Tensor, Tensor]:
     not fall in step with the rows of an image."""
     inside = site.units >= 0
     columns, units = inside.nonzero()[:, 0].to(value.device), site.units[inside]
-    rows = value.movedim(site.axis, -1).flatten(0, -2)
+    whole = _in_three(value, site.axis)
+    count = len(whole) * whole.shape[2]
     each = max(1, int(torch.bincount(units).max())) if len(units) else 1
-    limit = max(1, wanted // each)
-    if len(rows) > limit:
-        places = (torch.arange(limit, dtype=torch.float64) * 0.6180339887498949) % 1.0
-        rows = rows[(places * len(rows)).long().to(rows.device)]
-    chosen = rows[:, columns].float().cpu()
+    places = torch.arange(min(count, max(1, wanted // each)))
+    if len(places) < count:
+        places = ((places.double() * 0.6180339887498949) % 1.0 * count).long()
+    places = places.to(value.device)
+    chosen = whole[places // whole.shape[2], :, places % whole.shape[2]][:, columns].float().cpu()
     return chosen.flatten(), units.expand(len(chosen), -1).flatten()
 
 

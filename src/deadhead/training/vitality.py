@@ -83,8 +83,13 @@ def typical(values: Tensor) -> float:
         >>> typical(torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0, 500.0]))
         1.0
     """
-    finite = values[torch.isfinite(values)]
-    return float(torch.quantile(finite.double(), TYPICAL)) if len(finite) else 0.0
+    ordered = values[torch.isfinite(values)].double().sort().values  # torch.quantile takes ten times as long
+    if not len(ordered):
+        return 0.0
+    place = TYPICAL * (len(ordered) - 1)
+    below = int(place)
+    above = min(below + 1, len(ordered) - 1)
+    return float(ordered[below].lerp(ordered[above], place - below))
 
 
 def vitality(
