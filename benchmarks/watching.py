@@ -5,8 +5,8 @@
 The network is the small CNN for CIFAR of Evci (2018), appendix C.2, with ReLU and max pool, on batches of 32 random
 images, SGD at 0.01. Plain and watched blocks of 50 steps take turns; each watched block has one measurement. The ratio
 is that of the fastest blocks, and of the fast quarter of them, of the processor's time: other processes make blocks
-slower and never faster. The default of a penalty (MRP) at every 20th measurement costs a twentieth of the way from the line
-without it to the line with it at each.
+slower and never faster. The default of a penalty (MRP) at every 20th measurement costs a twentieth of the way from the
+line without it to the line with it at each.
 """
 
 from __future__ import annotations

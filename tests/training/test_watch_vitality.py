@@ -232,3 +232,28 @@ def _twin(model: nn.Module, optimizer: torch.optim.Optimizer) -> tuple[torch.opt
     )
     twin.load_state_dict(copy.deepcopy(optimizer.state_dict()))
     return twin, other.state_dict()
+
+
+def test_a_network_in_half_precision_is_judged_by_the_estimate() -> None:
+    model = network().bfloat16()
+    data = [(inputs.bfloat16(), targets) for inputs, targets in classes(40, 4)]
+    kill(model, 4, FLAT)
+    kill(model, 7, CONSTANT)
+    seen = look(model, data)
+    assert seen.thresholds["0"]["by"] == "mrs"
+    assert seen.dead == {"0": [4, 7]}
+    assert seen.causes == {"0": {4: FLAT, 7: CONSTANT}}
+
+
+@pytest.mark.parametrize("mrp_every", [1, None])
+def test_no_unit_is_dead_because_the_loss_is_at_its_minimum(mrp_every: int | None) -> None:
+    model = network()
+    kill(model, 4, FLAT)
+    inputs = values(40, 4)[0][0]
+    seen = watch(
+        model, torch.optim.SGD(model.parameters(), lr=0.1), data=[(inputs, model(inputs).detach())], loss="mse",
+        mrp_every=mrp_every,
+    )  # fmt: skip
+    assert seen.history.loss[0] < 1e-20
+    assert (seen.history.series("0", "mrs") < 1e-10).all()
+    assert seen.dead == {"0": [4]}

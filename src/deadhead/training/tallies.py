@@ -80,6 +80,7 @@ class Tally:
         site = self.group.consumers[index]
         if site.among:
             return
+        value = _wide(value)
         count = value.numel() // value.shape[site.axis]
         mean = _sums(value, site.axis) / count
         centred = value - along(mean, value.dim(), site.axis)
@@ -105,6 +106,7 @@ class Tally:
             layout: where they lie.
         """
         site, now, size = self.group.consumers[index], self._passes[-1], self.group.size
+        gradient = _wide(gradient)
         sizes = gradient.abs()
         self.gradient += by_unit(_sums(sizes, site.axis).double(), site, size).cpu()
         largest = _in_three(sizes, site.axis).amax(2).amax(0).double().cpu()
@@ -154,6 +156,11 @@ class Tally:
         return torch.cat(values), torch.cat(units)
 
 
+def _wide(value: Tensor) -> Tensor:
+    """A tensor in at least single precision: sums in half precision are too coarse to tell a constant from others."""
+    return value.float() if value.dtype.itemsize < 4 else value
+
+
 def _in_three(value: Tensor, axis: int) -> Tensor:
     """A tensor as (what lies before the axis, the axis, what lies behind it)."""
     axis %= value.dim()
@@ -195,7 +202,8 @@ def sums_over(group: Group, sites: Sequence[Site], tensors: dict[str, Tensor]) -
         held = tensors.get(part.parameter)
         if held is not None and (part.parameter, part.axis) in wanted:
             others = [axis for axis in range(held.dim()) if axis != part.axis]
-            norms = torch.linalg.vector_norm(held.detach(), 1, others) if others else held.detach().abs()
+            wide = _wide(held.detach())
+            norms = torch.linalg.vector_norm(wide, 1, others) if others else wide.abs()
             inside = part.units >= 0
             total.index_add_(0, part.units[inside], norms.double().cpu()[inside])
     return total

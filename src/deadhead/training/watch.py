@@ -317,11 +317,11 @@ def watch(
         if loss is not None or folder is not None or tensorboard is not None or revive is not None:
             raise DataError("loss=, folder=, tensorboard= and revive= need data=, batches to measure units on.")
         return Watch(model, optimizer)
-    writer = None if tensorboard is None else TensorBoard(tensorboard, units)
     measuring = Measuring(
         network, data, loss, samples=samples, groups=groups, units=units, site=site, dead_below=dead_below,
         frozen_below=frozen_below, warn_above=warn_above,
     )  # fmt: skip
+    writer = None if tensorboard is None else TensorBoard(tensorboard, units)
     return Watch(
         model, optimizer, measuring, every=every, mrp_every=mrp_every, folder=folder, tensorboard=writer,
         revive=revive is not None, seed=seed,
