@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from deadhead.training.vitality import CONSTANT, FLAT, SMALL, UNREAD
 from deadhead.training.watch import Watch, watch
-from support.networks import Flat, classes, unit_gain
+from support.networks import Flat, classes, unit_gain, values
 from support.snapshot import bits
 
 
