@@ -254,3 +254,17 @@ def test_a_watch_without_data_says_what_it_lacks() -> None:
     for ask in (lambda: seen.dead, lambda: seen.history, lambda: seen.figure(), lambda: seen.measure()):
         with pytest.raises(dh.DataError, match=r"no data.*data="):
             ask()
+
+
+def test_complex_parameters_are_adjusted_by_real_amounts() -> None:
+    class Turn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+
+    model = Turn()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with watch(model, optimizer) as seen:
+        model.weight.grad = torch.tensor([3 + 4j, 0])
+        optimizer.step()
+    assert seen.adjustments["weight"].tolist() == [5.0, 0.0]
