@@ -207,3 +207,13 @@ def test_what_cannot_be_attacked_is_named(changes: dict[str, Any], words: str) -
         Attack(optimizer, changes.get("target", "0"), multiplier=10.0, model=given, **numbers)
     assert math.isclose(optimizer.param_groups[0]["lr"], 0.01)
     assert not optimizer._optimizer_step_post_hooks
+
+
+def test_an_attack_on_weights_that_were_cut_says_so() -> None:
+    model, data = mlp(3, 8, 2), values(10, 3)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
+    with Attack(optimizer, model[0].weight, 1, start=1, repeats=1, interval=1, multiplier=10.0):
+        optimizer.step()
+        dh.prune(model, data, loss="mse", units=0.5, inplace=True, optimizer=optimizer)
+        with pytest.raises(dh.DataError, match="not what they were when the attack was made"):
+            optimizer.step()
