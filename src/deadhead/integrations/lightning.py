@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Any
 
-import torch
 from torch import nn
 
 from deadhead.integrations.driver import Driver, base_of, imported, reshape
@@ -71,18 +70,26 @@ class PruningCallback(base_of(LIBRARY, "Callback")):  # type: ignore[misc]
         return self._driver.pruned
 
     def setup(self, trainer: Any, pl_module: Any, stage: str) -> None:
-        """Give the intact module the shapes of the checkpoint that training goes on from, before it is loaded."""
-        if stage == "fit" and trainer.ckpt_path is not None:
-            saved = torch.load(trainer.ckpt_path, map_location="cpu", weights_only=False)
-            state = saved["callbacks"].get(self.state_key)
+        """Let the module take the shapes of the checkpoint that training goes on from, before its weights are loaded:
+        the module's own hook is the one place where Lightning shows the checkpoint before that."""
+        if stage != "fit":
+            return
+        own = pl_module.on_load_checkpoint
+
+        def on_load_checkpoint(checkpoint: dict[str, Any]) -> None:
+            state = checkpoint.get("callbacks", {}).get(self.state_key)
             if state:
                 reshape(self._pruned_part(pl_module), state)
+            own(checkpoint)
+
+        pl_module.on_load_checkpoint = on_load_checkpoint
 
     def _pruned_part(self, pl_module: nn.Module) -> nn.Module:
         return pl_module.get_submodule(self._part)
 
     def on_train_start(self, trainer: Any, pl_module: Any) -> None:
         """Begin, or go on from a checkpoint."""
+        vars(pl_module).pop("on_load_checkpoint", None)
         self._driver.begin(self._pruned_part(pl_module), trainer.optimizers, trainer.world_size > 1)
         self._steps = trainer.global_step
 
