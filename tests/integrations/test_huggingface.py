@@ -139,6 +139,16 @@ def test_a_run_that_is_resumed_from_a_checkpoint_ends_with_the_same_bits(tmp_pat
 
 
 @needs_trainer
+def test_the_models_own_number_for_a_batch_is_enough_for_criteria_that_need_no_loss_of_samples(tmp_path: Path) -> None:
+    model = bert()
+    callback = PruningCallback({1: 0.5}, batches(), "model", only=ONLY, criterion="activation_std")
+    trainer(model, callback, tmp_path, num_train_epochs=1).train()
+    assert callback.pruned is not None
+    assert callback.pruned.model.bert.encoder.layer[0].intermediate.dense.out_features == 12
+    assert callback.pruned.report.after.loss > 0
+
+
+@needs_trainer
 def test_mixed_precision_and_accumulated_gradients_go_with_it(tmp_path: Path) -> None:
     model = bert()
     callback = PruningCallback({1: 0.5}, batches(), only=ONLY)

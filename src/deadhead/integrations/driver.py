@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
@@ -88,12 +89,12 @@ def reshape(module: nn.Module, state: Mapping[str, Any]) -> None:
 
 
 def imported(names: Sequence[str], pip: str) -> Any:
-    """The first of several modules that is installed.
+    """The first of several modules that is installed; one that is imported already comes before others.
 
     Raises:
         DeadheadError: none is.
     """
-    for name in names:
+    for name in sorted(names, key=lambda name: name not in sys.modules):
         try:
             return importlib.import_module(name)
         except ImportError:

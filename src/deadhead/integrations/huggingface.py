@@ -37,7 +37,7 @@ class PruningCallback(base_of(LIBRARY, "TrainerCallback")):  # type: ignore[misc
         loss: a loss for each sample, as in `deadhead.Gradual`; by default that of which the model's own loss is the
             mean, found on the first sample (cross-entropy, of the next position too, squared error, binary
             cross-entropy). "model" takes the model's own number for a batch: enough for criteria that need no loss of
-            single samples (mrs, mrp, magnitude, random).
+            single samples (activation_std, activation_mean, magnitude, random), and refused by mrs.
         options: those of `deadhead.Gradual`: criterion=, compensate=, samples=, only=, exclude=, seed=, ... With
             cut="as it goes" the model itself becomes smaller as training goes on.
 
