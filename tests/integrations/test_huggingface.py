@@ -158,6 +158,11 @@ def test_mixed_precision_and_accumulated_gradients_go_with_it(tmp_path: Path) ->
     assert callback.gradual.steps == 4
     assert int((up.weight == 0).all(1).sum()) == 12
     assert callback.pruned is not None
+    batch = {name: value for name, value in batches()[0].items() if name != "labels"}
+    full = vars(model)["_original_forward"]  # without autocast
+    torch.testing.assert_close(
+        callback.pruned.model.eval()(**batch).logits, model.eval() and full(**batch).logits, rtol=1e-4, atol=1e-6
+    )
 
 
 @needs_trainer

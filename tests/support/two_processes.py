@@ -60,7 +60,7 @@ def _trainer(rank: int, folder: str) -> None:
     refused = _message(lambda: Gradual(wrapped, optimizer, data, loss="mse", schedule={1: 0.5}, cut="as it goes"))
     masks = Masks(wrapped, optimizer, example=data[0][0])
     masks.prune(data, loss="cross_entropy", units=0.6)
-    masks.prune(data, loss="cross_entropy", weights=0.7, criterion="taylor1")
+    masks.prune(data, loss="cross_entropy", weights=0.3, criterion="taylor1")
     units, keep = masks.closed, masks.keep
     train(wrapped, optimizer, data)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

@@ -113,7 +113,7 @@ class Recurrent(nn.Module):
 
 def normed(norm: Callable[..., nn.Module] = nn.utils.parametrizations.weight_norm) -> nn.Module:
     model = mlp(3, 6, 2)
-    norm(model[2], "weight", dim=None)
+    norm(model[0], "weight", dim=0)
     return model
 
 
