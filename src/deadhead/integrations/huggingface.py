@@ -52,7 +52,8 @@ class PruningCallback(base_of(LIBRARY, "TrainerCallback")):  # type: ignore[misc
         Evci (2018), section 4.2, for pruning in rounds during training.
 
     Example:
-        >>> callback = PruningCallback({1: 0.8, 2: 0.5}, data=[{"input_ids": torch.zeros(2, 4)}])  # doctest: +SKIP
+        >>> batches = [{"input_ids": torch.zeros(2, 4, dtype=torch.long), "labels": torch.tensor([0, 1])}]
+        >>> callback = PruningCallback({1: 0.8, 2: 0.5}, batches, only=["*intermediate*"])
         >>> Trainer(model, args, train_dataset=rows, callbacks=[callback]).train()  # doctest: +SKIP
         >>> callback.pruned.save("smaller")  # doctest: +SKIP
     """
