@@ -26,14 +26,12 @@ NEVER = [
     ("training", "deadhead.report", "a loop of the caller's prints what the caller wants"),
 ]
 """(room, module that no file of it imports, why)."""
+MAY_LOG = ("deadhead.graph.trace", "deadhead.training.measuring")
+"""Files that silence torch's own log, and that warn a training loop of units that die."""
+MAY_DRAW = ("deadhead.drawing", "deadhead.relevance.heatmap", "deadhead.training.panels", "deadhead.training.watch")
+"""Files that draw when a person asks for it, or name the type of a figure."""
 ONLY = {"report": ("deadhead.pruning.record",), "relevance": ("deadhead.graph", "deadhead.data")}
 """Rooms that may import less of the path than comes before them."""
-
-
-LOGGING = ("training", "integrations")
-"""What runs inside a loop of the caller's, which hears of it through the log alone."""
-DRAWING = ("deadhead.drawing", "deadhead.relevance.heatmap", "deadhead.training.panels")
-"""Files that draw when a person asks for it."""
 
 
 def module_name(path: Path) -> str:
@@ -133,9 +131,9 @@ def test_nothing_below_the_report_prints_or_draws(name: str) -> None:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             drawing = {"rich", "typer", "matplotlib", "plotly", "tqdm"}
-            if name != "deadhead.graph.trace" and room(name) not in LOGGING:  # trace silences torch's own log
+            if name not in MAY_LOG:
                 drawing.add("logging")
-            if name in DRAWING:
+            if name in MAY_DRAW:
                 drawing.remove("matplotlib")
             assert not drawing & {each.split(".")[0] for each in names}, f"{name}, line {node.lineno}"
 

@@ -14,8 +14,9 @@ from torch import Tensor, nn, optim
 from torch.optim import Optimizer, lr_scheduler
 
 import deadhead as dh
-from deadhead.cut.optimizer import adopt, cut_in_place, exchange, flat_state_of, follow, state_of
+from deadhead.cut.optimizer_state import adopt, cut_in_place, exchange, flat_state_of, follow, state_of
 from deadhead.cut.surgery import Surgery, copy_of, operate
+from deadhead.select.plan import plan_of
 from support.networks import classes, mlp
 from support.snapshot import bits
 
@@ -351,6 +352,34 @@ def test_a_history_is_forgotten_where_the_remaining_weights_change() -> None:
     assert not optimizer.state[next(model.parameters())]
 
 
+def test_a_history_is_forgotten_where_a_bias_is_new() -> None:
+    model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 3)).double()
+    optimizer = lbfgs(None)(model.parameters())
+    step(model, optimizer)
+    surgery = Surgery(biases={"0.bias": 4})
+    cut_in_place(optimizer, model, surgery)
+    assert optimizer.state[model[0].weight], "nothing was removed, and no weight changed"
+    operate(model, surgery)
+    adopt(optimizer, model, surgery)
+    assert not optimizer.state[model[0].weight]
+    first = step(model, optimizer)
+    assert step(model, optimizer) < first
+
+
+@pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
+@pytest.mark.parametrize("compensate", ["zero", "least_squares"])
+def test_a_prune_says_whether_the_remaining_weights_are_the_same(compensate: str, inplace: bool) -> None:
+    model = mlp(*SIZES).train()
+    for name, parameter in model.named_parameters():
+        close(name, parameter)
+    optimizer = lbfgs(None)(model.parameters())
+    step(model, optimizer)
+    pruned = dh.prune(model, [DATA], loss="cross_entropy", plan=plan_of([("0", 1), ("0", 4), ("2", 0)]),
+                      compensate=compensate, optimizer=optimizer, inplace=inplace, curve=0)  # fmt: skip
+    assert pruned.optimizer is not None
+    assert bool(flat_state_of(pruned.optimizer)) == (compensate == "zero")
+
+
 class Flat(Optimizer):
     """Momentum in one tensor for all parameters of a group, held by the last of them."""
 
@@ -497,6 +526,18 @@ def test_groups_keep_their_options_and_a_new_bias_joins_its_weight(inplace: bool
         ["0.weight"], ["0.bias"], ["2.weight", "2.bias", "4.weight", "4.bias"],
     ]  # fmt: skip
     assert [(g["lr"], g["weight_decay"]) for g in trainer.param_groups] == [(0.01, 0.01), (0.5, 0.01), (0.01, 0.3)]
+
+
+def test_a_new_bias_beside_a_parametrized_weight_is_trained_too() -> None:
+    model = nn.Sequential(nn.Linear(3, 4), nn.Tanh(), nn.Linear(4, 3, bias=False)).double()
+    nn.utils.parametrizations.weight_norm(model[2])
+    for alone in (False, True):
+        other, surgery = copy.deepcopy(model), Surgery(biases={"2.bias": 3})
+        optimizer = optim.SGD((other[2] if alone else other).parameters(), 0.1)
+        operate(other, surgery)
+        adopt(optimizer, other, surgery)
+        step(other, optimizer)
+        assert other[2].bias.abs().min() > 0
 
 
 @pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])

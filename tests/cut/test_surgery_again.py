@@ -18,6 +18,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.cut.surgery import Surgery, operate, remember, surgery_behind
 from support.networks import Residual, classes, mlp, unit_gain
+from support.quick import each_of
 from support.snapshot import Unharmed, bits, same
 
 DATA = classes(40, 2, 5, 5)
@@ -57,9 +58,12 @@ def thrice(model: nn.Module, inplace: tuple[bool, bool, bool], **options: Any) -
     return results
 
 
+INPLACE = ((False, False, False), (True, True, True), (False, True, False))
+
+
 @pytest.mark.parametrize("name", MODELS)
-@pytest.mark.parametrize("inplace", [(False, False, False), (True, True, True), (False, True, False)], ids=str)
-@pytest.mark.parametrize("compensate", ["zero", "mean", "least_squares"])
+@pytest.mark.parametrize("inplace", INPLACE, ids=str)
+@pytest.mark.parametrize("compensate", each_of(["zero", "mean", "least_squares"], ["mean"]))
 def test_a_model_pruned_three_times_is_loaded_in_one_step(
     name: str, inplace: tuple[bool, bool, bool], compensate: str, tmp_path: Path, unharmed: Unharmed
 ) -> None:
@@ -77,8 +81,7 @@ def test_a_model_pruned_three_times_is_loaded_in_one_step(
     again = dh.prune(found, DATA, **FAST, units=0.7, compensate=compensate)
     again.save(tmp_path)
     assert same(dh.load(tmp_path, MODELS[name]()), again.model)
-    if compensate != "zero" and name == "grouped":
-        assert any(step.biases for step in [last.surgery])
+    assert bool(last.surgery.biases) == (compensate != "zero" and name == "grouped")
 
 
 def test_the_entries_that_remain_are_those_of_the_intact_model() -> None:
@@ -307,3 +310,35 @@ def test_one_step_after_another_equals_both_at_once_where_tensors_are_shared_und
     assert torch.equal(once.fc.weight, model.fc.weight[[2, 9]])
     assert same(once, twice)
     assert once.twin.weight is once.fc.weight
+
+
+def test_a_module_with_two_names_remembers_all_that_was_done_under_either() -> None:
+    model = nn.Module()
+    model.one = nn.Linear(3, 4, bias=False)
+    model.other = model.one
+    step = Surgery(
+        {"one.weight": {0: [0, 3]}}, [("one", "out_features", 2), ("other", "out_features", 2)], {"one.bias": 2}
+    )
+    more = Surgery({"other.weight": {1: [2]}, "other.bias": {0: [1]}}, [], {})
+    twice, once = copy.deepcopy(model), copy.deepcopy(model)
+    for each in (step, more):
+        operate(twice, each)
+        remember(twice, each)
+    operate(once, surgery_behind(twice))
+    assert same(once, twice)
+    assert once.one.bias.shape == (1,)
+
+
+def test_a_program_made_of_a_module_that_was_cut_remembers_it_once() -> None:
+    model = mlp(3, 8, 3)
+    first, later = Surgery({"0.weight": {0: [1, 2, 6, 7]}}), Surgery({"0.weight": {0: [2, 3]}})
+    part = copy.deepcopy(model)
+    operate(part, first)
+    remember(part, first)
+    program = torch.fx.symbolic_trace(part)
+    assert surgery_behind(program) == first
+    operate(program, later)
+    remember(program, later)
+    assert surgery_behind(program).keep == {"0.weight": {0: [6, 7]}}
+    assert surgery_behind(copy.deepcopy(program)) == surgery_behind(program)
+    assert bits(program.get_parameter("0.weight")) == bits(model[0].weight[[6, 7]])

@@ -221,7 +221,7 @@ def train(original: nn.Module, pruned: nn.Module, inputs: tuple[Tensor, ...]) ->
 def _step(module: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
     module.train()
     try:
-        loss = torch.stack([tensor.square().mean() for tensor in _with_history(module(*inputs))]).sum()
+        loss = torch.stack([tensor.square().mean() for tensor in with_history(module(*inputs))]).sum()
         torch.autograd.backward(loss)
     except RuntimeError as error:
         return first_line(error)
@@ -231,10 +231,10 @@ def _step(module: nn.Module, inputs: tuple[Tensor, ...]) -> str | None:
     return None
 
 
-def _with_history(outputs: Any) -> list[Tensor]:
+def with_history(outputs: Any) -> list[Tensor]:
     if isinstance(outputs, Tensor):
         return [outputs]
-    return [t for each in (outputs.values() if isinstance(outputs, dict) else outputs) for t in _with_history(each)]
+    return [t for each in (outputs.values() if isinstance(outputs, dict) else outputs) for t in with_history(each)]
 
 
 def consistent(network: Network) -> None:

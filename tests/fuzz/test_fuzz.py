@@ -8,6 +8,7 @@ import pytest
 import torch
 from architectures import draw
 from check import examine
+from masked import CASES, examine_masked
 
 from support.quick import each_of
 
@@ -16,6 +17,10 @@ CHUNKS = 10
 EXPORTS = 10
 """In each chunk; 300 cases in all, of which 30 are quick."""
 LEAST_VERIFIED = 0.95
+LEAST_MASKED = 0.5
+MASKED = 50
+MASKED_EXPORTS = 5
+"""In each chunk; 500 cases in all, of which 10 are quick."""
 
 
 @pytest.mark.parametrize("chunk", each_of(range(CHUNKS), [0]))
@@ -32,3 +37,16 @@ def test_cut_computes_what_gates_and_zeroed_columns_compute(chunk: int) -> None:
     assert not any(outcome.failed for _, outcome in outcomes), shown
     verified = sum(outcome.kind == "verified" and outcome.units > 0 for _, outcome in outcomes)
     assert verified >= LEAST_VERIFIED * PLANS * EXPORTS, shown
+
+
+@pytest.mark.parametrize("chunk", each_of(range(MASKED), [0]))
+def test_what_is_closed_and_trained_and_cut_computes_what_it_did_and_goes_on_as_it_would(chunk: int) -> None:
+    outcomes = []
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for seed in range(chunk * MASKED_EXPORTS, (chunk + 1) * MASKED_EXPORTS):
+            outcomes += [(seed, outcome) for outcome in examine_masked(draw(seed), seed)]
+    shown = "\n".join(f"seed {seed}: {o.kind}: {o.reason}" for seed, o in outcomes if o.kind != "verified")
+    assert not any(outcome.failed for _, outcome in outcomes), shown
+    verified = sum(outcome.kind == "verified" and outcome.units > 0 for _, outcome in outcomes)
+    assert verified >= LEAST_MASKED * CASES * MASKED_EXPORTS, shown

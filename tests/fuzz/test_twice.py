@@ -48,9 +48,12 @@ def twice(seed: int) -> bool:
     once = copy_of(model)
     operate(once, surgery_behind(second))
     assert same(once, second), seed
-    with torch.no_grad():
-        for found, expected in zip(tensors_of(once(*inputs)), tensors_of(second(*inputs)), strict=True):
-            assert bits(found) == bits(expected), seed
+    outputs = []
+    for module in (once, second):
+        torch.manual_seed(seed)  # some drop activations at random
+        with torch.no_grad():
+            outputs.append([bits(tensor) for tensor in tensors_of(module(*inputs))])
+    assert outputs[0] == outputs[1], seed
     return surgery_behind(first) != surgery_behind(second) and bool(surgery_behind(first).keep)
 
 

@@ -107,7 +107,7 @@ def operate(module: nn.Module, surgery: Surgery) -> dict[int, nn.Parameter]:
         assign(module.get_submodule(path), attribute, value)
     for name, size in surgery.biases.items():
         owner, leaf = owner_of(module, name)
-        like = next(owner.parameters(recurse=False))
+        like = next(owner.parameters())
         setattr(owner, leaf, nn.Parameter(torch.zeros(size, dtype=like.dtype, device=like.device), like.requires_grad))
     apply(module, surgery.rewrites)
     return replaced
@@ -127,33 +127,40 @@ def remember(module: nn.Module, surgery: Surgery) -> None:
         module: what was cut.
         surgery: how, from the module as it was before.
     """
+    before = _remembered(module)
+    behind = surgery_behind(module)
     names: dict[int, list[str]] = {}
     for name, tensor in _tensors_of(module):
         names.setdefault(id(tensor), []).append(name)
-    by_name = {name: alike for alike in names.values() for name in alike}
-    spread = {alias: axes for name, axes in surgery.keep.items() for alias in by_name.get(name, [name])}
-    step = Surgery({**spread, **surgery.keep}, surgery.settings, surgery.biases, surgery.rewrites)
-    whole = surgery_behind(module).then(step)
+    alike = {name: each for each in names.values() for name in each}
+    keep: dict[str, dict[int, list[int]]] = {}
+    for name, axes in surgery.keep.items():  # by every name; a bias by the one under which it was added
+        for other in [each for each in alike[name] if each in behind.biases] or alike[name]:
+            keep.setdefault(other, axes)
+    whole = behind.then(Surgery(keep, surgery.settings, surgery.biases, surgery.rewrites))
+    first = {id(each): path for path, each in module.named_modules()}
     programs = [path for path, each in module.named_modules() if isinstance(each, fx.GraphModule)]
-
-    def part_of(path: str) -> tuple[str, Surgery]:
-        holder = next((each for each in programs if each == path or not each or path.startswith(f"{each}.")), path)
-        return holder, parts.setdefault(holder, Surgery())
-
     parts: dict[str, Surgery] = {}
+
+    def place_of(path: str) -> tuple[Surgery, str]:
+        """What the holder of a submodule remembers, and the submodule's path from there."""
+        path = first[id(module.get_submodule(path))]
+        holder = next((each for each in programs if each == path or not each or path.startswith(f"{each}.")), path)
+        return parts.setdefault(holder, Surgery()), path[len(holder) :].removeprefix(".")
+
     if whole.rewrites:
-        part_of("")[1].rewrites = whole.rewrites
+        place_of("")[0].rewrites = whole.rewrites
     for name, axes in whole.keep.items():
-        holder, part = part_of(name.rpartition(".")[0])
-        part.keep[_inside(name, holder)] = axes
+        part, inner = place_of(name.rpartition(".")[0])
+        part.keep.setdefault(f"{inner}.{name.rpartition('.')[2]}".removeprefix("."), axes)  # the first name has it all
     for name, size in whole.biases.items():
-        holder, part = part_of(name.rpartition(".")[0])
-        part.biases[_inside(name, holder)] = size
+        part, inner = place_of(name.rpartition(".")[0])
+        part.biases[f"{inner}.{name.rpartition('.')[2]}".removeprefix(".")] = size
     for path, attribute, value in whole.settings:
-        holder, part = part_of(path)
-        part.settings.append((_inside(path, holder), attribute, value))
-    for each in module.modules():
-        _memory(each).pop(MEMORY, None)
+        part, inner = place_of(path)
+        part.settings.append((inner, attribute, value))
+    for path in before:
+        del _memory(module.get_submodule(path))[MEMORY]
     for path, part in parts.items():
         _memory(module.get_submodule(path))[MEMORY] = json.dumps(part.to_json())
 
@@ -174,11 +181,7 @@ def surgery_behind(module: nn.Module) -> Surgery:
         (4, {})
     """
     whole = Surgery()
-    for path, each in module.named_modules():
-        text = _memory(each).get(MEMORY)
-        part = Surgery() if text is None else Surgery.from_json(json.loads(text))
-        if path and part.rewrites:
-            continue
+    for path, part in _remembered(module).items():
         prefix = f"{path}." if path else ""
         whole.keep.update({prefix + name: axes for name, axes in part.keep.items()})
         whole.biases.update({prefix + name: size for name, size in part.biases.items()})
@@ -187,14 +190,16 @@ def surgery_behind(module: nn.Module) -> Surgery:
     return whole
 
 
+def _remembered(module: nn.Module) -> dict[str, Surgery]:
+    """What each submodule remembers, by its path."""
+    texts = {path: _memory(each).get(MEMORY) for path, each in module.named_modules()}
+    parts = {path: Surgery.from_json(json.loads(text)) for path, text in texts.items() if text is not None}
+    return {path: part for path, part in parts.items() if not (path and part.rewrites)}
+
+
 def _memory(module: nn.Module) -> dict[str, Any]:
     """Where a module keeps plain values that its copies have, too."""
     return module.meta if isinstance(module, fx.GraphModule) else module.__dict__
-
-
-def _inside(name: str, path: str) -> str:
-    """A name as the submodule at `path` has it."""
-    return name[len(path) :].removeprefix(".") if path else name
 
 
 def _tensors_of(module: nn.Module) -> list[tuple[str, Tensor]]:

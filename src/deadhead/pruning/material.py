@@ -70,7 +70,7 @@ class Material:
         for batch in batches:
             wanted = prediction_of(network.run_module(batch.inputs)).detach().cpu()
             targeted.append(as_batch((batch.inputs, wanted), batch_axis=network.batch_axis))
-        judge = replace(as_loss("mse"), name="squared error from the outputs before")
+        judge = replace(as_loss("mse"), name="squared error from the outputs before", sampled=None)
         return cls(judge, targeted, Calibration(list(targeted), list(targeted)), targeted, False)
 
 

@@ -92,7 +92,7 @@ def _of_sites(group: Group, sites: Sequence[Site], tensors: Mapping[str, Tensor]
     for part in group.slices:
         if (part.parameter, part.axis) in axes:
             tensor, mine = tensors[part.parameter], part.units >= 0
-            along = (tensor != 0).movedim(part.axis, 0).flatten(1).sum(1).cpu().to(there)
+            along = (tensor != 0).movedim(part.axis, 0).reshape(len(part.units), -1).sum(1).cpu().to(there)
             there.index_add_(0, part.units[mine], along[mine])
             total.index_add_(0, part.units[mine], torch.full_like(along, tensor.numel() / len(along))[mine])
     return there / total

@@ -78,7 +78,7 @@ def removable_of(closed: Closed, batches: Sequence[Batch], progress: Progress | 
     if closed.removable is None or closed.removable.network is not network:
         options = Options(units=1.0, only=closed.only, exclude=closed.exclude, width=network.width)
         closed.removable = Removable.of(network, batches, options, progress)
-        closed.history.note_sizes(closed.removable)
+        closed.cuts.note_sizes(closed.removable)
     return closed.removable
 
 
@@ -88,16 +88,16 @@ def _counts_of_intact(closed: Closed, asked: Options, options: Mapping[str, Any]
     kind, value = asked.budget.kind, asked.budget.value
     if kind == "plan" or asked.budget.is_of_quality or not BUDGETS[kind].counted:
         return dict(options)
-    history, groups = closed.history, {group.name for group in closed.network.select(closed.only, closed.exclude)}
+    cuts, groups = closed.cuts, {group.name for group in closed.network.select(closed.only, closed.exclude)}
     if kind == "units" and asked.scope == "group":
         given = options["units"] if isinstance(options["units"], Mapping) else {"*": value}
         counts: dict[str, int] = {}
         for pattern, share in given.items():
             for group in closed.network.select([pattern]) if groups else ():
                 if group.name in groups:
-                    counts.setdefault(group.name, max(1, budget_of(units=share).target(history.sizes[group.name])))
+                    counts.setdefault(group.name, max(1, budget_of(units=share).target(cuts.sizes[group.name])))
         return {**options, "units": counts} if counts else None
-    total = history.totals[kind]
+    total = cuts.totals[kind]
     count = asked.budget.target(total)
     if count < 1:
         raise BudgetError(f"The budget {asked.budget} leaves nothing of {total:,}; raise it.")
@@ -138,7 +138,7 @@ def choose_weights(
         keep = closed.keep.get(name)
         if keep is not None:
             value[~keep.cpu()] = float("-inf")
-    intact = closed.history.weights or {name: value.numel() for name, value in scores.items()}
+    intact = closed.cuts.weights or {name: value.numel() for name, value in scores.items()}
     counts = {name: max(1, round(remaining * intact[name])) for name in scores}
     if scope == "group":
         found = {name: _smallest(value, counts[name]) for name, value in scores.items()}
@@ -148,7 +148,12 @@ def choose_weights(
         parts = torch.split(together, [value.numel() for value in scores.values()])
         found = {name: part.reshape(scores[name].shape) for name, part in zip(scores, parts, strict=True)}
     of_units = unit_entries(closed.network, closed.units)
-    return {name: each & ~of_units[name][0].cpu() if name in of_units else each for name, each in found.items()}
+    for name, each in found.items():
+        if name in of_units:
+            each &= ~of_units[name][0].cpu()
+        if name in closed.weights:  # those of closed units too, which would be open with their units else
+            each |= closed.weights[name].cpu()
+    return found
 
 
 def _smallest(scores: Tensor, remaining: int) -> Tensor:

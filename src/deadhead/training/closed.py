@@ -22,35 +22,31 @@ from deadhead.reconstruction.compensation import Compensation, contribution, put
 from deadhead.reconstruction.consumers import consumers_of
 from deadhead.reconstruction.sums import patch_means
 from deadhead.select.plan import Plan, plan_of
+from deadhead.training.cuts import Cuts
 from deadhead.training.entries import spared_tensors, unit_entries, with_weights
 from deadhead.training.held import Holding
-from deadhead.training.history import History
 
 
 class Closed:
     """What is closed in a network that trains; `Masks` is its public face.
 
-        Args:
-            network: the traced network.
-            optimizers: the optimizers that train its module.
-            only: only groups whose module name matches one of these patterns can be closed.
-            exclude: groups whose module name matches one of these patterns cannot be closed.
-            is_distributed: whether other processes train the same network, in step.
+    Args:
+        network: the traced network.
+        optimizers: the optimizers that train its module.
+        only: only groups whose module name matches one of these patterns can be closed.
+        exclude: groups whose module name matches one of these patterns cannot be closed.
+        is_distributed: whether other processes train the same network, in step.
 
-        Attributes:
-            units: {group: (K,)}, true where a unit is closed.
-            weights: {parameter: true where a single weight is closed}.
-            holding: the entries that are held at zero.
-            given: {(group, unit): {weight: (outputs,)}}, what went into a consumer's bias in place of a closed unit.
-    <<<<<<< HEAD
-            added: biases that the network did not have before.
-            found: the units that masks of torch had closed before, as `indices`.
-    =======
-    >>>>>>> main
-            refused: {what could not take a constant when its units were closed: why}.
-            history: what was cut in place so far.
-            material: what units were last chosen by; None before.
-            removable: what can be cut from the network, once that was asked.
+    Attributes:
+        units: {group: (K,)}, true where a unit is closed.
+        weights: {parameter: true where a single weight is closed}.
+        holding: the entries that are held at zero.
+        given: {(group, unit): {weight: (outputs,)}}, what went into a consumer's bias in place of a closed unit.
+        found: the units that masks of torch had closed before, as `indices`.
+        refused: {what could not take a constant when its units were closed: why}.
+        cuts: what was cut in place so far.
+        material: what units were last chosen by; None before.
+        removable: what can be cut from the network, once that was asked.
     """
 
     def __init__(
@@ -69,7 +65,7 @@ class Closed:
         self.given: dict[tuple[str, int], dict[str, Tensor]] = {}
         self.found: dict[str, list[int]] = {}
         self.refused: dict[str, str] = {}
-        self.history = History()
+        self.cuts = Cuts()
         self.material: Material | None = None
         self.removable: Removable | None = None
         self._start()
@@ -201,15 +197,19 @@ class Closed:
                 self.refused[consumer.weight] = "it has no bias, and DistributedDataParallel knows of no new one"
             else:
                 put_constant(change, consumer, constants[consumer.weight], tensors)
-        self.change(change)
+        self.change(change, adds=True)
 
     @torch.no_grad()
-    def change(self, change: Compensation) -> None:
-        """Give the module new weights and biases."""
+    def change(self, change: Compensation, *, adds: bool = False) -> None:
+        """Give the module new weights and biases.
+
+        Args:
+            change: them.
+            adds: whether they are the old ones with constants added, of which closed entries take their part.
+        """
         tensors = self.network.state()
         for name, value in change.tensors.items():
-            tensors[name].detach().copy_(value)
-            self.holding.hold(name)
+            self.holding.write(self.first_name(name), tensors[name], value, adds=adds)
         for name, value in change.biases.items():
             owner, leaf = owner_of(self.module, name)
             weight = owner.get_parameter("weight")
@@ -243,7 +243,7 @@ class Closed:
                 for name, _ in self.given
             },
             "held": self.holding.state_dict(),
-            "history": asdict(self.history),
+            "cuts": asdict(self.cuts),
             "surgery": surgery_behind(self.module).to_json(),
         }
 
@@ -257,7 +257,7 @@ class Closed:
         Raises:
             MaskError: it belongs to another network.
         """
-        if self.indices != self.found or self.history.removed:
+        if self.indices != self.found or self.cuts.removed:
             raise MaskError("These masks have closed units already; load a checkpoint into masks made anew.")
         surgery, behind = Surgery.from_json(state["surgery"]), surgery_behind(self.module)
         if surgery != behind:
@@ -273,7 +273,7 @@ class Closed:
                 exchange(optimizer, replaced)
             self._follow(surgery)
             self._start()
-        self.history = History.of(state["history"])
+        self.cuts = Cuts.of(state["cuts"])
         sizes = {name: len(units) for name, units in self.units.items()}
         if {name: len(units) for name, units in state["units"].items()} != sizes:
             raise MaskError(

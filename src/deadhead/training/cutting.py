@@ -41,21 +41,21 @@ def cut_masked(
         verified = pruning.verify(plan, Compensation(), cut.module)
     with clock("report"):
         report = pruning.report(plan, Compensation(), cut, verified)
-    history = closed.history
+    cuts = closed.cuts
     result = replace(
         report,
         budget="masks",
         criterion="masks",
         compensation="none",
-        groups=history.records_of_intact(report.groups),
-        before=_with_quality_of(history.intact or report.before, report.before),
+        groups=cuts.records_of_intact(report.groups),
+        before=_with_quality_of(cuts.intact or report.before, report.before),
         seconds=clock.seconds,
     )
-    example, of_intact = closed.network.example_call(), history.of_intact(plan)
+    example, of_intact = closed.network.example_call(), cuts.of_intact(plan)
     model, optimizers = pruning.deliver(cut, Compensation(), closed.optimizers)
     optimizer: Any = optimizers[0] if len(optimizers) == 1 else optimizers or None
     if inplace:
-        history.follow(plan, report)
+        cuts.follow(plan, report)
         closed.follow(cut.surgery)
     return Pruned(model, of_intact, result, surgery_behind(model), optimizer, example, closed.network.batch_axis)
 

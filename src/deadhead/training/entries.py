@@ -76,6 +76,9 @@ def spared_tensors(network: Network, groups: Sequence[Group]) -> dict[str, tuple
     Raises:
         MaskError: zeros close the units of a group in no way that was tried.
     """
+    for group in groups:  # a unit of which everything is zero may still be chosen, which no trial rules out
+        if any(site.among for site in group.consumers):
+            raise MaskError(_refusal(group, "something chooses among them, and zeros can be chosen"))
     batch = example_batch(network)
     if _zeros_close(network, groups, {}, batch):
         return {group.name: () for group in groups}
@@ -86,12 +89,16 @@ def spared_tensors(network: Network, groups: Sequence[Group]) -> dict[str, tuple
         spared = next((each for each in tries if _zeros_close(network, [group], {group.name: each}, batch)), None)
         if spared is None:
             why = "they are normalised together" if group.norms else "what reads them does not read zeros as nothing"
-            raise MaskError(
-                f"Units of {group.name} cannot be closed by zeros while the network trains: {why}; exclude the group, "
-                "and prune it after training."
-            )
+            raise MaskError(_refusal(group, why))
         found[group.name] = spared
     return found
+
+
+def _refusal(group: Group, why: str) -> str:
+    return (
+        f"Units of {group.name} cannot be closed by zeros while the network trains: {why}; exclude the group, and "
+        "prune it after training."
+    )
 
 
 def _zeros_close(

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -17,13 +16,12 @@ from deadhead.errors import DataError
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
 from deadhead.pruning.pruned import Pruned
+from deadhead.training.aside import aside
 from deadhead.training.masks import Masks
-from deadhead.training.randomness import random_state_kept
 from deadhead.training.schedule import WEIGHTS, Remaining, Schedule
 from deadhead.training.wrapped import distributed_wrapper
 
 CUT = ("end", "as it goes")
-log = logging.getLogger("deadhead")
 
 
 @dataclass(frozen=True)
@@ -129,7 +127,7 @@ class Gradual:
         self.data, self.loss = data, loss
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
         if example is None and not isinstance(model, Network):
-            with random_state_kept():
+            with aside():
                 example = first_inputs(data, as_loss(loss).labels_to_model)
         if distributed is None:
             distributed = distributed_wrapper(model) is not None
@@ -164,7 +162,7 @@ class Gradual:
         if remaining is None:
             return
         start, masks = time.perf_counter(), self.masks
-        with random_state_kept():
+        with aside():
             options = {**self._options, **self.schedule.options(remaining)}
             new = masks.prune(self.data, loss=self.loss, progress=self.progress, **options)
             if self.cut == "as it goes" and new:
@@ -179,7 +177,6 @@ class Gradual:
             time.perf_counter() - start,
         )
         self.rounds.append(done)
-        log.info("after %s %d: %s units are open", self.schedule.every, when, f"{done.units:,}")
 
     def finish(self, *, test: Iterable[Any] | None = None) -> Pruned:
         """End: cut what is closed and not cut yet, and report from the intact network on.
@@ -191,7 +188,7 @@ class Gradual:
             test: data that no decision saw, to report on.
         """
         inplace = self.cut == "as it goes"
-        with random_state_kept():
+        with aside():
             pruned = self.masks.cut(self.data, loss=self.loss, test=test, inplace=inplace, progress=self.progress)
         self.masks.stop()
         return pruned

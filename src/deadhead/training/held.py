@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deadhead.cut.optimizer import flat_state_of, state_of
+from deadhead.cut.optimizer_state import averages_of, flat_state_of, state_of
 from deadhead.cut.surgery import Surgery, owner_of, pick
 from deadhead.errors import MaskError
 from deadhead.gates.sites import along
@@ -41,6 +41,25 @@ def bits_of(tensor: Tensor, closed: Tensor, lines: dict[int, Tensor] | None) -> 
         kept = torch.full((tensor.shape[axis],), -1, dtype=kind, device=tensor.device).index_fill_(0, index, 0)
         found.append(along(kept, tensor.dim(), axis))
     return found
+
+
+def lines_of(entries: Tensor, state: Tensor) -> Tensor:
+    """Which entries of a state tensor belong to closed entries alone: with one number for each line of the parameter,
+    where the whole line is closed.
+
+    Args:
+        entries: which entries of the parameter are closed.
+        state: a state tensor of its shape, or of size one along some of its axes.
+    """
+    for axis, size in enumerate(state.shape):
+        if size < entries.shape[axis]:
+            entries = entries.all(axis, keepdim=True)
+    return entries
+
+
+def _axes_of(state: Tensor, entries: Tensor, axes: Mapping[int, list[int]]) -> Mapping[int, list[int]]:
+    """What is kept of the axes along which a state tensor is as long as its parameter."""
+    return {axis: kept for axis, kept in axes.items() if state.shape[axis] == entries.shape[axis]}
 
 
 @dataclass
@@ -133,14 +152,23 @@ class Holding:
 
         return hook
 
-    def closed(self, name: str) -> Tensor | None:
-        """Which entries of a tensor are held; None where none is."""
-        return self.held[name].closed if name in self.held else None
+    @torch.no_grad()
+    def write(self, name: str, tensor: Tensor, value: Tensor, *, adds: bool = False) -> None:
+        """Give a tensor of the module new values; closed entries remain zero.
 
-    def hold(self, name: str) -> None:
-        """Set the closed entries of a tensor to zero, after it was written to."""
-        if name in self.held:
-            self.held[name].hold()
+        Args:
+            name: its first name in the module.
+            tensor: the module's own.
+            value: the new values.
+            adds: whether they are the old ones with something added, which closed entries have when they are opened.
+        """
+        tensor.detach().copy_(value)
+        held = self.held.get(name)
+        if held is None:
+            return
+        if adds:
+            held.had += torch.where(held.closed, tensor.detach(), torch.zeros_like(tensor))
+        held.hold()
 
     @torch.no_grad()
     def set(self, closed: Mapping[str, tuple[Tensor, dict[int, Tensor] | None]], fresh: Fresh | None = None) -> None:
@@ -158,8 +186,8 @@ class Holding:
         for name in [*self.held, *(each for each in closed if each not in self.held)]:
             held = self.held[name] if name in self.held else self._new(name)
             entries, lines = closed.get(name, (torch.zeros_like(held.closed), {}))
-            self._keep_aside(held, entries & ~held.closed)
-            self._give_back(held, held.closed & ~entries, fresh)
+            self._keep_aside(held, entries)
+            self._give_back(held, entries, fresh)
             held.closed, held.bits = entries, bits_of(held.tensor, entries, lines)
             if not bool(entries.any()):
                 self._release(name)
@@ -189,26 +217,30 @@ class Holding:
         return {
             f"{place} {key}": value
             for place, optimizer in enumerate(self.optimizers)
-            for key, value in state_of(optimizer, held.tensor).items()
+            for key, value in {**state_of(optimizer, held.tensor), **averages_of(optimizer, held.tensor)}.items()
         }
 
     def _keep_aside(self, held: Held, entries: Tensor) -> None:
-        held.had = torch.where(entries, held.tensor.detach(), held.had)
+        """Keep what is to be closed, of `entries`, and is not closed yet."""
+        held.had = torch.where(entries & ~held.closed, held.tensor.detach(), held.had)
         for key, value in self._states(held).items():
-            held.state[key] = torch.where(entries, value, held.state.get(key, torch.zeros_like(value)))
-            value.masked_fill_(entries, 0)
+            lines = lines_of(entries, value) & ~lines_of(held.closed, value)
+            held.state[key] = torch.where(lines, value, held.state.get(key, torch.zeros_like(value)))
+            value.masked_fill_(lines, 0)
 
     def _give_back(self, held: Held, entries: Tensor, fresh: Fresh | None) -> None:
-        if not bool(entries.any()):
+        """Give back what is closed, and is not to be, as it is not of `entries`."""
+        opened = held.closed & ~entries
+        if not bool(opened.any()):
             return
         value = held.had if fresh is None else fresh(held.name).to(held.tensor)
-        held.tensor.detach().copy_(torch.where(entries, value, held.tensor.detach()))
-        held.had.masked_fill_(entries, 0)
+        held.tensor.detach().copy_(torch.where(opened, value, held.tensor.detach()))
+        held.had.masked_fill_(opened, 0)
         for key, state in self._states(held).items():
-            had = held.state.get(key)
+            had, lines = held.state.get(key), lines_of(held.closed, state) & ~lines_of(entries, state)
             if had is not None:
-                state.copy_(torch.where(entries, had if fresh is None else torch.zeros_like(had), state))
-                had.masked_fill_(entries, 0)
+                state.copy_(torch.where(lines, had if fresh is None else torch.zeros_like(had), state))
+                had.masked_fill_(lines, 0)
 
     def _start_flat_states_anew(self, closed: Mapping[str, Tensor]) -> None:
         """Forget what optimizers such as LBFGS know about all parameters at once, where what is closed changes: their
@@ -274,7 +306,7 @@ class Holding:
                     closed,
                     bits_of(tensor, closed, None),
                     pick(held.had, axes),
-                    {key: pick(value, axes) for key, value in held.state.items()},
+                    {key: pick(value, _axes_of(value, held.closed, axes)) for key, value in held.state.items()},
                 )
                 self.held[name] = new
                 self._watch_gradient(new)

@@ -189,7 +189,9 @@ class Masks:
         closed.hold()
         follow_in_torch(closed.holding, closed.weights)
 
-    def open(self, units: Mapping[str, Sequence[int] | Tensor] | None = None, how: str = "as it was") -> None:
+    def open(
+        self, units: Mapping[str, Sequence[int] | Tensor] | None = None, how: str = "as it was", *, seed: int = 0
+    ) -> None:
         """Open closed units again.
 
         Args:
@@ -197,6 +199,7 @@ class Masks:
             how: "as it was": with the weights and the optimizer's state that they had when they were closed, and
                 without what went into their consumers' biases in their place; "anew": initialised as their layers
                 would be, with the optimizer's state at zero.
+            seed: of what is initialised anew.
 
         Raises:
             MaskError: a unit is not closed.
@@ -211,7 +214,8 @@ class Masks:
                 raise MaskError(f"{counted(len(wrong), 'unit')} of {name} to open not closed: {wrong}.")
         for name, chosen in opening.items():
             closed.units[name] = closed.units[name] & ~chosen
-        closed.hold(None if how == "as it was" else lambda name: fresh_values(self.module, name))
+        generator = torch.Generator().manual_seed(seed)
+        closed.hold(None if how == "as it was" else lambda name: fresh_values(self.module, name, generator))
         back: dict[str, Tensor] = {}
         for name, chosen in opening.items():
             for unit in chosen.nonzero()[:, 0].tolist():

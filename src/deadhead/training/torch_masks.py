@@ -140,7 +140,7 @@ def follow_in_torch(holding: Holding, weights: Mapping[str, Tensor]) -> None:
                 mask.copy_(torch.where(weights[name], 0, torch.where(mask == 0, 1, mask)))
     for name, held in holding.held.items():
         if name.endswith(MASK):
-            holding.hold(held.name)
+            held.hold()
 
 
 def write_masks(network: Network, holding: Holding) -> None:
