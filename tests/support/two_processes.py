@@ -14,6 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from deadhead.errors import DeadheadError
 from deadhead.training.gradual import Gradual
 from deadhead.training.masks import Masks
+from deadhead.training.wrapped import distributed_wrapper
 
 
 def network() -> nn.Sequential:
@@ -55,10 +56,11 @@ def _trainer(rank: int, folder: str) -> None:
     wrapped: Any = DistributedDataParallel(model)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9, weight_decay=0.01)
     train(wrapped, optimizer, data[:3])
+    assert distributed_wrapper(torch.compile(wrapped, backend="eager")) is wrapped
     refused = _message(lambda: Gradual(wrapped, optimizer, data, loss="mse", schedule={1: 0.5}, cut="as it goes"))
     masks = Masks(wrapped, optimizer, example=data[0][0])
     masks.prune(data, loss="cross_entropy", units=0.6)
-    masks.prune(data, loss="cross_entropy", weights=0.7, criterion="taylor1")
+    masks.prune(data, loss="cross_entropy", weights=0.3, criterion="taylor1")
     units, keep = masks.closed, masks.keep
     train(wrapped, optimizer, data)
     state = {name: tensor.clone() for name, tensor in model.state_dict().items()}

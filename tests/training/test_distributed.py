@@ -23,7 +23,7 @@ def test_both_close_the_same_units_and_weights_though_their_data_differ(seen: Se
     assert {name: len(units) for name, units in first["units"].items()} == {"0": 3, "3": 2}
     assert first["keep"].keys() == second["keep"].keys()
     assert all(torch.equal(first["keep"][name], second["keep"][name]) for name in first["keep"])
-    assert int(first["keep"]["5.weight"].sum()) == 8  # 0.7 of 12
+    assert int(first["keep"]["5.weight"].sum()) == 4  # 0.3 of 12
 
 
 def test_closed_entries_are_zero_to_the_bit_and_weights_equal_after_training(seen: Seen) -> None:

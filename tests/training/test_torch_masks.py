@@ -111,9 +111,9 @@ class Recurrent(nn.Module):
         return self.down(self.memory(torch.tanh(self.up(x)))[0])
 
 
-def normed() -> nn.Module:
+def normed(norm: Callable[..., nn.Module] = nn.utils.parametrizations.weight_norm) -> nn.Module:
     model = mlp(3, 6, 2)
-    nn.utils.parametrizations.weight_norm(model[2], "weight", dim=None)
+    norm(model[0], "weight", dim=0)
     return model
 
 
@@ -122,6 +122,7 @@ NETWORKS: dict[str, tuple[Callable[[], nn.Module], tuple[int, ...], dict[str, li
     "convolutions and batch norm": (lambda: unit_gain(Flat()), (8, 2, 6, 6), {"conv1": [2], "fc1": [0, 5]}),
     "an LSTM": (lambda: unit_gain(Recurrent()), (8, 5, 3), {"up": [0, 3]}),
     "weight norm": (normed, (8, 3), {"0": [0, 3]}),
+    "weight norm by a hook": (lambda: normed(nn.utils.weight_norm), (8, 3), {"0": [0, 3]}),
     "a mask of torch's": (masked_by_torch, (8, 3), {"0": [3]}),
 }
 

@@ -19,7 +19,7 @@ UNITS = {"0": [1, 4], "2": [0]}
 
 
 def network() -> nn.Sequential:
-    return mlp(3, 6, 5, 2).train()
+    return mlp(3, 6, 5, 2, activation=nn.Sigmoid).train()  # what a closed unit gives is not zero
 
 
 def adam(model: nn.Module) -> Optimizer:
@@ -160,6 +160,30 @@ def test_two_optimizers_and_their_groups_train_as_on_the_smaller_network_and_hol
     masks.cut(inplace=True)
     train(model, optimizers, batches)
     assert [p.shape[0] for p in optimizers[0].param_groups[0]["params"]] == [4, 4, 2]
+
+
+class Noisy(torch.optim.SGD):
+    """An optimizer of the user's own, which adds noise."""
+
+    @torch.no_grad()
+    def step(self, closure: Any = None) -> None:
+        super().step(closure)
+        for group in self.param_groups:
+            for parameter in group["params"]:
+                parameter.add_(torch.randn_like(parameter), alpha=1e-3)
+
+
+def test_what_an_optimizer_adds_to_closed_entries_is_taken_back() -> None:
+    model, batches = network(), draws(5)
+    optimizer = Noisy(model.parameters(), lr=0.1, momentum=0.9)
+    masks = Masks(model, optimizer, example=batches[0])
+    masks.close(UNITS)
+    for x in batches:
+        train(model, [optimizer], [x])
+        assert closed_bits(masks) == ZERO
+        momentum = optimizer.state[model[2].weight]["momentum_buffer"]
+        assert not momentum[:, [1, 4]].any()
+        assert momentum[1:, [0, 2, 3, 5]].all()
 
 
 def test_gradients_that_no_backward_pass_gave_are_masked_too() -> None:

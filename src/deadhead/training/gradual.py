@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deadhead.data.calibration import read
+from deadhead.data.losses import as_loss
 from deadhead.errors import DataError
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
@@ -127,7 +128,7 @@ class Gradual:
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
         if example is None and not isinstance(model, Network):
             with aside():
-                example = first_inputs(data)
+                example = first_inputs(data, as_loss(loss).labels_to_model)
         if distributed is None:
             distributed = distributed_wrapper(model) is not None
         if cut == "as it goes" and distributed:
@@ -208,6 +209,6 @@ class Gradual:
         self.rounds = [Round(**each) for each in state["rounds"]]
 
 
-def first_inputs(data: Iterable[Any]) -> Any:
-    """The inputs of the first batch."""
-    return read(data, samples=2)[0].inputs
+def first_inputs(data: Iterable[Any], labels_to_model: bool = False) -> Any:
+    """The inputs of the first batch, with its labels where the model computes its loss itself."""
+    return read(data, samples=2, labels_to_model=labels_to_model)[0].inputs
