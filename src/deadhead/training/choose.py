@@ -13,7 +13,7 @@ from deadhead.data.calibration import Batch
 from deadhead.errors import BudgetError, DataError
 from deadhead.progress import Progress
 from deadhead.pruning.material import Material, Removable
-from deadhead.pruning.options import Options
+from deadhead.pruning.options import Options, option_names
 from deadhead.pruning.steps import Pruning
 from deadhead.reconstruction.compensation import Compensation
 from deadhead.scores import score_parameters
@@ -57,6 +57,8 @@ def choose_units(
     """
     if data is None or loss is None:
         raise DataError("Units are chosen by what they do to the loss on data; give data= and loss=.")
+    others = {name: options.pop(name) for name in list(options) if name not in option_names()}
+    options["budgets"] = {**(options.get("budgets") or {}), **others}
     asked = Options(**options)
     material = Material.read(data, None, loss, asked, closed.network.batch_axis)
     closed.material = material

@@ -26,6 +26,10 @@ from deadhead.training.held import Holding
 from deadhead.training.history import History
 
 
+def _shown(index: Tensor) -> str:
+    return f"a mask of shape {tuple(index.shape)}" if index.dtype == torch.bool else str(index.tolist())
+
+
 class Closed:
     """What is closed in a network that trains; `Masks` is its public face.
 
@@ -110,9 +114,12 @@ class Closed:
             if index.dtype == torch.bool and index.shape == mask.shape:
                 mask |= index.cpu()
             elif index.numel() and (
-                index.is_floating_point() or index.dim() != 1 or int(index.min()) < 0 or int(index.max()) >= len(mask)
+                index.dtype not in (torch.int64, torch.int32)
+                or index.dim() != 1
+                or int(index.min()) < 0
+                or int(index.max()) >= len(mask)
             ):
-                raise MaskError(f"{name} has units 0 to {len(mask) - 1}, not {index.tolist()}.")
+                raise MaskError(f"{name} has units 0 to {len(mask) - 1}, not {_shown(index)}.")
             elif index.numel():
                 mask[index.cpu().long()] = True
             found[name] = mask
