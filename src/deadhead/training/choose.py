@@ -9,6 +9,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deadhead.cut.provable import Cutting
 from deadhead.data.calibration import Batch
 from deadhead.errors import BudgetError, DataError
 from deadhead.progress import Progress
@@ -64,7 +65,7 @@ def choose_units(
     closed.material = material
     removable = removable_of(closed, material.batches, progress)
     counted = _counts_of_intact(closed, asked, options)
-    if counted is None:
+    if counted is None or not removable.cutting.groups:
         return Choice(closed.plan, None, material.calibration.fit)
     pruning = Pruning(removable, material, Options(**counted), progress, closed.plan)
     plan = pruning.ranked(pruning.score())
@@ -77,9 +78,13 @@ def choose_units(
 def removable_of(closed: Closed, batches: Sequence[Batch], progress: Progress | None) -> Removable:
     """What can be cut from the masked network, found once for each network."""
     network = closed.network.prepare(batches[0].inputs)
+    if closed.history.sizes and not closed.groups:
+        return Removable(network, Cutting(()))  # of every group one unit is left
     if closed.removable is None or closed.removable.network is not network:
-        options = Options(units=1.0, only=closed.only, exclude=closed.exclude, width=network.width)
-        closed.removable = Removable.of(network, batches, options, progress)
+        only, exclude = closed.matching(closed.only), closed.matching(closed.exclude)
+        options = Options(units=1.0, only=only, exclude=exclude, width=network.width)
+        with closed.holding.opened():
+            closed.removable = Removable.of(network, batches, options, progress)
         closed.history.note_sizes(closed.removable)
     return closed.removable
 
@@ -90,12 +95,12 @@ def _counts_of_intact(closed: Closed, asked: Options, options: Mapping[str, Any]
     kind, value = asked.budget.kind, asked.budget.value
     if kind == "plan" or asked.budget.is_of_quality or not BUDGETS[kind].counted:
         return dict(options)
-    history, groups = closed.history, {group.name for group in closed.network.select(closed.only, closed.exclude)}
+    history, groups = closed.history, {group.name for group in closed.groups}
     if kind == "units" and asked.scope == "group":
         given = options["units"] if isinstance(options["units"], Mapping) else {"*": value}
         counts: dict[str, int] = {}
         for pattern, share in given.items():
-            for group in closed.network.select([pattern]) if groups else ():
+            for group in closed.network.select([pattern]) if closed.matching([pattern]) else ():
                 if group.name in groups:
                     counts.setdefault(group.name, max(1, budget_of(units=share).target(history.sizes[group.name])))
         return {**options, "units": counts} if counts else None
