@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -119,14 +119,14 @@ class Gradual:
     ) -> None:
         if cut not in CUT:
             raise DataError(f"There is no cut={cut!r}; units are cut at the {CUT[0]!r} or {CUT[1]!r}.")
-        if iter(data) is data:
+        if isinstance(data, Iterator):  # asked without iter(), for which a loader draws a random number
             raise DataError("data is read in every round, and this iterator can be read once: give a list or a loader.")
         self.data, self.loss = data, loss
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
-        if example is None and not isinstance(model, Network):
-            with random_state_kept():
+        with random_state_kept():
+            if example is None and not isinstance(model, Network):
                 example = first_inputs(data)
-        self.masks = Masks(model, optimizer, example=example, only=only, exclude=exclude)
+            self.masks = Masks(model, optimizer, example=example, only=only, exclude=exclude)
         self.cut = cut
         self.epochs = self.steps = 0
         self.rounds: list[Round] = []
