@@ -32,6 +32,8 @@ TOLERANCE = 1e-9
 LATER = 1e-6
 """After more steps: where a network chooses (pools, experts), rounding grows."""
 LEAST_MOVE = 0.01
+DRAWS = (Dropout, nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.TransformerEncoderLayer)
+"""Modules that draw as many random numbers as there are units."""
 
 
 def examine_masked(spec: Spec, seed: int) -> list[Outcome]:
@@ -137,7 +139,7 @@ def step_of(model: nn.Module, spec: Spec, seed: int) -> None:
     """The gradient of a distance to random targets, in training mode but for dropout, whose draws depend on sizes."""
     model.train()
     for module in model.modules():
-        if isinstance(module, Dropout):
+        if isinstance(module, DRAWS):
             module.eval()
     loss, generator = torch.zeros((), dtype=torch.float64), torch.Generator().manual_seed(seed)
     for output in with_history(model(*inputs_of(spec, ROWS, seed=seed))):

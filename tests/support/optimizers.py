@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable, Iterator
 from typing import Any
 
@@ -49,11 +50,11 @@ def one(kind: type[Optimizer], **options: Any) -> Make:
     return lambda model: (kind(model.parameters(), **options),)
 
 
-def muon(model: nn.Module) -> tuple[Optimizer, ...]:
+def muon(model: nn.Module, scaled: str | None = None) -> tuple[Optimizer, ...]:
     """Muon on matrices, AdamW on the rest."""
     matrices = [parameter for parameter in model.parameters() if parameter.dim() == 2]
     rest = [parameter for parameter in model.parameters() if parameter.dim() != 2]
-    return torch.optim.Muon(matrices, lr=0.01), torch.optim.AdamW(rest, lr=0.01)
+    return torch.optim.Muon(matrices, lr=0.01, adjust_lr_fn=scaled), torch.optim.AdamW(rest, lr=0.01)
 
 
 def in_groups(model: nn.Module) -> tuple[Optimizer, ...]:
@@ -79,6 +80,7 @@ OTHERS: dict[str, Make] = {
     "SGD, Nesterov": one(optim.SGD, lr=0.01, momentum=0.9, weight_decay=0.01, nesterov=True),
     "SGD in groups": in_groups,
     "Adam, without epsilon": one(optim.Adam, lr=0.01, eps=0.0),
+    "Muon, scaled": functools.partial(muon, scaled="match_rms_adamw"),
     "Rprop": one(optim.Rprop, lr=0.001),
     "RMSprop": one(optim.RMSprop, lr=0.001, momentum=0.5, centered=True, weight_decay=0.01),
     "Adagrad": one(optim.Adagrad, lr=0.01, initial_accumulator_value=0.1, weight_decay=0.01),

@@ -66,7 +66,12 @@ def run(optimizer_name: str, steps: int, **options: Any) -> dict[str, Any]:
 
         optimizer.step(closure)
         modes.add(tuple(module.training for module in model.modules()))
-    state = [(key, bits(each) if isinstance(each, Tensor) else each) for p in optimizer.state.values() for key, each in p.items() if not isinstance(each, list)]  # fmt: skip
+    state = [
+        (key, bits(each) if isinstance(each, Tensor) else each)
+        for entries in optimizer.state.values()
+        for key, each in entries.items()
+        if not isinstance(each, list)
+    ]
     if seen is not None:
         seen.stop()
         assert len(seen.history) == steps // options["every"] + 1
@@ -113,9 +118,9 @@ def test_measuring_inside_autocast_is_in_full_precision() -> None:
     model = unit_gain(Flat()).float()
     data = [(inputs.float(), targets) for inputs, targets in classes(6, 2, 6, 6, count=4)]
     optimizer = torch.optim.SGD(model.parameters(), lr=0.0)
-    with watch(model, optimizer, data=data, loss="cross_entropy", every=1) as seen:
-        with torch.autocast("cpu", dtype=torch.bfloat16):
-            optimizer.step()
+    seen = watch(model, optimizer, data=data, loss="cross_entropy", every=1)
+    with torch.autocast("cpu", dtype=torch.bfloat16):
+        optimizer.step()
     assert seen.history.loss[0] == seen.history.loss[1]
 
 
@@ -247,5 +252,19 @@ def test_a_watch_without_data_says_what_it_lacks() -> None:
     model = mlp(2, 3, 2)
     seen = watch(model, torch.optim.SGD(model.parameters(), lr=0.1))
     for ask in (lambda: seen.dead, lambda: seen.history, lambda: seen.figure(), lambda: seen.measure()):
-        with pytest.raises(dh.DataError, match="no data.*data="):
+        with pytest.raises(dh.DataError, match=r"no data.*data="):
             ask()
+
+
+def test_complex_parameters_are_adjusted_by_real_amounts() -> None:
+    class Turn(nn.Module):
+        def __init__(self) -> None:
+            super().__init__()
+            self.weight = nn.Parameter(torch.ones(2, dtype=torch.complex64))
+
+    model = Turn()
+    optimizer = torch.optim.SGD(model.parameters(), lr=1.0)
+    with watch(model, optimizer) as seen:
+        model.weight.grad = torch.tensor([3 + 4j, 0])
+        optimizer.step()
+    assert seen.adjustments["weight"].tolist() == [5.0, 0.0]

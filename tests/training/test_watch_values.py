@@ -15,7 +15,10 @@ from deadhead.graph.graph import Graph
 from deadhead.training.histograms import Histogram
 from deadhead.training.watch import Watch, watch
 from support.networks import Flat, TwoReaders, classes, unit_gain, values
+from support.quick import each_of
+from zoo.plain import ENTRIES
 
+MOVING = ("experts_stacked", "gated_glu")
 MAKERS = ("conv1", "conv2", "fc1")
 
 
@@ -140,10 +143,10 @@ def test_a_histogram_counts_at_most_so_many_values_spread_over_the_whole_image()
     model = nn.Sequential(nn.Conv2d(1, 2, 1), nn.ReLU(), nn.Conv2d(2, 1, 64))
     data = [(torch.randn(4, 1, 64, 64), torch.zeros(4, 1, 1, 1))]  # 16,384 positions
     _, edges, counts = watched(model, data, "mse").history.histograms("0", "output")
-    assert counts.sum(-1).max() <= 2048
+    assert counts.sum(-1).max() <= 1024
     whole = torch.histogram(model[0](data[0][0])[:, 0].detach().flatten(), bins=edges.float())[0]
     share = counts[0, 0] / counts[0, 0].sum()
-    assert (share - whole / whole.sum()).abs().max() < 0.02
+    assert (share - whole / whole.sum()).abs().max() < 0.03
 
 
 def test_widened_bins_hold_what_counting_anew_in_them_gives() -> None:
@@ -220,3 +223,24 @@ def test_chosen_units_alone_have_a_penalty_and_histograms() -> None:
     assert seen.history.histograms("fc1")[2][0].any(1).nonzero()[:, 0].tolist() == [2, 5]
     assert seen.history.series("fc1", "mrs").isfinite().all()
     assert seen.thresholds["fc1"]["by"] == "mrp and mrs"
+
+
+def squares(outputs: Tensor, batch: Tensor) -> Tensor:
+    return outputs.flatten(1).square().mean(1)
+
+
+@pytest.mark.parametrize("site", ["producer", "consumer"])
+@pytest.mark.parametrize("name", each_of(["experts_stacked", "gated_glu", "lstm", "attention_cross"], MOVING))
+def test_saliency_is_that_of_score_in_architectures_that_move_samples_and_units_about(name: str, site: str) -> None:
+    entry = ENTRIES[name]
+    model = entry.build()
+    data = [(entry.inputs(4),)]
+    network = dh.trace(model, data[0][0], batch_axis=entry.batch_axis)
+    expected = dh.score(network, data, loss=squares, criterion="mrs", site=site)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
+    with watch(network, optimizer, data=data, loss=squares, site=site, mrp_every=None) as seen:
+        pass
+    assert expected
+    for group, scores in expected.items():
+        found = seen.history.series(group, "mrs")[0]
+        torch.testing.assert_close(found, scores, rtol=1e-6, atol=1e-9 * float(scores.max()))

@@ -43,7 +43,7 @@ class Adjustments:
             if self._parameters.get(name) is not parameter or self._last[name].shape != parameter.shape:
                 self._last[name] = parameter.detach().clone()
                 if name not in self.totals or self.totals[name].shape != parameter.shape:
-                    self.totals[name] = torch.zeros_like(self._last[name])
+                    self.totals[name] = torch.zeros_like(self._last[name].abs())  # real for complex ones
         self._parameters = found
 
     def _ids(self) -> list[int]:
@@ -57,8 +57,7 @@ class Adjustments:
         now = [parameter.detach() for parameter in self._parameters.values()]
         last = [self._last[name] for name in self._parameters]
         changes = torch._foreach_sub(now, last)
-        torch._foreach_abs_(changes)
-        torch._foreach_add_([self.totals[name] for name in self._parameters], changes)
+        torch._foreach_add_([self.totals[name] for name in self._parameters], torch._foreach_abs(changes))
         torch._foreach_copy_(last, now)
 
     @torch.no_grad()

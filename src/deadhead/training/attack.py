@@ -86,8 +86,9 @@ class Attack:
                 f"start={start}, repeats={repeats}, interval={interval}."
             )
         self._entries = _incoming(group_or_parameter, unit, model, example)
-        held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
-        if not self._entries or any(id(parameter) not in held for parameter, _, _ in self._entries):
+        self._optimizer = optimizer
+        self._shapes = [parameter.shape for parameter, _, _ in self._entries]
+        if not self._entries or not self._is_held():
             raise DataError(
                 f"The optimizer does not hold the incoming weights of unit {unit} of {_name(group_or_parameter)}; give "
                 "the optimizer that trains them."
@@ -106,9 +107,20 @@ class Attack:
         if isinstance(hooks, OrderedDict):
             hooks.move_to_end(self._handles[1].id, last=False)
 
+    def _is_held(self) -> bool:
+        """Whether the optimizer holds the weights, in the shapes that they had."""
+        held = {id(parameter) for group in self._optimizer.param_groups for parameter in group["params"]}
+        pairs = zip(self._entries, self._shapes, strict=True)
+        return all(id(parameter) in held and parameter.shape == shape for (parameter, _, _), shape in pairs)
+
     @torch.no_grad()
     def _remember(self, *_: object) -> None:
         if self._done in self._when:
+            if not self._is_held():
+                raise DataError(
+                    "The weights that are attacked are not what they were when the attack was made, as after a cut in "
+                    "place: stop it and make another."
+                )
             self._before = [parameter.index_select(axis, index) for parameter, axis, index in self._entries]
 
     @torch.no_grad()

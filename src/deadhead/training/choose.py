@@ -9,11 +9,12 @@ from typing import Any
 import torch
 from torch import Tensor
 
+from deadhead.cut.provable import Cutting
 from deadhead.data.calibration import Batch
 from deadhead.errors import BudgetError, DataError
 from deadhead.progress import Progress
 from deadhead.pruning.material import Material, Removable
-from deadhead.pruning.options import Options
+from deadhead.pruning.options import Options, option_names
 from deadhead.pruning.steps import Pruning
 from deadhead.reconstruction.compensation import Compensation
 from deadhead.scores import score_parameters
@@ -57,12 +58,14 @@ def choose_units(
     """
     if data is None or loss is None:
         raise DataError("Units are chosen by what they do to the loss on data; give data= and loss=.")
+    others = {name: options.pop(name) for name in list(options) if name not in option_names()}
+    options["budgets"] = {**(options.get("budgets") or {}), **others}
     asked = Options(**options)
     material = Material.read(data, None, loss, asked, closed.network.batch_axis)
     closed.material = material
     removable = removable_of(closed, material.batches, progress)
     counted = _counts_of_intact(closed, asked, options)
-    if counted is None:
+    if counted is None or not removable.cutting.groups:
         return Choice(closed.plan, None, material.calibration.fit)
     pruning = Pruning(removable, material, Options(**counted), progress, closed.plan)
     plan = pruning.ranked(pruning.score())
@@ -75,9 +78,13 @@ def choose_units(
 def removable_of(closed: Closed, batches: Sequence[Batch], progress: Progress | None) -> Removable:
     """What can be cut from the masked network, found once for each network."""
     network = closed.network.prepare(batches[0].inputs)
+    if closed.cuts.sizes and not closed.groups:
+        return Removable(network, Cutting(()))  # of every group one unit is left
     if closed.removable is None or closed.removable.network is not network:
-        options = Options(units=1.0, only=closed.only, exclude=closed.exclude, width=network.width)
-        closed.removable = Removable.of(network, batches, options, progress)
+        only, exclude = closed.matching(closed.only), closed.matching(closed.exclude)
+        options = Options(units=1.0, only=only, exclude=exclude, width=network.width)
+        with closed.holding.opened():
+            closed.removable = Removable.of(network, batches, options, progress)
         closed.cuts.note_sizes(closed.removable)
     return closed.removable
 
@@ -88,12 +95,12 @@ def _counts_of_intact(closed: Closed, asked: Options, options: Mapping[str, Any]
     kind, value = asked.budget.kind, asked.budget.value
     if kind == "plan" or asked.budget.is_of_quality or not BUDGETS[kind].counted:
         return dict(options)
-    cuts, groups = closed.cuts, {group.name for group in closed.network.select(closed.only, closed.exclude)}
+    cuts, groups = closed.cuts, {group.name for group in closed.groups}
     if kind == "units" and asked.scope == "group":
         given = options["units"] if isinstance(options["units"], Mapping) else {"*": value}
         counts: dict[str, int] = {}
         for pattern, share in given.items():
-            for group in closed.network.select([pattern]) if groups else ():
+            for group in closed.network.select([pattern]) if closed.matching([pattern]) else ():
                 if group.name in groups:
                     counts.setdefault(group.name, max(1, budget_of(units=share).target(cuts.sizes[group.name])))
         return {**options, "units": counts} if counts else None

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import asdict
 from typing import Any
@@ -16,6 +17,7 @@ from deadhead.data.calibration import Batch, as_batch, read
 from deadhead.errors import MaskError
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network, trace
+from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress
 from deadhead.pruning.material import Material, Removable
 from deadhead.reconstruction.compensation import Compensation, contribution, put_constant
@@ -25,6 +27,10 @@ from deadhead.select.plan import Plan, plan_of
 from deadhead.training.cuts import Cuts
 from deadhead.training.entries import spared_tensors, unit_entries, with_weights
 from deadhead.training.held import Holding
+
+
+def _shown(index: Tensor) -> str:
+    return f"a mask of shape {tuple(index.shape)}" if index.dtype == torch.bool else str(index.tolist())
 
 
 class Closed:
@@ -72,9 +78,29 @@ class Closed:
 
     def _start(self) -> None:
         """No unit of the network as it stands is closed."""
-        groups = self.network.select(self.only, self.exclude)
-        self.units = {group.name: torch.zeros(group.size, dtype=torch.bool) for group in groups}
+        self.units = {group.name: torch.zeros(group.size, dtype=torch.bool) for group in self.groups}
         self.spared: dict[str, tuple[str, ...]] = {}
+
+    @property
+    def groups(self) -> tuple[Group, ...]:
+        """The groups whose units can be closed."""
+        only = self.matching(self.only)
+        return self.network.select(only, self.matching(self.exclude)) if only or not self.only else ()
+
+    def matching(self, patterns: Iterable[str]) -> tuple[str, ...]:
+        """Those of some patterns of module names that match groups, without those of which one unit is left, which are
+        no groups any more.
+
+        Raises:
+            DataError: where a pattern matched no group of the intact network either.
+        """
+        gone = [name for name in self.cuts.sizes if all(group.name != name for group in self.network.groups)]
+        return tuple(
+            pattern
+            for pattern in patterns
+            if not any(fnmatch.fnmatch(name, pattern) for name in gone)
+            or any(fnmatch.fnmatch(group.name, pattern) for group in self.network.groups)
+        )
 
     @property
     def module(self) -> nn.Module:
@@ -111,9 +137,12 @@ class Closed:
             if index.dtype == torch.bool and index.shape == mask.shape:
                 mask |= index.cpu()
             elif index.numel() and (
-                index.is_floating_point() or index.dim() != 1 or int(index.min()) < 0 or int(index.max()) >= len(mask)
+                index.dtype not in (torch.int64, torch.int32)
+                or index.dim() != 1
+                or int(index.min()) < 0
+                or int(index.max()) >= len(mask)
             ):
-                raise MaskError(f"{name} has units 0 to {len(mask) - 1}, not {index.tolist()}.")
+                raise MaskError(f"{name} has units 0 to {len(mask) - 1}, not {_shown(index)}.")
             elif index.numel():
                 mask[index.cpu().long()] = True
             found[name] = mask
@@ -134,7 +163,8 @@ class Closed:
         self.network.prepare(self.network.example_call())
         groups = [group for group in self.network.groups if group.name in new and group.name not in self.spared]
         if groups:
-            self.spared.update(spared_tensors(self.network, groups))
+            with self.holding.opened():
+                self.spared.update(spared_tensors(self.network, groups))
 
     def read(self, data: Iterable[Any]) -> Sequence[Batch]:
         known = isinstance(data, list) and bool(data) and all(isinstance(batch, Batch) for batch in data)

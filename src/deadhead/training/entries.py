@@ -76,9 +76,11 @@ def spared_tensors(network: Network, groups: Sequence[Group]) -> dict[str, tuple
     Raises:
         MaskError: zeros close the units of a group in no way that was tried.
     """
-    for group in groups:  # a unit of which everything is zero may still be chosen, which no trial rules out
+    for group in groups:  # what no trial rules out: on other samples than the example zeros can make a difference
         if any(site.among for site in group.consumers):
             raise MaskError(_refusal(group, "something chooses among them, and zeros can be chosen"))
+        if group.norms:
+            raise MaskError(_refusal(group, "they are normalised together, and zeros count in a mean"))
     batch = example_batch(network)
     if _zeros_close(network, groups, {}, batch):
         return {group.name: () for group in groups}
@@ -88,8 +90,7 @@ def spared_tensors(network: Network, groups: Sequence[Group]) -> dict[str, tuple
         tries: list[tuple[str, ...]] = [(), *((name,) for name in names)]
         spared = next((each for each in tries if _zeros_close(network, [group], {group.name: each}, batch)), None)
         if spared is None:
-            why = "they are normalised together" if group.norms else "what reads them does not read zeros as nothing"
-            raise MaskError(_refusal(group, why))
+            raise MaskError(_refusal(group, "what reads them does not read zeros as nothing"))
         found[group.name] = spared
     return found
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -122,13 +122,10 @@ class Gradual:
     ) -> None:
         if cut not in CUT:
             raise DataError(f"There is no cut={cut!r}; units are cut at the {CUT[0]!r} or {CUT[1]!r}.")
-        if iter(data) is data:
+        if isinstance(data, Iterator):  # asked without iter(), for which a loader draws a random number
             raise DataError("data is read in every round, and this iterator can be read once: give a list or a loader.")
         self.data, self.loss = data, loss
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
-        if example is None and not isinstance(model, Network):
-            with aside():
-                example = first_inputs(data, as_loss(loss).labels_to_model)
         if distributed is None:
             distributed = distributed_wrapper(model) is not None
         if cut == "as it goes" and distributed:
@@ -136,7 +133,10 @@ class Gradual:
                 'DistributedDataParallel cannot follow a cut of its module, so that cut="as it goes" does not go with '
                 'it; give cut="end".'
             )
-        self.masks = Masks(model, optimizer, example=example, only=only, exclude=exclude, distributed=distributed)
+        with aside():
+            if example is None and not isinstance(model, Network):
+                example = first_inputs(data, as_loss(loss).labels_to_model)
+            self.masks = Masks(model, optimizer, example=example, only=only, exclude=exclude, distributed=distributed)
         self.cut = cut
         self.epochs = self.steps = 0
         self.rounds: list[Round] = []

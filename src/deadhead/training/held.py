@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -290,6 +291,19 @@ class Holding:
         for held in self.held.values():
             self._check_in_place(held)
             held.check()
+
+    @contextmanager
+    def opened(self) -> Iterator[None]:
+        """A context in which closed entries have what they had: what a cut of units changes is seen where they give
+        something. Autograd's counters and hooks do not see it."""
+        values = {name: held.tensor.detach().clone() for name, held in self.held.items()}
+        try:
+            for held in self.held.values():
+                held.tensor.data.copy_(torch.where(held.closed, held.had, held.tensor.detach()))
+            yield
+        finally:
+            for name, value in values.items():
+                self.held[name].tensor.data.copy_(value)
 
     def follow(self, surgery: Surgery) -> None:
         """Follow a cut in place: the entries that are held, and what they had, are cut along."""

@@ -61,10 +61,12 @@ class Reading:
     Attributes:
         losses: the loss of each sample, (samples,), float64.
         units: {group: its values}; empty where a loss is not finite.
+        resolution: the relative precision of the losses as they were computed, 1.2e-7 in float32.
     """
 
     losses: Tensor
     units: Mapping[str, UnitValues]
+    resolution: float = torch.finfo(torch.float32).eps
 
 
 class Probe:
@@ -83,25 +85,29 @@ class Probe:
     ) -> None:
         self.network, self.batches, self.loss, self.groups, self.site = network, batches, loss, groups, site
         self._parts = Parts(network)
+        self._passes: list[tuple[Batch, int | None]] | None = None
 
     def read(self) -> Reading:
         """One pass forward and backward over the probe; one for each sample where samples cannot be told apart."""
         state = self.network.frozen_state()
-        passes = [each for batch in self.batches for each in self._passes(batch)]
+        if self._passes is None:
+            self._passes = [each for batch in self.batches for each in self._passes_of(batch)]
+        passes = self._passes
         tallies = {
             (group.name, place): Tally(group.at_producers() if place == "producer" else group, len(passes))
             for group in self.groups
             for place in PLACES
         }
-        losses = []
+        found = []
         for batch, sample in passes:
-            found = self._pass(batch, sample, tallies, state)
-            losses.append(found)
-            if not torch.isfinite(found).all():
-                return Reading(torch.cat(losses), {})
-        return Reading(torch.cat(losses), {group.name: self._values(group, tallies, state) for group in self.groups})
+            found.append(self._pass(batch, sample, tallies, state))
+            if not torch.isfinite(found[-1]).all():
+                return Reading(torch.cat(found), {})
+        losses = torch.cat(found)
+        units = {group.name: self._values(group, tallies, state) for group in self.groups}
+        return Reading(losses.double(), units, torch.finfo(losses.dtype).eps)
 
-    def _passes(self, batch: Batch) -> list[tuple[Batch, int | None]]:
+    def _passes_of(self, batch: Batch) -> list[tuple[Batch, int | None]]:
         """The passes that give each sample's own derivatives at both places."""
         asked = [
             Gates(self.network, self.loss, site=place).passes_per_sample(
@@ -146,7 +152,7 @@ class Probe:
             losses = self.loss.per_sample(traced.output.fill(traced.graph.run(tensors, state, edits)), batch)
             if leaves and losses.requires_grad and bool(torch.isfinite(losses).all()):
                 torch.autograd.backward(losses.sum() if sample is None else losses[sample], inputs=leaves)
-        found = losses.detach().double().cpu()
+        found = losses.detach().cpu()
         return found if sample is None else found[sample : sample + 1]
 
     def _values(self, group: Group, tallies: Mapping[tuple[str, str], Tally], state: dict[str, Tensor]) -> UnitValues:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deadhead.errors import BudgetError, DataError
+from deadhead.pruning.options import SCOPES
 from deadhead.select.budget import BUDGETS, budget_of
 
 EVERY = ("epoch", "step")
@@ -23,7 +24,8 @@ class Schedule:
 
     Args:
         points: {epoch or step: what remains after it}, or a function from the number of epochs or steps that are done
-            to what remains then, None where nothing is to be done.
+            to what remains then, None where nothing is to be done. A fraction f of K units keeps round(f K), and at
+            least one; where another rounding is wanted, give counts: {5: {"conv1": 4, "conv2": 7, "fc1": 26}}.
         every: what is counted, "epoch" or "step".
         budget: of what: "units" of each group (of all together with scope="all"), "params", "macs", "memory", or
             "weights", single ones.
@@ -50,6 +52,8 @@ class Schedule:
     def __post_init__(self) -> None:
         if self.every not in EVERY:
             raise DataError(f"A schedule counts every {self.every!r}; it counts every {' or '.join(EVERY)}.")
+        if self.scope not in SCOPES:
+            raise DataError(f"There is no scope {self.scope!r}; the scopes are {' and '.join(SCOPES)}.")
         if self.budget != WEIGHTS and (self.budget not in BUDGETS or BUDGETS[self.budget].of != "size"):
             known = [name for name in BUDGETS if BUDGETS[name].of == "size"]
             raise BudgetError(f"A schedule has no budget {self.budget!r}; the budgets are {', '.join(known)}, weights.")
@@ -61,12 +65,21 @@ class Schedule:
             if isinstance(when, bool) or not isinstance(when, int) or when < 1:
                 raise DataError(f"The schedule has {self.every} {when!r}; they are counted from 1.")
             self._check(value)
-        values = [value for _, value in sorted(self.points.items()) if isinstance(value, float)]
-        if values != sorted(values, reverse=True):
-            raise BudgetError(
-                f"The schedule says what REMAINS, and it grows: {', '.join(map(str, values))}; units that are removed "
-                "are not opened by a schedule."
-            )
+        for values in self._series():
+            if values != sorted(values, reverse=True):
+                raise BudgetError(
+                    f"The schedule says what REMAINS, and it grows: {', '.join(map(str, values))}; units that are "
+                    "removed are not opened by a schedule."
+                )
+
+    def _series(self) -> list[list[float | int]]:
+        """What remains in the order of time, of each pattern by itself, fractions and counts apart."""
+        assert not callable(self.points)
+        series: dict[tuple[str, type], list[float | int]] = {}
+        for _, value in sorted(self.points.items(), key=lambda point: point[0]):
+            for pattern, each in (value if isinstance(value, Mapping) else {"*": value}).items():
+                series.setdefault((pattern, type(each)), []).append(each)
+        return list(series.values())
 
     def _check(self, value: Remaining) -> None:
         for each in value.values() if isinstance(value, Mapping) else [value]:

@@ -13,7 +13,7 @@ from deadhead.gates.sites import along, by_sample, by_unit
 from deadhead.graph.samples import SampleLayout
 from deadhead.graph.units.groups import Group, Site
 
-VALUES = 2048
+VALUES = 1024
 """Values of a unit that a histogram counts at one place: at most about this many, spread evenly over the probe."""
 
 
@@ -80,6 +80,7 @@ class Tally:
         site = self.group.consumers[index]
         if site.among:
             return
+        value = _wide(value)
         count = value.numel() // value.shape[site.axis]
         mean = _sums(value, site.axis) / count
         centred = value - along(mean, value.dim(), site.axis)
@@ -105,6 +106,7 @@ class Tally:
             layout: where they lie.
         """
         site, now, size = self.group.consumers[index], self._passes[-1], self.group.size
+        gradient = _wide(gradient)
         sizes = gradient.abs()
         self.gradient += by_unit(_sums(sizes, site.axis).double(), site, size).cpu()
         largest = _in_three(sizes, site.axis).amax(2).amax(0).double().cpu()
@@ -154,6 +156,11 @@ class Tally:
         return torch.cat(values), torch.cat(units)
 
 
+def _wide(value: Tensor) -> Tensor:
+    """A tensor in at least single precision: sums in half precision are too coarse to tell a constant from others."""
+    return value.float() if value.dtype.itemsize < 4 else value
+
+
 def _in_three(value: Tensor, axis: int) -> Tensor:
     """A tensor as (what lies before the axis, the axis, what lies behind it)."""
     axis %= value.dim()
@@ -170,13 +177,14 @@ def _some_of(value: Tensor, site: Site, wanted: int) -> tuple[Tensor, Tensor]:
     not fall in step with the rows of an image."""
     inside = site.units >= 0
     columns, units = inside.nonzero()[:, 0].to(value.device), site.units[inside]
-    rows = value.movedim(site.axis, -1).flatten(0, -2)
+    whole = _in_three(value, site.axis)
+    count = len(whole) * whole.shape[2]
     each = max(1, int(torch.bincount(units).max())) if len(units) else 1
-    limit = max(1, wanted // each)
-    if len(rows) > limit:
-        places = (torch.arange(limit, dtype=torch.float64) * 0.6180339887498949) % 1.0
-        rows = rows[(places * len(rows)).long().to(rows.device)]
-    chosen = rows[:, columns].float().cpu()
+    places = torch.arange(min(count, max(1, wanted // each)))
+    if len(places) < count:
+        places = ((places.double() * 0.6180339887498949) % 1.0 * count).long()
+    places = places.to(value.device)
+    chosen = whole[places // whole.shape[2], :, places % whole.shape[2]][:, columns].float().cpu()
     return chosen.flatten(), units.expand(len(chosen), -1).flatten()
 
 
@@ -194,7 +202,8 @@ def sums_over(group: Group, sites: Sequence[Site], tensors: dict[str, Tensor]) -
         held = tensors.get(part.parameter)
         if held is not None and (part.parameter, part.axis) in wanted:
             others = [axis for axis in range(held.dim()) if axis != part.axis]
-            norms = torch.linalg.vector_norm(held.detach(), 1, others) if others else held.detach().abs()
+            wide = _wide(held.detach())
+            norms = torch.linalg.vector_norm(wide, 1, others) if others else wide.abs()
             inside = part.units >= 0
             total.index_add_(0, part.units[inside], norms.double().cpu()[inside])
     return total
