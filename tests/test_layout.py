@@ -16,7 +16,7 @@ PATH = ("graph", "data", "gates", "reconstruction", "scores", "select", "compens
 """In the order of a prune: a room imports the ground and the rooms before it."""
 WINGS = ("relevance", "training", "lab", "explore", "integrations")
 """They import the path. Those of `OVER_WINGS` import other wings, too."""
-OVER_WINGS = ("lab", "explore")
+OVER_WINGS = ("lab", "explore", "integrations")
 TOP = ("cli",)
 NEVER = [
     ("report", "torch", "what a report shows is plain data"),
@@ -26,6 +26,10 @@ NEVER = [
     ("training", "deadhead.report", "a loop of the caller's prints what the caller wants"),
 ]
 """(room, module that no file of it imports, why)."""
+MAY_LOG = ("deadhead.graph.trace", "deadhead.training.measuring")
+"""Files that silence torch's own log, and that warn a training loop of units that die."""
+MAY_DRAW = ("deadhead.drawing", "deadhead.relevance.heatmap", "deadhead.training.panels", "deadhead.training.watch")
+"""Files that draw when a person asks for it, or name the type of a figure."""
 ONLY = {"report": ("deadhead.pruning.record",), "relevance": ("deadhead.graph", "deadhead.data")}
 """Rooms that may import less of the path than comes before them."""
 
@@ -127,9 +131,9 @@ def test_nothing_below_the_report_prints_or_draws(name: str) -> None:
         if isinstance(node, (ast.Import, ast.ImportFrom)):
             names = [alias.name for alias in node.names] + [getattr(node, "module", None) or ""]
             drawing = {"rich", "typer", "matplotlib", "plotly", "tqdm"}
-            if name != "deadhead.graph.trace":  # which silences torch's own log
+            if name not in MAY_LOG:
                 drawing.add("logging")
-            if name in ("deadhead.drawing", "deadhead.relevance.heatmap"):  # which draws when a person asks for it
+            if name in MAY_DRAW:
                 drawing.remove("matplotlib")
             assert not drawing & {each.split(".")[0] for each in names}, f"{name}, line {node.lineno}"
 

@@ -8,22 +8,24 @@ from deadhead.errors import (
     DeadheadError,
     LoadError,
     LossError,
+    MaskError,
     RelevanceError,
     TraceError,
 )
 from deadhead.graph.network import Network, trace
+from deadhead.pruning.minimise import minimise
 from deadhead.pruning.prune import prune
 from deadhead.pruning.pruned import Pruned
 from deadhead.relevance import Composite, Relevance, attribute, relevance_loss
 from deadhead.scores import certify, error_surface, full_hessian, score, score_parameters
 from deadhead.select.brute_force.oracle import Removal, oracle
-from deadhead.training import Watch, watch
+from deadhead.training import Attack, Gradual, Masks, Schedule, Watch, watch
 
 __version__ = "0.1.0"
 
 __all__ = [
-    "BudgetError", "Composite", "CutError", "DataError", "DeadheadError", "LoadError", "LossError", "Network",
-    "Pruned", "Relevance", "RelevanceError", "Removal", "TraceError", "Watch", "attribute", "certify",
-    "error_surface", "full_hessian", "load", "oracle", "prune", "relevance_loss", "score", "score_parameters",
-    "trace", "watch",
+    "Attack", "BudgetError", "Composite", "CutError", "DataError", "DeadheadError", "Gradual", "LoadError",
+    "LossError", "MaskError", "Masks", "Network", "Pruned", "Relevance", "RelevanceError", "Removal", "Schedule",
+    "TraceError", "Watch", "attribute", "certify", "error_surface", "full_hessian", "load", "minimise", "oracle",
+    "prune", "relevance_loss", "score", "score_parameters", "trace", "watch",
 ]  # fmt: skip

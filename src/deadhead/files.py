@@ -1,4 +1,5 @@
-"""Writing files: all of several or none, beside and renamed. Everything that the package writes goes through here."""
+"""Writing files: all of several or none, beside and renamed, or line by line. Everything that the package writes goes
+through here."""
 
 from __future__ import annotations
 
@@ -57,6 +58,37 @@ def write_together(contents: Mapping[Path, bytes | str]) -> None:
                 folder.rmdir()
         raise
     _remove(*before.values())
+
+
+def append_line(path: Path, line: str) -> None:
+    """Append one line to a file, made with its folder where there is none.
+
+    A process that is killed leaves the lines before it whole, and at most the last one incomplete; the next line that
+    is appended then starts anew.
+
+    Args:
+        path: the file.
+        line: without its end.
+
+    Raises:
+        OSError: the file cannot be made or written.
+
+    Example:
+        >>> import tempfile
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     append_line(Path(folder, "new", "lines.txt"), "one")
+        ...     append_line(Path(folder, "new", "lines.txt"), "two")
+        ...     Path(folder, "new", "lines.txt").read_text()
+        'one\\ntwo\\n'
+    """
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        end = file.seek(0, os.SEEK_END)
+        if end:
+            file.seek(end - 1)
+            if file.read(1) != b"\n":
+                file.write(b"\n")
+        file.write(line.encode() + b"\n")
 
 
 def json_text(value: Any, indent: int | None = None) -> str:

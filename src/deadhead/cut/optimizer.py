@@ -2,14 +2,15 @@
 
 What belongs to a parameter is told by shape and never by the class of the optimizer. A state tensor follows a parameter
 of shape `(n, m)` entry by entry (`(n, m)`: momentum, averages), along the axes that it has (`(n, 1)` and `(1, m)`, or
-`(n,)` and `(m,)`: averages over rows and columns, as of Adafactor), or lies flat over all parameters of a group (LBFGS).
+`(n,)` and `(m,)`: averages over rows and columns, as of Adafactor), or lies flat over all parameters of a group, as of
+LBFGS.
 """
 
 from __future__ import annotations
 
 import copy
 import math
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -17,183 +18,13 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deadhead.cut.surgery import FORMS, Surgery, owner_of, pick
+from deadhead.cut.optimizer_state import Slot, flat_slots, is_history, length_of, slots_of
+from deadhead.cut.stated import FORMS
+from deadhead.cut.surgery import Surgery, owner_of, pick
 from deadhead.errors import CutError
 
 Axes = Mapping[int, list[int]]
 """{axis: the entries that are kept}."""
-
-
-@dataclass(frozen=True)
-class FlatState:
-    """The state tensors of an optimizer that lie flat over all parameters of one group, one after the other.
-
-    Attributes:
-        parameters: the group's parameters, in their order.
-        offsets: where the entries of each begin.
-        tensors: {name: a tensor of one axis, as long as the parameters have entries}; those in a list are named
-            `old_dirs.0`.
-    """
-
-    parameters: list[Tensor]
-    offsets: list[int]
-    tensors: dict[str, Tensor]
-
-    def views(self, parameter: Tensor) -> list[Tensor]:
-        """The entries of one parameter in every tensor, in the parameter's shape: writing to them changes the state.
-
-        Args:
-            parameter: any; of one that is not in the group there are none.
-        """
-        found = []
-        for own, offset in zip(self.parameters, self.offsets, strict=True):
-            if own is parameter:
-                found += [part(tensor, offset, parameter) for tensor in self.tensors.values()]
-        return found
-
-
-def part(flat: Tensor, offset: int, parameter: Tensor) -> Tensor:
-    """The entries of a parameter in a flat tensor, as a view in the parameter's shape."""
-    entries = flat[offset : offset + _length(parameter)]
-    if parameter.is_complex():
-        return torch.view_as_complex(entries.view(*parameter.shape, 2))
-    return entries.view(parameter.shape)
-
-
-def state_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """The state tensors that belong to a parameter entry by entry: those of its shape.
-
-    Args:
-        optimizer: any optimizer; its class does not matter.
-        parameter: any tensor; of one that the optimizer does not hold, or has not stepped yet, there are none.
-
-    Returns:
-        {name: the tensor itself}; those in a list are named `history.0`.
-
-    Example:
-        >>> weight = nn.Parameter(torch.ones(2, 3))
-        >>> optimizer = torch.optim.Adam([weight])
-        >>> weight.sum().backward(); optimizer.step()
-        >>> sorted(state_of(optimizer, weight))
-        ['exp_avg', 'exp_avg_sq']
-    """
-    if parameter not in optimizer.state:
-        return {}
-    flat = {id(slot.tensor) for slot in _flat_slots(optimizer)}
-    slots = _slots(optimizer.state[parameter])
-    return {s.name: s.tensor for s in slots if s.tensor.shape == parameter.shape and id(s.tensor) not in flat}
-
-
-def averages_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
-    """The state tensors that have one number for each line of a parameter: its axes, some of them of size one.
-
-    Args:
-        optimizer: any optimizer; its class does not matter.
-        parameter: any tensor; of one that the optimizer does not hold, or has not stepped yet, there are none.
-
-    Returns:
-        {name: the tensor itself}.
-
-    Example:
-        >>> weight = nn.Parameter(torch.ones(2, 3))
-        >>> optimizer = torch.optim.Adafactor([weight])
-        >>> weight.sum().backward(); optimizer.step()
-        >>> {name: tuple(value.shape) for name, value in averages_of(optimizer, weight).items()}
-        {'row_var': (2, 1), 'col_var': (1, 3)}
-    """
-    state = optimizer.state.get(parameter, {})
-    shape = parameter.shape
-    return {
-        slot.name: slot.tensor
-        for slot in _slots(state)
-        if slot.tensor.dim() == len(shape)
-        and slot.tensor.shape != shape
-        and all(own in (size, 1) for own, size in zip(slot.tensor.shape, shape, strict=True))
-    }
-
-
-def flat_state_of(optimizer: Optimizer) -> list[FlatState]:
-    """The state tensors that lie flat over all parameters of a group, as those of LBFGS do.
-
-    Args:
-        optimizer: any optimizer; its class does not matter.
-
-    Returns:
-        One `FlatState` for each group that has such tensors.
-
-    Example:
-        >>> model = nn.Linear(3, 2)
-        >>> optimizer = torch.optim.LBFGS(model.parameters(), max_iter=1)
-        >>> def closure(): loss = model(torch.ones(1, 3)).square().sum(); loss.backward(); return loss
-        >>> _ = optimizer.step(closure)
-        >>> [flat] = flat_state_of(optimizer)
-        >>> sorted(flat.tensors), flat.offsets, flat.views(model.bias)[0].shape
-        (['d', 'prev_flat_grad'], [0, 6], torch.Size([2]))
-    """
-    found: dict[int, FlatState] = {}
-    for slot in _flat_slots(optimizer):
-        parameters = optimizer.param_groups[slot.group]["params"]
-        offsets = [sum(map(_length, parameters[:place])) for place in range(len(parameters))]
-        flat = found.setdefault(slot.group, FlatState(list(parameters), offsets, {}))
-        flat.tensors[slot.name] = slot.tensor
-    return list(found.values())
-
-
-@dataclass(frozen=True)
-class _Slot:
-    """A place where a state tensor lies: `container[key]`, in the state that `state` is, of a group where it is
-    flat."""
-
-    name: str
-    tensor: Tensor
-    container: Any
-    key: Any
-    state: dict[str, Any]
-    group: int = -1
-
-
-def _slots(state: dict[str, Any]) -> Iterator[_Slot]:
-    """The places of all tensors in a state, also of those in its lists and dicts."""
-
-    def within(container: Any, prefix: str) -> Iterator[_Slot]:
-        for key, value in container.items() if isinstance(container, dict) else enumerate(container):
-            if isinstance(value, Tensor):
-                yield _Slot(f"{prefix}{key}", value, container, key, state)
-            elif isinstance(value, (dict, list)):
-                yield from within(value, f"{prefix}{key}.")
-
-    yield from within(state, "")
-
-
-def _length(parameter: Tensor) -> int:
-    """How many real numbers a parameter has."""
-    return parameter.numel() * (2 if parameter.is_complex() else 1)
-
-
-def _is_history(state: Mapping[str, Any]) -> bool:
-    """Whether a state remembers a sequence of steps: it holds a list."""
-    return any(isinstance(value, list) for value in state.values())
-
-
-def _flat_slots(optimizer: Optimizer, lengths: Mapping[int, int] | None = None) -> Iterator[_Slot]:
-    """The places of the flat state tensors.
-
-    Args:
-        optimizer: what holds them.
-        lengths: {id of a parameter: how many real numbers it has}, of those that are not as long as their state is.
-    """
-    groups = [group["params"] for group in optimizer.param_groups]
-    totals = [sum((lengths or {}).get(id(p), _length(p)) for p in group) for group in groups]
-    for owner, state in optimizer.state.items():
-        if not isinstance(state, dict):
-            continue
-        for index, (group, total) in enumerate(zip(groups, totals, strict=True)):
-            if isinstance(owner, Tensor) and not any(owner is parameter for parameter in group):
-                continue
-            alone = sum(1 for p in group if _length(p)) == 1 and group[0].dim() == 1 and not _is_history(state)
-            for slot in _slots(state):
-                if slot.tensor.dim() == 1 and len(slot.tensor) == total > 1 and not alone:
-                    yield _Slot(slot.name, slot.tensor, slot.container, slot.key, state, index)
 
 
 def check_optimizer(optimizer: Optimizer, module: nn.Module) -> None:
@@ -230,14 +61,24 @@ def follow(
     memo.update((id(module), modules[path]) for path, module in old.named_modules() if path in modules)
     result = copy.deepcopy(optimizer, memo)
     for name, value in vars(optimizer).items():  # torch copies state and groups alone
-        if name not in vars(result) and not hasattr(type(optimizer), name):
-            setattr(result, name, copy.deepcopy(value, memo))
+        if name not in vars(result) and not callable(getattr(type(optimizer), name, None)):
+            setattr(result, name, _copied(value, memo))
     cuts = {
-        id(theirs[name]): _Cut(name, p, axes) for name, axes in surgery.keep.items() if (p := own.get(name)) is not None
+        id(theirs[name]): _Cut(name, p, axes)
+        for name, axes in reversed(surgery.keep.items())
+        if (p := own.get(name)) is not None
     }
     _cut_state(result, cuts, same_weights)
     adopt(result, new, surgery)
     return result
+
+
+def _copied(value: Any, memo: dict[int, Any]) -> Any:
+    """A deep copy, or the thing itself where it has none, such as a lock."""
+    try:
+        return copy.deepcopy(value, memo)
+    except Exception:  # whatever a class raises that does not want to be copied
+        return value
 
 
 def cut_in_place(optimizer: Optimizer, module: nn.Module, surgery: Surgery, *, same_weights: bool = True) -> None:
@@ -253,7 +94,9 @@ def cut_in_place(optimizer: Optimizer, module: nn.Module, surgery: Surgery, *, s
         CutError: as `follow` does; nothing was changed then.
     """
     own = dict(module.named_parameters(remove_duplicate=False))
-    cuts = {id(p): _Cut(name, p, axes) for name, axes in surgery.keep.items() if (p := own.get(name)) is not None}
+    cuts = {
+        id(p): _Cut(name, p, axes) for name, axes in reversed(surgery.keep.items()) if (p := own.get(name)) is not None
+    }
     _cut_state(optimizer, cuts, same_weights)
 
 
@@ -268,7 +111,7 @@ class _Cut:
     def positions(self) -> Tensor:
         """The positions of the kept entries among all of the parameter, in a flat tensor."""
         shape = (*self.before.shape, 2) if self.before.is_complex() else self.before.shape
-        return pick(torch.arange(_length(self.before)).view(shape), self.axes).flatten()
+        return pick(torch.arange(length_of(self.before)).view(shape), self.axes).flatten()
 
 
 def _cut_state(optimizer: Optimizer, cuts: Mapping[int, _Cut], same_weights: bool) -> None:
@@ -279,13 +122,13 @@ def _cut_state(optimizer: Optimizer, cuts: Mapping[int, _Cut], same_weights: boo
         cuts: {id of a parameter that the optimizer holds: what it loses}.
         same_weights: whether the remaining weights are what they were.
     """
-    lengths = {parameter: _length(cut.before) for parameter, cut in cuts.items()}
-    flat = list(_flat_slots(optimizer, lengths))
+    lengths = {parameter: length_of(cut.before) for parameter, cut in cuts.items()}
+    flat = list(flat_slots(optimizer, lengths))
     done = {id(slot.tensor) for slot in flat}
     changes = []
     for parameter, state in optimizer.state.items():
         if id(parameter) in cuts and isinstance(state, dict):
-            for slot in _slots(state):
+            for slot in slots_of(state):
                 axes = None if id(slot.tensor) in done else _followed(slot, cuts[id(parameter)])
                 if axes:
                     changes.append((slot, pick(slot.tensor, axes)))
@@ -296,7 +139,7 @@ def _cut_state(optimizer: Optimizer, cuts: Mapping[int, _Cut], same_weights: boo
         optimizer._numel_cache = None  # type: ignore[attr-defined]  # LBFGS counts entries once
 
 
-def _followed(slot: _Slot, cut: _Cut) -> Axes | None:
+def _followed(slot: Slot, cut: _Cut) -> Axes | None:
     """The entries of a state tensor that follow those of its parameter; None where it does not depend on what was
     cut.
 
@@ -322,7 +165,7 @@ def _followed(slot: _Slot, cut: _Cut) -> Axes | None:
     )
 
 
-def _cut_flat(optimizer: Optimizer, slots: list[_Slot], cuts: Mapping[int, _Cut], same_weights: bool) -> None:
+def _cut_flat(optimizer: Optimizer, slots: list[Slot], cuts: Mapping[int, _Cut], same_weights: bool) -> None:
     """Cut flat state tensors, or empty the state.
 
     A state that holds a list beside them is a history of steps, of which an inverse curvature is made: pairs of a step
@@ -339,12 +182,12 @@ def _cut_flat(optimizer: Optimizer, slots: list[_Slot], cuts: Mapping[int, _Cut]
         kept, offset = [], 0
         for parameter in group:
             cut = cuts.get(id(parameter))
-            length = _length(parameter if cut is None else cut.before)
+            length = length_of(parameter if cut is None else cut.before)
             kept.append(offset + (torch.arange(length) if cut is None else cut.positions()))
             offset += length
         positions = torch.cat(kept).to(slot.tensor.device)
         removed = torch.ones(offset, dtype=torch.bool, device=slot.tensor.device).index_fill_(0, positions, False)
-        if _is_history(slot.state) and not (same_weights and not slot.tensor[removed].any()):
+        if is_history(slot.state) and not (same_weights and not slot.tensor[removed].any()):
             stale[id(slot.state)] = slot.state
         changes.append((slot, slot.tensor[positions]))
     for slot, value in changes:
@@ -385,10 +228,13 @@ def adopt(optimizer: Optimizer, module: nn.Module, surgery: Surgery) -> None:
             if not any(id(parameter) in beside for parameter in group["params"]):
                 continue
             before = [n for n, p in enumerate(group["params"]) if order.get(id(p), math.inf) < order[id(bias)]]
-            place = max(before) + 1
-            offset = sum(map(_length, group["params"][:place]))
-            for slot in [each for each in _flat_slots(optimizer) if each.group == index]:
-                new = slot.tensor.new_zeros(_length(bias))
+            place = max(before, default=-1) + 1
+            offset = sum(map(length_of, group["params"][:place]))
+            for slot in [each for each in flat_slots(optimizer) if each.group == index]:
+                if is_history(slot.state):
+                    slot.state.clear()  # nothing is known of the bias's gradient before
+                    break
+                new = slot.tensor.new_zeros(length_of(bias))
                 slot.container[slot.key] = torch.cat([slot.tensor[:offset], new, slot.tensor[offset:]])
             group["params"].insert(place, bias)
             if "param_names" in group:

@@ -11,12 +11,14 @@ import safetensors.torch
 import torch
 from torch import Tensor, nn
 
-from deadhead.cut.surgery import Surgery, copy_of, operate
+from deadhead.cut.surgery import Surgery, copy_of, operate, remember, surgery_behind
 from deadhead.errors import CutError, LoadError
 from deadhead.files import write_together
 
 FORMAT = 1
 WEIGHTS, RECIPE, REPORT = "weights.safetensors", "surgery.json", "report.json"
+INTACT = "intact"
+"""What a surgery begins with. Files without it begin with the model that was pruned, which may have been cut before."""
 
 
 def save(folder: str | os.PathLike[str], model: nn.Module, surgery: Surgery, report: str) -> Path:
@@ -35,7 +37,7 @@ def save(folder: str | os.PathLike[str], model: nn.Module, surgery: Surgery, rep
         OSError: The folder cannot be written.
     """
     path = Path(folder)
-    recipe = {"format": FORMAT, "model": type(model).__qualname__, "surgery": surgery.to_json()}
+    recipe = {"format": FORMAT, "model": type(model).__qualname__, "surgery": surgery.to_json(), "from": INTACT}
     write_together(
         {
             path / WEIGHTS: safetensors.torch.save(saved_tensors(model)),
@@ -53,7 +55,8 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     Args:
         folder: What was given to `Pruned.save`.
         model: An intact instance of the class, which is left as it is; its weights do not matter, and it may lie on the
-            meta device.
+            meta device. However often the model was pruned, one call leads from the intact instance to the result. An
+            instance that was pruned on the way to it does as well.
 
     Returns:
         A pruned model with the saved weights.
@@ -72,10 +75,12 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
         Linear(in_features=2, out_features=4, bias=True)
     """
     path = Path(folder)
-    made_from, surgery, weights = _read(path)
+    made_from, surgery, begins, weights = _read(path)
     smaller = copy_of(model)
     try:
-        operate(smaller, surgery)
+        step = surgery.after(surgery_behind(model)) if begins == INTACT else surgery
+        operate(smaller, step)
+        remember(smaller, step)
     except (CutError, AttributeError) as error:
         raise LoadError(
             f"{path} was made from a {made_from}, which does not fit this {type(model).__name__}: {error}"
@@ -98,14 +103,14 @@ def load(folder: str | os.PathLike[str], model: nn.Module) -> nn.Module:
     return smaller
 
 
-def _read(path: Path) -> tuple[str, Surgery, dict[str, Tensor]]:
-    """The name of the class that a saved model was made from, its surgery and its weights."""
+def _read(path: Path) -> tuple[str, Surgery, str | None, dict[str, Tensor]]:
+    """The name of the class that a saved model was made from, its surgery, what that begins with, and its weights."""
     try:
         recipe = json.loads((path / RECIPE).read_text())
         weights = safetensors.torch.load_file(path / WEIGHTS)
         if recipe["format"] != FORMAT:
             raise LoadError(f"{path} has format {recipe['format']}, this version of deadhead reads {FORMAT}.")
-        return recipe["model"], Surgery.from_json(recipe["surgery"]), weights
+        return recipe["model"], Surgery.from_json(recipe["surgery"]), recipe.get("from"), weights
     except FileNotFoundError as error:
         raise LoadError(f"{path} holds no pruned model: {error.filename} is missing.") from error
     except (ValueError, KeyError, TypeError, AttributeError, safetensors.SafetensorError) as error:

@@ -3,82 +3,19 @@
 from __future__ import annotations
 
 import copy
+import json
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import asdict, dataclass, field
 from typing import Any
 
 import torch
-from torch import Tensor, nn
+from torch import Tensor, fx, nn
 
+from deadhead.cut.changes import Surgery as Surgery
 from deadhead.cut.program import apply
+from deadhead.cut.stated import stated_sizes
 from deadhead.errors import CutError
 from deadhead.graph.trace import empty_caches
 from deadhead.graph.units.groups import Group
-
-KNOWN: dict[type[nn.Module], dict[str, tuple[str, int]]] = {
-    nn.Linear: {"out_features": ("weight", 0), "in_features": ("weight", 1)},
-    nn.Bilinear: {"out_features": ("weight", 0), "in1_features": ("weight", 1), "in2_features": ("weight", 2)},
-    nn.Embedding: {"num_embeddings": ("weight", 0), "embedding_dim": ("weight", 1)},
-    nn.modules.batchnorm._NormBase: {"num_features": ("running_mean", 0)},
-    nn.PReLU: {"num_parameters": ("weight", 0)},
-    nn.RNNBase: {"hidden_size": ("weight_hh_l0", 1), "input_size": ("weight_ih_l0", 1)},
-    nn.RNNCellBase: {"hidden_size": ("weight_hh", 1), "input_size": ("weight_ih", 1)},
-}
-"""Attributes of torch's own modules that say how large a tensor of theirs is: (tensor, axis)."""
-
-PROJECTED = {"hidden_size": ("weight_hr_l0", 1), "proj_size": ("weight_hr_l0", 0), "input_size": ("weight_ih_l0", 1)}
-"""Those of an LSTM whose hidden states are projected."""
-FORMS = (
-    "{}", "parametrizations.{}.original", "parametrizations.{}.original1", "parametrizations.{}.original0", "{}_orig",
-    "{}_v", "{}_g",
-)  # fmt: skip
-"""Names under which torch keeps what a tensor is made of: parametrized, with a mask, with weight norm."""
-
-
-@dataclass
-class Surgery:
-    """What makes a module smaller, as JSON.
-
-    Attributes:
-        keep: {tensor: {axis: the entries that are kept}}.
-        settings: (module, attribute, value) that change, numbers and tuples of numbers alone; `config.heads` is an
-            attribute of an object that the module holds.
-        biases: {new parameter: its length}.
-        rewrites: (node, argument position, value) that change in the graph of a traced program.
-    """
-
-    keep: dict[str, dict[int, list[int]]] = field(default_factory=dict)
-    settings: list[tuple[str, str, Any]] = field(default_factory=list)
-    biases: dict[str, int] = field(default_factory=dict)
-    rewrites: list[tuple[str, int, Any]] = field(default_factory=list)
-
-    def then(self, later: Surgery) -> Surgery:
-        """placeholder"""
-        return later
-
-    def to_json(self) -> dict[str, Any]:
-        """The surgery as values that JSON has."""
-        return asdict(self)
-
-    @staticmethod
-    def from_json(data: Mapping[str, Any]) -> Surgery:
-        """The surgery of such values; raises `ValueError`, `KeyError` or `TypeError` where they are none."""
-        keep = {
-            name: {int(axis): list(map(int, kept)) for axis, kept in axes.items()}
-            for name, axes in data["keep"].items()
-        }
-        settings = [(str(m), str(a), tuple(v) if isinstance(v, list) else v) for m, a, v in data["settings"]]
-        biases = {str(name): int(size) for name, size in data["biases"].items()}
-        for name, axes in keep.items():
-            if any(axis < 0 or not kept or min(kept) < 0 for axis, kept in axes.items()):
-                raise ValueError(f"{name} keeps entries that cannot be")
-        for path, attribute, value in settings:
-            sizes = value if isinstance(value, tuple) else (value,)
-            if any(isinstance(n, bool) or not isinstance(n, int) for n in sizes):
-                raise ValueError(f"{path}.{attribute} is no size that a prune sets")
-        if any(size < 1 for size in biases.values()):
-            raise ValueError("a bias has no entries")
-        return Surgery(keep, settings, biases, [(str(node), int(at), value) for node, at, value in data["rewrites"]])
 
 
 def surgery_for(module: nn.Module, groups: Sequence[Group], removed: Mapping[str, Tensor]) -> Surgery:
@@ -90,10 +27,7 @@ def surgery_for(module: nn.Module, groups: Sequence[Group], removed: Mapping[str
         groups: its groups.
         removed: {group: the units that are removed}.
     """
-    tensors = {
-        **dict(module.named_parameters(remove_duplicate=False)),
-        **dict(module.named_buffers(remove_duplicate=False)),
-    }
+    tensors = dict(_tensors_of(module))
     masks: dict[str, dict[int, Tensor]] = {}
     for group in groups:
         units = removed.get(group.name)
@@ -109,58 +43,7 @@ def surgery_for(module: nn.Module, groups: Sequence[Group], removed: Mapping[str
         for name, axes in masks.items()
     }
     keep = {name: axes for name, axes in keep.items() if axes}
-    return Surgery(keep, _settings(module, keep))
-
-
-def _settings(module: nn.Module, keep: Mapping[str, Mapping[int, Sequence[int]]]) -> list[tuple[str, str, Any]]:
-    """The attributes of torch's own modules that say how large their tensors are, after the cut."""
-    settings: list[tuple[str, str, Any]] = []
-    for path, owner in module.named_modules(remove_duplicate=False):
-        prefix = f"{path}." if path else ""
-
-        def length(tensor: str, axis: int, prefix: str = prefix) -> int | None:
-            names = (form.format(tensor) for form in FORMS)
-            kept = next((axes[axis] for name in names if axis in (axes := keep.get(prefix + name, {}))), None)
-            return None if kept is None else len(kept)
-
-        for kind, attributes in KNOWN.items():
-            if kind is nn.RNNBase and isinstance(owner, nn.RNNBase) and owner.proj_size:
-                attributes = PROJECTED
-            if isinstance(owner, kind):
-                for attribute, (tensor, axis) in attributes.items():
-                    new = length(tensor, axis)
-                    if new is None and kind is nn.modules.batchnorm._NormBase:
-                        new = length("weight", axis)
-                    if new is not None and getattr(owner, attribute, new) != new:
-                        settings.append((path, attribute, new))
-        if isinstance(owner, nn.modules.conv._ConvNd):
-            settings += _convolution(path, owner, length("weight", 0), length("weight", 1))
-        if isinstance(owner, (nn.LayerNorm, nn.RMSNorm)) and len(owner.normalized_shape) == 1:
-            new = length("weight", 0)
-            if new is not None:
-                settings.append((path, "normalized_shape", (new,)))
-    return settings
-
-
-def _convolution(
-    path: str, owner: nn.modules.conv._ConvNd, first: int | None, second: int | None
-) -> list[tuple[str, str, Any]]:
-    """Channels and groups of a convolution whose weight keeps `first` and `second` entries of its two channel axes.
-
-    A convolution with one input channel for each group loses groups; any other keeps its number of groups.
-    """
-    if first is None and second is None:
-        return []
-    outer, inner = owner.weight.shape[:2]
-    first, second = (outer if first is None else first), (inner if second is None else second)
-    depthwise = owner.groups > 1 and owner.in_channels == owner.groups
-    if owner.transposed:
-        groups = first if depthwise else owner.groups
-        new = {"in_channels": first, "out_channels": second * groups, "groups": groups}
-    else:
-        groups = first * owner.groups // outer if depthwise else owner.groups
-        new = {"in_channels": second * groups, "out_channels": first, "groups": groups}
-    return [(path, attribute, value) for attribute, value in new.items() if getattr(owner, attribute) != value]
+    return Surgery(keep, stated_sizes(module, keep))
 
 
 def owner_of(module: nn.Module, name: str) -> tuple[nn.Module, str]:
@@ -174,7 +57,8 @@ def operate(module: nn.Module, surgery: Surgery) -> dict[int, nn.Parameter]:
 
     Tensors that are shared remain shared; parameters keep `requires_grad`, and their gradients are cut along. A
     parameter remains the same object, unless an autograd graph that is still alive (an old loss, say) holds it with its
-    old shape: then a new one takes its place.
+    old shape: then a new one takes its place, with the hooks that were registered on the old. (Hooks on nodes of that
+    graph, such as those of DistributedDataParallel, stay with the graph: wrap the module anew.)
 
     Args:
         module: the module that is changed.
@@ -210,7 +94,9 @@ def operate(module: nn.Module, surgery: Surgery) -> dict[int, nn.Parameter]:
         smaller = pick(tensor.data, axes)
         if _in_a_graph(tensor):
             new = nn.Parameter(smaller, tensor.requires_grad)
+            new.__dict__.update(tensor.__dict__)  # what the caller noted on it
             new._backward_hooks = tensor._backward_hooks
+            new._post_accumulate_grad_hooks = tensor._post_accumulate_grad_hooks
             _exchange(module, tensor, new)
             replaced[id(tensor)] = tensor = new
         else:
@@ -221,10 +107,104 @@ def operate(module: nn.Module, surgery: Surgery) -> dict[int, nn.Parameter]:
         assign(module.get_submodule(path), attribute, value)
     for name, size in surgery.biases.items():
         owner, leaf = owner_of(module, name)
-        like = next(owner.parameters(recurse=False))
+        like = next(owner.parameters())
         setattr(owner, leaf, nn.Parameter(torch.zeros(size, dtype=like.dtype, device=like.device), like.requires_grad))
     apply(module, surgery.rewrites)
     return replaced
+
+
+MEMORY = "_deadhead_surgery"
+"""Where a module remembers how it was cut: JSON as one text, which copies and pickles carry along."""
+
+
+def remember(module: nn.Module, surgery: Surgery) -> None:
+    """Let a module remember a surgery that was carried out on it, after those it remembers.
+
+    Each submodule holds what was done to itself, so that it can be taken out, put into another model, or replaced by a
+    new one. A traced program holds all of it, since copies of it have new submodules.
+
+    Args:
+        module: what was cut.
+        surgery: how, from the module as it was before.
+    """
+    before = _remembered(module)
+    behind = surgery_behind(module)
+    names: dict[int, list[str]] = {}
+    for name, tensor in _tensors_of(module):
+        names.setdefault(id(tensor), []).append(name)
+    alike = {name: each for each in names.values() for name in each}
+    keep: dict[str, dict[int, list[int]]] = {}
+    for name, axes in surgery.keep.items():  # by every name; a bias by the one under which it was added
+        for other in [each for each in alike[name] if each in behind.biases] or alike[name]:
+            keep.setdefault(other, axes)
+    whole = behind.then(Surgery(keep, surgery.settings, surgery.biases, surgery.rewrites))
+    first = {id(each): path for path, each in module.named_modules()}
+    programs = [path for path, each in module.named_modules() if isinstance(each, fx.GraphModule)]
+    parts: dict[str, Surgery] = {}
+
+    def place_of(path: str) -> tuple[Surgery, str]:
+        """What the holder of a submodule remembers, and the submodule's path from there."""
+        path = first[id(module.get_submodule(path))]
+        holder = next((each for each in programs if each == path or not each or path.startswith(f"{each}.")), path)
+        return parts.setdefault(holder, Surgery()), path[len(holder) :].removeprefix(".")
+
+    if whole.rewrites:
+        place_of("")[0].rewrites = whole.rewrites
+    for name, axes in whole.keep.items():
+        part, inner = place_of(name.rpartition(".")[0])
+        part.keep.setdefault(f"{inner}.{name.rpartition('.')[2]}".removeprefix("."), axes)  # the first name has it all
+    for name, size in whole.biases.items():
+        part, inner = place_of(name.rpartition(".")[0])
+        part.biases[f"{inner}.{name.rpartition('.')[2]}".removeprefix(".")] = size
+    for path, attribute, value in whole.settings:
+        part, inner = place_of(path)
+        part.settings.append((inner, attribute, value))
+    for path in before:
+        del _memory(module.get_submodule(path))[MEMORY]
+    for path, part in parts.items():
+        _memory(module.get_submodule(path))[MEMORY] = json.dumps(part.to_json())
+
+
+def surgery_behind(module: nn.Module) -> Surgery:
+    """The surgery that leads to a module from the intact module of its class; an empty one where it was never cut.
+
+    Args:
+        module: any module; what its submodules remember counts, save that of a traced program inside another module,
+            whose nodes cannot be named from there.
+
+    Example:
+        >>> import deadhead
+        >>> data = [(torch.randn(32, 2), torch.randint(2, (32,)))]
+        >>> model = nn.Sequential(nn.Linear(2, 8), nn.ReLU(), nn.Linear(8, 2))
+        >>> smaller = deadhead.prune(model, data, loss="cross_entropy", units=0.5, compensate="zero").model
+        >>> len(surgery_behind(smaller).keep["0.weight"][0]), surgery_behind(model).keep
+        (4, {})
+    """
+    whole = Surgery()
+    for path, part in _remembered(module).items():
+        prefix = f"{path}." if path else ""
+        whole.keep.update({prefix + name: axes for name, axes in part.keep.items()})
+        whole.biases.update({prefix + name: size for name, size in part.biases.items()})
+        whole.settings += [(f"{prefix}{inner}".rstrip("."), name, value) for inner, name, value in part.settings]
+        whole.rewrites += part.rewrites
+    return whole
+
+
+def _remembered(module: nn.Module) -> dict[str, Surgery]:
+    """What each submodule remembers, by its path."""
+    texts = {path: _memory(each).get(MEMORY) for path, each in module.named_modules()}
+    parts = {path: Surgery.from_json(json.loads(text)) for path, text in texts.items() if text is not None}
+    return {path: part for path, part in parts.items() if not (path and part.rewrites)}
+
+
+def _memory(module: nn.Module) -> dict[str, Any]:
+    """Where a module keeps plain values that its copies have, too."""
+    return module.meta if isinstance(module, fx.GraphModule) else module.__dict__
+
+
+def _tensors_of(module: nn.Module) -> list[tuple[str, Tensor]]:
+    """The parameters and buffers of a module, by all names of each."""
+    return [*module.named_parameters(remove_duplicate=False), *module.named_buffers(remove_duplicate=False)]
 
 
 def _holders(module: nn.Module, path: Sequence[str]) -> list[Any]:

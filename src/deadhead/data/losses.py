@@ -19,7 +19,12 @@ IGNORED = -100
 """The class of a target that does not count, as in torch."""
 
 
-def _squared_difference(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+TEMPERATURE = 4.0
+"""What logits are divided by where predictions are compared: of a class that is all but certain, predictions say little
+about the logits."""
+
+
+def _squared_difference(outputs: Any, wanted: Any, batch: Batch, temperature: float = TEMPERATURE) -> Tensor:
     """The mean over each sample's outputs of the squared difference from those that are wanted."""
     values, like = prediction_of(outputs), prediction_of(wanted)
     if not values.is_floating_point() or values.dim() == 0 or values.shape[0] != batch.rows:
@@ -44,8 +49,9 @@ class Loss:
             predictive distribution, so that the mean of the outer products of its gradients is the Gauss-Newton matrix
             of the loss; None where that distribution is not known.
         is_rowwise: whether the loss of a sample depends on that sample alone, however many there are.
-        divergence: (outputs, wanted outputs, batch) to how far those of each sample are apart, 0 where they are equal:
-            by softened predictions where the loss reads outputs as predictions, else by the mean of squares. Raises
+        divergence: (outputs, wanted outputs, batch, temperature=4) to how far those of each sample are apart, 0 where
+            they are equal: by softened predictions where the loss reads outputs as predictions, else by the mean of
+            squares. Raises
             `LossError` where there is no tensor with an entry for each sample to compare.
     """
 
@@ -55,7 +61,7 @@ class Loss:
     labels_to_model: bool = False
     sampled: Callable[[Any, Batch, torch.Generator], Tensor] | None = None
     is_rowwise: bool = False
-    divergence: Callable[[Any, Any, Batch], Tensor] = _squared_difference
+    divergence: Callable[..., Tensor] = _squared_difference
 
     def per_sample(self, outputs: Any, batch: Batch) -> Tensor:
         """The loss of each sample, shape (samples,), in the outputs' own precision.
@@ -241,28 +247,34 @@ def _sampled_binary(outputs: Any, batch: Batch, generator: torch.Generator) -> T
     return F.binary_cross_entropy_with_logits(values, drawn, reduction="none").sum(1)
 
 
-TEMPERATURE = 4.0
-"""What logits are divided by where predictions are compared: of a class that is all but certain, predictions say little
-about the logits."""
+def _class_divergence(outputs: Any, wanted: Any, batch: Batch, temperature: float = TEMPERATURE) -> Tensor:
+    """T^2 times the Kullback-Leibler divergence of softmax(o / T) from softmax(o* / T), mean over counted targets; all
+    count where the data has none."""
+    targets = batch.targets if isinstance(batch.targets, Tensor) else None
+    pair = [prediction_of(each) for each in (outputs, wanted)]
+    if pair[0].dim() < 2 or pair[0].shape != pair[1].shape:
+        raise LossError(
+            f"Predictions of shapes {tuple(pair[0].shape)} and {tuple(pair[1].shape)} cannot be compared class by "
+            "class: give networks with the same outputs, (samples, classes), or another loss."
+        )
+    if targets is not None:
+        pair = [_class_axis_second(each, targets, batch) for each in pair]
+    elif isinstance(batch.raw, Mapping):
+        pair = [each.movedim(-1, 1) for each in pair]
+    logits, like = ((each / temperature).log_softmax(1) for each in pair)
+    values = F.kl_div(logits, like, reduction="none", log_target=True).sum(1) * temperature**2
+    counts = None if targets is None or targets.is_floating_point() else targets != IGNORED
+    return _mean_over_counted(values, counts)
 
 
-def _class_divergence(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
-    """T^2 times the Kullback-Leibler divergence of softmax(o / T) from softmax(o* / T), mean over counted targets."""
-    targets = _targets(batch, "cross_entropy")
-    pair = (_class_axis_second(prediction_of(each), targets, batch) for each in (outputs, wanted))
-    logits, like = ((each / TEMPERATURE).log_softmax(1) for each in pair)
-    values = F.kl_div(logits, like, reduction="none", log_target=True).sum(1) * TEMPERATURE**2
-    return _mean_over_counted(values, None if targets.is_floating_point() else targets != IGNORED)
-
-
-def _binary_divergence(outputs: Any, wanted: Any, batch: Batch) -> Tensor:
+def _binary_divergence(outputs: Any, wanted: Any, batch: Batch, temperature: float = TEMPERATURE) -> Tensor:
     """T^2 times the Kullback-Leibler divergence of sigmoid(o / T) from sigmoid(o* / T), summed over outputs."""
-    values, like = (prediction_of(each).reshape(batch.rows, -1) / TEMPERATURE for each in (outputs, wanted))
+    values, like = (prediction_of(each).reshape(batch.rows, -1) / temperature for each in (outputs, wanted))
     across, own = (F.binary_cross_entropy_with_logits(x, like.sigmoid(), reduction="none") for x in (values, like))
-    return (across - own).sum(1) * TEMPERATURE**2
+    return (across - own).sum(1) * temperature**2
 
 
-DIVERGENCES: dict[str, Callable[[Any, Any, Batch], Tensor]] = {
+DIVERGENCES: dict[str, Callable[..., Tensor]] = {
     "cross_entropy": _class_divergence,
     "binary_cross_entropy": _binary_divergence,
 }

@@ -217,9 +217,13 @@ class Network:
         device = self.device()
         return [tensor.to(device) for tensor in tensors]
 
+    @property
+    def is_stale(self) -> bool:
+        """Whether the module has other parameters than when it was traced, as after a cut in place."""
+        return {name: tuple(tensor.shape) for name, tensor in self.state().items()} != self._shapes
+
     def _refuse_stale(self) -> None:
-        shapes = {name: tuple(tensor.shape) for name, tensor in self.state().items()}
-        if shapes != self._shapes:
+        if self.is_stale:
             raise TraceError(
                 f"{type(self.module).__name__} has changed since it was traced (cut in place?): trace it again."
             )

@@ -5,14 +5,14 @@ from __future__ import annotations
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
 
 from deadhead.cut.provable import Cutting, cuttable
-from deadhead.data.calibration import Batch, Calibration, calibrate, read
-from deadhead.data.losses import Loss, as_loss
+from deadhead.data.calibration import Batch, Calibration, as_batch, calibrate, read
+from deadhead.data.losses import Loss, as_loss, prediction_of
 from deadhead.errors import CutError, DataError
 from deadhead.graph.network import Network, trace
 from deadhead.progress import Progress
@@ -62,6 +62,16 @@ class Material:
         calibration = calibrate(batches, seed=options.seed)
         unseen = calibration.held_out if test is None else read(test, samples=None, **how)
         return cls(judge, batches, calibration, unseen, test is not None)
+
+    @classmethod
+    def against_itself(cls, network: Network, batches: Sequence[Batch]) -> Material:
+        """Judge by the squared error from the outputs that the network has now: what can be said without a loss."""
+        targeted = []
+        for batch in batches:
+            wanted = prediction_of(network.run_module(batch.inputs)).detach().cpu()
+            targeted.append(as_batch((batch.inputs, wanted), batch_axis=network.batch_axis))
+        judge = replace(as_loss("mse"), name="squared error from the outputs before", sampled=None)
+        return cls(judge, targeted, Calibration(list(targeted), list(targeted)), targeted, False)
 
 
 @dataclass(frozen=True)

@@ -11,6 +11,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deadhead.cut.optimizer import check_optimizer
+from deadhead.cut.surgery import surgery_behind
 from deadhead.data.opened import prepared_network
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
@@ -18,6 +19,7 @@ from deadhead.pruning.material import Clock, Material, Removable
 from deadhead.pruning.options import Options
 from deadhead.pruning.pruned import Pruned
 from deadhead.pruning.steps import Pruning
+from deadhead.reconstruction.compensation import Compensation
 from deadhead.select.plan import Plan
 
 
@@ -171,16 +173,37 @@ def prune_with(
         ranked = pruning.select(scores)
     with clock("compensate"):
         plan, compensation = pruning.compensate(ranked)
+    with clock("curve"):
+        predicted = pruning.trade_off(scores, ranked)
+    curve = pruning.candidates.curve(plan)
+    return carried_out(pruning, plan, compensation, clock, optimizer, curve=curve, predicted_curve=predicted)
+
+
+def carried_out(
+    pruning: Pruning,
+    plan: Plan,
+    compensation: Compensation,
+    clock: Clock,
+    optimizer: Optimizer | None = None,
+    **facts: Any,
+) -> Pruned:
+    """Cut, verify, report and deliver: the end of a prune, after its units and its compensation are known.
+
+    Args:
+        pruning: the prune.
+        plan: the units that are removed.
+        compensation: what the others are given.
+        clock: the seconds of the steps before, and of these.
+        optimizer: the optimizer that trains the model.
+        facts: what the report says otherwise, such as its `criterion`.
+    """
     with clock("cut"):
         cut = pruning.cut(plan, compensation)
     with clock("verify"):
         verified = pruning.verify(plan, compensation, cut.module)
     with clock("report"):
         report = pruning.report(plan, compensation, cut, verified)
-    with clock("curve"):
-        predicted = pruning.trade_off(scores, ranked)
     model, trainers = pruning.deliver(cut, compensation, [] if optimizer is None else [optimizer])
-    report = replace(report, curve=pruning.candidates.curve(plan), predicted_curve=predicted, seconds=clock.seconds)
-    network = pruning.network
-    trainer = trainers[0] if trainers else None
-    return Pruned(model, plan, report, cut.surgery, trainer, network.example_call(), network.batch_axis)
+    report = replace(report, seconds=clock.seconds, **facts)
+    network, trainer = pruning.network, trainers[0] if trainers else None
+    return Pruned(model, plan, report, surgery_behind(model), trainer, network.example_call(), network.batch_axis)

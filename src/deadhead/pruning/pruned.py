@@ -13,7 +13,7 @@ from torch import nn
 from torch.optim import Optimizer
 
 from deadhead.cut.saved import save
-from deadhead.cut.surgery import Surgery
+from deadhead.cut.surgery import Surgery, surgery_behind
 from deadhead.files import write_together
 from deadhead.graph.trace import export_as_is
 from deadhead.pruning.record import Report
@@ -28,7 +28,7 @@ class Pruned:
         model: the smaller model, of the user's own class.
         plan: the units that were removed, in their order.
         report: sizes, loss, accuracy and more, before and after; `print(pruned.report)` shows it.
-        surgery: what makes an intact model of the same class as small.
+        surgery: what makes an intact model of the same class as small: all that led to it, where it was pruned before.
         optimizer: the optimizer that was cut along; None without one.
         example: inputs that the model can be called with.
         batch_axis: the axis of the inputs along which the samples lie.
@@ -71,7 +71,8 @@ class Pruned:
     def save(self, folder: str | os.PathLike[str]) -> Path:
         """Save weights (safetensors), surgery and report (JSON) to a folder: all files, or none.
 
-        `deadhead.load(folder, model)` reads them back; loading runs no code.
+        `deadhead.load(folder, model)` reads them back, given an intact instance of the class, also where the model was
+        pruned several times; loading runs no code.
 
         Args:
             folder: where to write; made where it is missing.
@@ -82,4 +83,5 @@ class Pruned:
         Raises:
             OSError: where the folder cannot be written.
         """
-        return save(folder, self.model, self.surgery, self.report.to_json())
+        behind = surgery_behind(self.model)
+        return save(folder, self.model, behind if behind != Surgery() else self.surgery, self.report.to_json())

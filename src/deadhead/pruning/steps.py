@@ -18,7 +18,7 @@ from deadhead.cut.configuration import configuration_of, has_configuration, writ
 from deadhead.cut.cut import carry_out, cut, surgery_of
 from deadhead.cut.optimizer import adopt, cut_in_place, exchange, follow
 from deadhead.cut.provable import Cutting
-from deadhead.cut.surgery import Surgery
+from deadhead.cut.surgery import Surgery, remember
 from deadhead.cut.verify import tolerance_of, verify
 from deadhead.data.calibration import count
 from deadhead.errors import BudgetError, CutError, DeadheadError
@@ -325,11 +325,15 @@ class Pruning:
     ) -> tuple[nn.Module, tuple[Optimizer, ...]]:
         """The module that the user gets, which is the user's own with `inplace`, and the optimizers cut along."""
         own, surgery = self.network.module, cut.surgery
+        same_weights = not (compensation.tensors or compensation.biases)
         if not self.options.inplace:
-            return cut.module, tuple(follow(optimizer, own, cut.module, surgery) for optimizer in optimizers)
+            trainers = [follow(each, own, cut.module, surgery, same_weights=same_weights) for each in optimizers]
+            remember(cut.module, surgery)
+            return cut.module, tuple(trainers)
         for optimizer in optimizers:
-            cut_in_place(optimizer, own, surgery)
+            cut_in_place(optimizer, own, surgery, same_weights=same_weights)
         replaced = carry_out(own, surgery, compensation)
+        remember(own, surgery)
         for optimizer in optimizers:
             exchange(optimizer, replaced)
             adopt(optimizer, own, surgery)

@@ -78,14 +78,14 @@ def choose_units(
 def removable_of(closed: Closed, batches: Sequence[Batch], progress: Progress | None) -> Removable:
     """What can be cut from the masked network, found once for each network."""
     network = closed.network.prepare(batches[0].inputs)
-    if closed.history.sizes and not closed.groups:
+    if closed.cuts.sizes and not closed.groups:
         return Removable(network, Cutting(()))  # of every group one unit is left
     if closed.removable is None or closed.removable.network is not network:
         only, exclude = closed.matching(closed.only), closed.matching(closed.exclude)
         options = Options(units=1.0, only=only, exclude=exclude, width=network.width)
         with closed.holding.opened():
             closed.removable = Removable.of(network, batches, options, progress)
-        closed.history.note_sizes(closed.removable)
+        closed.cuts.note_sizes(closed.removable)
     return closed.removable
 
 
@@ -95,16 +95,16 @@ def _counts_of_intact(closed: Closed, asked: Options, options: Mapping[str, Any]
     kind, value = asked.budget.kind, asked.budget.value
     if kind == "plan" or asked.budget.is_of_quality or not BUDGETS[kind].counted:
         return dict(options)
-    history, groups = closed.history, {group.name for group in closed.groups}
+    cuts, groups = closed.cuts, {group.name for group in closed.groups}
     if kind == "units" and asked.scope == "group":
         given = options["units"] if isinstance(options["units"], Mapping) else {"*": value}
         counts: dict[str, int] = {}
         for pattern, share in given.items():
             for group in closed.network.select([pattern]) if closed.matching([pattern]) else ():
                 if group.name in groups:
-                    counts.setdefault(group.name, max(1, budget_of(units=share).target(history.sizes[group.name])))
+                    counts.setdefault(group.name, max(1, budget_of(units=share).target(cuts.sizes[group.name])))
         return {**options, "units": counts} if counts else None
-    total = history.totals[kind]
+    total = cuts.totals[kind]
     count = asked.budget.target(total)
     if count < 1:
         raise BudgetError(f"The budget {asked.budget} leaves nothing of {total:,}; raise it.")
@@ -145,7 +145,7 @@ def choose_weights(
         keep = closed.keep.get(name)
         if keep is not None:
             value[~keep.cpu()] = float("-inf")
-    intact = closed.history.weights or {name: value.numel() for name, value in scores.items()}
+    intact = closed.cuts.weights or {name: value.numel() for name, value in scores.items()}
     counts = {name: max(1, round(remaining * intact[name])) for name in scores}
     if scope == "group":
         found = {name: _smallest(value, counts[name]) for name, value in scores.items()}

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import fnmatch
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -11,7 +12,7 @@ from torch import Tensor, nn
 from torch.optim import Optimizer
 
 from deadhead.cut.optimizer import adopt, cut_in_place, exchange
-from deadhead.cut.surgery import Surgery, operate, owner_of, pick
+from deadhead.cut.surgery import Surgery, operate, owner_of, pick, remember, surgery_behind
 from deadhead.data.calibration import Batch, as_batch, read
 from deadhead.errors import MaskError
 from deadhead.gates.state import PrunedState
@@ -23,9 +24,9 @@ from deadhead.reconstruction.compensation import Compensation, contribution, put
 from deadhead.reconstruction.consumers import consumers_of
 from deadhead.reconstruction.sums import patch_means
 from deadhead.select.plan import Plan, plan_of
+from deadhead.training.cuts import Cuts
 from deadhead.training.entries import spared_tensors, unit_entries, with_weights
 from deadhead.training.held import Holding
-from deadhead.training.history import History
 
 
 def _shown(index: Tensor) -> str:
@@ -47,9 +48,9 @@ class Closed:
         weights: {parameter: true where a single weight is closed}.
         holding: the entries that are held at zero.
         given: {(group, unit): {weight: (outputs,)}}, what went into a consumer's bias in place of a closed unit.
-        added: biases that the network did not have before.
+        found: the units that masks of torch had closed before, as `indices`.
         refused: {what could not take a constant when its units were closed: why}.
-        history: what was cut in place so far.
+        cuts: what was cut in place so far.
         material: what units were last chosen by; None before.
         removable: what can be cut from the network, once that was asked.
     """
@@ -68,9 +69,9 @@ class Closed:
         self.holding = Holding(network.module, optimizers)
         self.weights: dict[str, Tensor] = {}
         self.given: dict[tuple[str, int], dict[str, Tensor]] = {}
-        self.added: list[str] = []
+        self.found: dict[str, list[int]] = {}
         self.refused: dict[str, str] = {}
-        self.history = History()
+        self.cuts = Cuts()
         self.material: Material | None = None
         self.removable: Removable | None = None
         self._start()
@@ -93,7 +94,7 @@ class Closed:
         Raises:
             DataError: where a pattern matched no group of the intact network either.
         """
-        gone = [name for name in self.history.sizes if all(group.name != name for group in self.network.groups)]
+        gone = [name for name in self.cuts.sizes if all(group.name != name for group in self.network.groups)]
         return tuple(
             pattern
             for pattern in patterns
@@ -241,14 +242,17 @@ class Closed:
             self.holding.write(self.first_name(name), tensors[name], value, adds=adds)
         for name, value in change.biases.items():
             owner, leaf = owner_of(self.module, name)
-            weight = owner._parameters["weight"]
-            assert weight is not None
+            weight = owner.get_parameter("weight")
             setattr(owner, leaf, nn.Parameter(value.to(weight), weight.requires_grad))
-            for optimizer in self.optimizers:
-                adopt(optimizer, self.module, Surgery(biases={name: len(value)}))
-            self.added.append(name)
         if change.biases:
-            self._trace_again()
+            self._follow(Surgery(biases={name: len(value) for name, value in change.biases.items()}))
+
+    def _follow(self, surgery: Surgery) -> None:
+        """Follow what was done to the module in place: with the optimizers, its memory and a new trace."""
+        for optimizer in self.optimizers:
+            adopt(optimizer, self.module, surgery)
+        remember(self.module, surgery)
+        self._trace_again()
 
     def _trace_again(self) -> None:
         old = self.network
@@ -268,9 +272,9 @@ class Closed:
                 name: {str(unit): each for (other, unit), each in self.given.items() if other == name}
                 for name, _ in self.given
             },
-            "added": list(self.added),
             "held": self.holding.state_dict(),
-            "history": self.history.state_dict(),
+            "cuts": asdict(self.cuts),
+            "surgery": surgery_behind(self.module).to_json(),
         }
 
     def load_state_dict(self, state: Mapping[str, Any]) -> None:
@@ -283,25 +287,23 @@ class Closed:
         Raises:
             MaskError: it belongs to another network.
         """
-        if self.indices or self.history.removed:
+        if self.indices != self.found or self.cuts.removed:
             raise MaskError("These masks have closed units already; load a checkpoint into masks made anew.")
-        self.history.load_state_dict(state["history"])
-        surgery = Surgery.from_json(state["history"]["surgery"])
-        if surgery.keep:
+        surgery, behind = Surgery.from_json(state["surgery"]), surgery_behind(self.module)
+        if surgery != behind:
+            if behind != Surgery():
+                raise MaskError(
+                    f"This {type(self.module).__name__} was cut in another way than that of the checkpoint; give an "
+                    "intact one."
+                )
             for optimizer in self.optimizers:
                 cut_in_place(optimizer, self.module, surgery)
             replaced = operate(self.module, surgery)
             for optimizer in self.optimizers:
                 exchange(optimizer, replaced)
-                adopt(optimizer, self.module, surgery)
-            self._trace_again()
+            self._follow(surgery)
             self._start()
-        missing = [name for name in state["added"] if name not in self.network.state()]
-        change = Compensation()
-        for name in missing:
-            owner, _ = owner_of(self.module, name)
-            change.biases[name] = torch.zeros(len(owner._parameters["weight"]))  # type: ignore[arg-type]
-        self.change(change)
+        self.cuts = Cuts.of(state["cuts"])
         sizes = {name: len(units) for name, units in self.units.items()}
         if {name: len(units) for name, units in state["units"].items()} != sizes:
             raise MaskError(

@@ -8,8 +8,7 @@ from typing import Any
 
 import torch
 
-from deadhead.data.calibration import Batch, Calibration, as_batch
-from deadhead.data.losses import Loss, as_loss, prediction_of
+from deadhead.cut.surgery import surgery_behind
 from deadhead.progress import Progress
 from deadhead.pruning.material import Clock, Material, Removable
 from deadhead.pruning.options import Options
@@ -42,23 +41,23 @@ def cut_masked(
         verified = pruning.verify(plan, Compensation(), cut.module)
     with clock("report"):
         report = pruning.report(plan, Compensation(), cut, verified)
-    history = closed.history
+    cuts = closed.cuts
     result = replace(
         report,
         budget="masks",
         criterion="masks",
         compensation="none",
-        groups=history.records_of_intact(report.groups),
-        before=_with_quality_of(history.intact or report.before, report.before),
+        groups=cuts.records_of_intact(report.groups),
+        before=_with_quality_of(cuts.intact or report.before, report.before),
         seconds=clock.seconds,
     )
-    network, of_intact = closed.network, history.of_intact(plan)
+    example, of_intact = closed.network.example_call(), cuts.of_intact(plan)
     model, optimizers = pruning.deliver(cut, Compensation(), closed.optimizers)
     optimizer: Any = optimizers[0] if len(optimizers) == 1 else optimizers or None
     if inplace:
-        history.follow(plan, report, cut.surgery)
+        cuts.follow(plan, report)
         closed.follow(cut.surgery)
-    return Pruned(model, of_intact, result, cut.surgery, optimizer, network.example_call(), network.batch_axis)
+    return Pruned(model, of_intact, result, surgery_behind(model), optimizer, example, closed.network.batch_axis)
 
 
 def _nothing(removable: Removable) -> Plan:
@@ -82,16 +81,4 @@ def _material(closed: Closed, data: Iterable[Any] | None, loss: Any, test: Itera
         batches = Material.read(data, test, "mse", Options(units=1.0), network.batch_axis).batches
     else:
         batches = closed.example_batches()
-    axis = network.batch_axis
-    targeted = [as_batch((batch.inputs, _outputs(closed, batch)), batch_axis=axis) for batch in batches]
-    return Material(_distance(), targeted, Calibration(list(targeted), list(targeted)), targeted, False)
-
-
-def _outputs(closed: Closed, batch: Batch) -> torch.Tensor:
-    return prediction_of(closed.network.run_module(batch.inputs)).detach().cpu()
-
-
-def _distance() -> Loss:
-    """The squared error from the masked network's outputs; a cut of closed units does not change it, so that nothing is
-    predicted."""
-    return replace(as_loss("mse"), name="squared error from the masked network's outputs", sampled=None)
+    return Material.against_itself(network, batches)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import logging
 import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict, dataclass
@@ -11,16 +10,18 @@ from typing import Any
 from torch import nn
 from torch.optim import Optimizer
 
+from deadhead.data.calibration import read
+from deadhead.data.losses import as_loss
 from deadhead.errors import DataError
 from deadhead.graph.network import Network
 from deadhead.progress import Progress
 from deadhead.pruning.pruned import Pruned
+from deadhead.training.aside import aside
 from deadhead.training.masks import Masks
-from deadhead.training.randomness import random_state_kept
 from deadhead.training.schedule import WEIGHTS, Remaining, Schedule
+from deadhead.training.wrapped import distributed_wrapper
 
 CUT = ("end", "as it goes")
-log = logging.getLogger("deadhead")
 
 
 @dataclass(frozen=True)
@@ -69,6 +70,7 @@ class Gradual:
         example: what the module is called with; by default the inputs of the first batch.
         only: prune only the groups whose module name matches one of these patterns.
         exclude: do not prune the groups whose module name matches one of these patterns.
+        distributed: whether other processes train the same network in step, as in `Masks`.
         progress: called with (step, done, total).
         options: further options of `Masks.prune`: criterion_options=, normalize=, round_to=, min_units=, ...
 
@@ -114,6 +116,7 @@ class Gradual:
         example: Any = None,
         only: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        distributed: bool | None = None,
         progress: Progress | None = None,
         **options: Any,
     ) -> None:
@@ -123,10 +126,17 @@ class Gradual:
             raise DataError("data is read in every round, and this iterator can be read once: give a list or a loader.")
         self.data, self.loss = data, loss
         self.schedule = schedule if isinstance(schedule, Schedule) else Schedule(schedule)
-        with random_state_kept():
+        if distributed is None:
+            distributed = distributed_wrapper(model) is not None
+        if cut == "as it goes" and distributed:
+            raise DataError(
+                'DistributedDataParallel cannot follow a cut of its module, so that cut="as it goes" does not go with '
+                'it; give cut="end".'
+            )
+        with aside():
             if example is None and not isinstance(model, Network):
-                example = first_inputs(data)
-            self.masks = Masks(model, optimizer, example=example, only=only, exclude=exclude)
+                example = first_inputs(data, as_loss(loss).labels_to_model)
+            self.masks = Masks(model, optimizer, example=example, only=only, exclude=exclude, distributed=distributed)
         self.cut = cut
         self.epochs = self.steps = 0
         self.rounds: list[Round] = []
@@ -152,7 +162,7 @@ class Gradual:
         if remaining is None:
             return
         start, masks = time.perf_counter(), self.masks
-        with random_state_kept():
+        with aside():
             options = {**self._options, **self.schedule.options(remaining)}
             new = masks.prune(self.data, loss=self.loss, progress=self.progress, **options)
             if self.cut == "as it goes" and new:
@@ -167,7 +177,6 @@ class Gradual:
             time.perf_counter() - start,
         )
         self.rounds.append(done)
-        log.info("after %s %d: %s units are open", self.schedule.every, when, f"{done.units:,}")
 
     def finish(self, *, test: Iterable[Any] | None = None) -> Pruned:
         """End: cut what is closed and not cut yet, and report from the intact network on.
@@ -179,7 +188,7 @@ class Gradual:
             test: data that no decision saw, to report on.
         """
         inplace = self.cut == "as it goes"
-        with random_state_kept():
+        with aside():
             pruned = self.masks.cut(self.data, loss=self.loss, test=test, inplace=inplace, progress=self.progress)
         self.masks.stop()
         return pruned
@@ -200,8 +209,6 @@ class Gradual:
         self.rounds = [Round(**each) for each in state["rounds"]]
 
 
-def first_inputs(data: Iterable[Any]) -> Any:
-    """The inputs of the first batch."""
-    from deadhead.data.calibration import read
-
-    return read(data, samples=2)[0].inputs
+def first_inputs(data: Iterable[Any], labels_to_model: bool = False) -> Any:
+    """The inputs of the first batch, with its labels where the model computes its loss itself."""
+    return read(data, samples=2, labels_to_model=labels_to_model)[0].inputs

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import Optimizer
 
-from deadhead.cut.optimizer import averages_of, flat_state_of, state_of
+from deadhead.cut.optimizer_state import averages_of, flat_state_of, state_of
 from deadhead.cut.surgery import Surgery, owner_of, pick
 from deadhead.errors import MaskError
 from deadhead.gates.sites import along

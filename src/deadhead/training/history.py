@@ -1,92 +1,281 @@
-"""What masks have cut in place so far, so that later results count from the intact network."""
+"""The history of a training run: what was measured at each step, as arrays, JSON and JSON lines."""
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass, field, replace
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
-from deadhead.cut.surgery import Surgery
-from deadhead.pruning.material import Removable
-from deadhead.pruning.record import GroupRecord, Measures, Report
-from deadhead.select.budget import BUDGETS
-from deadhead.select.plan import Plan, plan_of
-from deadhead.select.sizes import Sizes
+import torch
+from torch import Tensor
+
+from deadhead.errors import DataError, LoadError
+from deadhead.files import json_text, write_together
+from deadhead.training.histograms import Histogram
+
+SERIES = {
+    "mrp": "mean replacement penalty",
+    "mrs": "mean replacement saliency",
+    "output_gradient": "L1 norm of the gradient at the output",
+    "incoming": "L1 norm of the incoming weights",
+    "outgoing": "L1 norm of the outgoing weights",
+    "incoming_gradient": "L1 norm of the incoming weights' gradient",
+}
+"""{name: what it is}, a number for each unit at each measurement."""
+
+HISTOGRAMS = {"output": "raw output", "read": "what consumers read"}
+"""{name: of what}: before and after the nonlinearity."""
+
+HISTOGRAMS_HELD = 64
+"""At most so many measurements hold their histograms in memory; then every second of them lets go of its own."""
 
 
-@dataclass
-class History:
-    """What was cut in place so far.
+@dataclass(frozen=True)
+class Measured:
+    """What was measured of one group at one step.
 
     Attributes:
-        sizes: {group: its units in the intact network}.
-        totals: {budget: the intact network's size}.
-        weights: {parameter: the number of its entries in the intact network}.
-        origin: {group: the intact network's index of each unit that is there now}.
-        removed: the units that were cut, as (group, index in the intact network).
-        surgery: what makes the intact network what it is now.
-        intact: the intact network, as it was measured before the first cut; None where nothing was cut yet.
-        records: {group: what a report last said of it}.
+        values: {name of `SERIES`: a number for each unit, (K,), float64}; NaN where it was not measured.
+        histograms: {name of `HISTOGRAMS`: the units' values}.
+        dead: the dead units.
+        frozen: the frozen units.
+        causes: {dead unit: its cause}.
+        thresholds: {"dead": ..., "frozen": ..., "by": ...}, as in `Thresholds`.
+        revived: the units that were re-initialised after this measurement.
     """
 
-    sizes: dict[str, int] = field(default_factory=dict)
-    totals: dict[str, int] = field(default_factory=dict)
-    weights: dict[str, int] = field(default_factory=dict)
-    origin: dict[str, list[int]] = field(default_factory=dict)
-    removed: list[tuple[str, int]] = field(default_factory=list)
-    surgery: Surgery = field(default_factory=Surgery)
-    intact: Measures | None = None
-    records: dict[str, GroupRecord] = field(default_factory=dict)
+    values: Mapping[str, Tensor]
+    histograms: dict[str, Histogram] = field(default_factory=dict)
+    dead: Sequence[int] = ()
+    frozen: Sequence[int] = ()
+    causes: Mapping[int, str] = field(default_factory=dict)
+    thresholds: Mapping[str, Any] = field(default_factory=dict)
+    revived: Sequence[int] = ()
 
-    def note_sizes(self, removable: Removable) -> None:
-        """Remember the sizes of the intact network, the first time that what can be cut from it is known."""
-        if self.sizes:
-            return
-        groups = removable.cutting.groups
-        self.sizes = {group.name: group.size for group in removable.network.groups}
-        self.origin = {group.name: list(range(group.size)) for group in removable.network.groups}
-        sizes = Sizes(removable.network, groups)
-        counted = [name for name in BUDGETS if BUDGETS[name].of == "size" and BUDGETS[name].counted]
-        self.weights = {name: weight.numel() for name, weight in removable.network.module.named_parameters()}
-        self.totals = {name: int(BUDGETS[name].function(sizes, {})) for name in counted}
+    def plain(self) -> dict[str, Any]:
+        """All of it as numbers, texts, lists and dicts."""
+        return {
+            **{name: value.tolist() for name, value in self.values.items()},
+            "histograms": {
+                name: {"low": each.low, "high": each.high, "counts": each.counts.tolist()}
+                for name, each in self.histograms.items()
+            },
+            "dead": list(self.dead),
+            "frozen": list(self.frozen),
+            "causes": dict(self.causes),
+            "thresholds": dict(self.thresholds),
+            "revived": list(self.revived),
+        }
 
-    def of_intact(self, plan: Plan) -> Plan:
-        """A plan for the network as it is now as one for the intact network, with what was cut before."""
-        now = [(name, self.origin[name][unit]) for name, unit in plan.order]
-        return plan_of([*self.removed, *now])
+    @classmethod
+    def of(cls, plain: Mapping[str, Any]) -> Measured:
+        """What `plain` gave."""
 
-    def records_of_intact(self, groups: list[GroupRecord]) -> list[GroupRecord]:
-        """The records of groups as they are now as those of the intact network, with groups of which one unit is
-        left, which are no groups any more."""
-        for record in groups:
-            size, origin = self.sizes[record.name], self.origin[record.name]
-            saliency = [float("nan")] * size
-            for unit, value in zip(origin, record.saliency, strict=True):
-                saliency[unit] = value
-            before = [unit for name, unit in self.removed if name == record.name]
-            removed = sorted([*before, *(origin[unit] for unit in record.removed)])
-            order = [*before, *(origin[unit] for unit in record.order)]
-            self.records[record.name] = replace(record, units=size, removed=removed, saliency=saliency, order=order)
-        return [self.records[name] for name in self.sizes if name in self.records]
+        def numbers(values: Sequence[Any]) -> Tensor:
+            return torch.tensor([torch.nan if each is None else each for each in values], dtype=torch.float64)
 
-    def follow(self, plan: Plan, report: Report, surgery: Surgery) -> None:
-        """Note a cut in place."""
-        self.surgery = self.surgery.then(surgery)
-        self.intact = self.intact or report.before
-        self.removed = self.of_intact(plan).order
-        for name, units in plan.removed.items():
-            gone = set(units.tolist())
-            self.origin[name] = [unit for place, unit in enumerate(self.origin[name]) if place not in gone]
+        return cls(
+            {name: numbers(plain[name]) for name in SERIES},
+            {
+                name: Histogram(each["low"], each["high"], torch.tensor(each["counts"], dtype=torch.int32))
+                for name, each in plain["histograms"].items()
+            },
+            plain["dead"],
+            plain["frozen"],
+            {int(unit): cause for unit, cause in plain["causes"].items()},
+            plain["thresholds"],
+            plain["revived"],
+        )
 
-    def state_dict(self) -> dict[str, Any]:
-        """The history as plain values."""
-        return {**asdict(self), "surgery": self.surgery.to_json()}
 
-    def load_state_dict(self, state: Mapping[str, Any]) -> None:
-        """Take over the history that a checkpoint has."""
-        self.sizes, self.totals, self.origin = (dict(state[name]) for name in ("sizes", "totals", "origin"))
-        self.weights = dict(state["weights"])
-        self.removed = [(name, unit) for name, unit in state["removed"]]
-        self.surgery = Surgery.from_json(state["surgery"])
-        self.records = {name: GroupRecord(**record) for name, record in state["records"].items()}
-        self.intact = None if state["intact"] is None else Measures(**state["intact"])
+@dataclass(frozen=True)
+class Record:
+    """One measurement.
+
+    Attributes:
+        step: after how many steps of the optimizer.
+        loss: the mean loss on the probe; NaN where it was not finite.
+        groups: {group: what was measured}; empty where the loss was not finite.
+    """
+
+    step: int
+    loss: float
+    groups: Mapping[str, Measured]
+
+    def line(self) -> str:
+        """The record as one line of JSON; numbers that are not finite are null."""
+        groups = {name: measured.plain() for name, measured in self.groups.items()}
+        return json_text({"step": self.step, "loss": self.loss, "groups": groups})
+
+    @classmethod
+    def of_line(cls, line: str) -> Record:
+        """The record that `line` wrote."""
+        plain = json.loads(line)
+        loss = torch.nan if plain["loss"] is None else float(plain["loss"])
+        return cls(int(plain["step"]), loss, {name: Measured.of(each) for name, each in plain["groups"].items()})
+
+
+class History:
+    """Measurements in the order in which they were made.
+
+    Attributes:
+        records: the measurements.
+
+    Example:
+        >>> history = History()
+        >>> for step in (0, 50):
+        ...     mrs = torch.tensor([1.0, step], dtype=torch.float64)
+        ...     history.add(Record(step, 0.5, {"conv1": Measured({"mrs": mrs})}))
+        >>> history.steps, history.loss
+        ([0, 50], [0.5, 0.5])
+        >>> history.series("conv1", "mrs")
+        tensor([[ 1.,  0.],
+                [ 1., 50.]], dtype=torch.float64)
+    """
+
+    def __init__(self, records: Sequence[Record] = ()) -> None:
+        self.records: list[Record] = []
+        self._ranges: dict[tuple[str, str], tuple[float, float]] = {}
+        for record in records:
+            self.add(record)
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    @property
+    def steps(self) -> list[int]:
+        """After how many optimizer steps each measurement was made."""
+        return [record.step for record in self.records]
+
+    @property
+    def loss(self) -> list[float]:
+        """The mean loss on the probe at each measurement; NaN where it was not finite."""
+        return [record.loss for record in self.records]
+
+    @property
+    def groups(self) -> list[str]:
+        """The groups that were measured."""
+        return list(dict.fromkeys(name for record in self.records for name in record.groups))
+
+    def add(self, record: Record) -> None:
+        """Append a measurement; histograms of earlier ones are widened to its bins where these are wider."""
+        for name, measured in record.groups.items():
+            for kind, new in measured.histograms.items():
+                if self._ranges.get((name, kind)) != (new.low, new.high):
+                    self._widen(name, kind, new)
+                    self._ranges[name, kind] = (new.low, new.high)
+        self.records.append(record)
+        held = [each for each in self.records if any(measured.histograms for measured in each.groups.values())]
+        if len(held) > HISTOGRAMS_HELD:
+            for each in held[1:-1:2]:
+                for measured in each.groups.values():
+                    measured.histograms.clear()
+
+    def _widen(self, name: str, kind: str, new: Histogram) -> None:
+        for record in self.records:
+            held = record.groups[name].histograms if name in record.groups else {}
+            if kind in held:
+                held[kind] = held[kind].reaching(new.low, new.high)
+
+    def series(self, group: str, name: str) -> Tensor:
+        """A number for each unit through time: (measurements, units), float64; NaN where it was not measured.
+
+        After a cut in place the remaining units are numbered anew, and the columns that are too many are NaN.
+
+        Args:
+            group: the group's name.
+            name: "mrp", "mrs", "output_gradient", "incoming", "outgoing" or "incoming_gradient".
+
+        Raises:
+            DataError: there is no such group or series.
+        """
+        if group not in self.groups:
+            raise DataError(f"The history has no group {group!r}; it has: {', '.join(self.groups) or 'none yet'}.")
+        if name not in SERIES:
+            raise DataError(f"There is no series {name!r}; the series are {', '.join(SERIES)}.")
+        found = [each.groups[group].values.get(name) if group in each.groups else None for each in self.records]
+        width = max((len(each) for each in found if each is not None), default=0)
+        result = torch.full((len(found), width), torch.nan, dtype=torch.float64)
+        for row, values in zip(result, found, strict=True):
+            if values is not None:
+                row[: len(values)] = values
+        return result
+
+    def histograms(self, group: str, name: str = "output") -> tuple[list[int], Tensor, Tensor]:
+        """The histograms of a group through time, in the same bins at all times.
+
+        Args:
+            group: the group's name.
+            name: "output" for raw outputs, before the nonlinearity; "read" for what consumers read, after it.
+
+        Returns:
+            The steps; the edges of the bins, (B + 1,); the counts, (measurements, K, B). Measurements of another number
+            of units than the last one are left out.
+
+        Raises:
+            DataError: there are no such histograms.
+        """
+        found = [
+            (each.step, each.groups[group].histograms[name])
+            for each in self.records
+            if group in each.groups and name in each.groups[group].histograms
+        ]
+        if not found:
+            raise DataError(
+                f"The history has no histograms {name!r} of {group!r}; there are {', '.join(HISTOGRAMS)} of "
+                f"{', '.join(self.groups) or 'no groups yet'}."
+            )
+        last = found[-1][1]
+        kept = [(step, each) for step, each in found if each.counts.shape == last.counts.shape]
+        return [step for step, _ in kept], last.edges, torch.stack([each.counts for _, each in kept])
+
+    def save(self, folder: str | Path) -> None:
+        """Write `history.json` into a folder: every record, as `read_history` reads it.
+
+        Raises:
+            OSError: the folder cannot be made or written.
+        """
+        write_together({Path(folder, "history.json"): self.text()})
+
+    def text(self) -> str:
+        """All records as a JSON list, one record a line."""
+        return "[\n" + ",\n".join(record.line() for record in self.records) + "\n]\n"
+
+
+def read_history(path: str | Path) -> History:
+    """Read a history back, from `history.json` or from the JSON lines that a run appends.
+
+    Of several records of the same step, as when a run was resumed, the last one counts. A line that a killed run left
+    incomplete is left out.
+
+    Args:
+        path: the file.
+
+    Raises:
+        LoadError: the file is no history.
+        OSError: it cannot be read.
+
+    Example:
+        >>> import tempfile
+        >>> history = History([Record(0, 0.5, {})])
+        >>> with tempfile.TemporaryDirectory() as folder:
+        ...     history.save(folder)
+        ...     read_history(Path(folder, "history.json")).loss
+        [0.5]
+    """
+    text = Path(path).read_text(encoding="utf-8")
+    lines = [line.rstrip(",") for line in text.splitlines() if line.strip() not in ("", "[", "]")]
+    records: dict[int, Record] = {}
+    for place, line in enumerate(lines):
+        try:
+            record = Record.of_line(line)
+        except json.JSONDecodeError:
+            continue
+        except (ValueError, KeyError, TypeError, AttributeError) as error:
+            raise LoadError(f"{path} is no history: line {place + 1} is no record; give a file of a watch.") from error
+        records[record.step] = record
+    if lines and not records:
+        raise LoadError(f"{path} is no history: no line of it is a record; give a file of a watch.")
+    return History(sorted(records.values(), key=lambda record: record.step))

@@ -19,6 +19,8 @@ from deadhead.training.choose import choose_units, choose_weights
 from deadhead.training.closed import Closed
 from deadhead.training.cutting import cut_masked
 from deadhead.training.fresh import fresh_values
+from deadhead.training.torch_masks import follow_in_torch, read_masks, write_masks
+from deadhead.training.wrapped import distributed_wrapper, retire, unwrapped
 
 HOW = ("as it was", "anew")
 """What units that are opened start from."""
@@ -31,7 +33,8 @@ class Masks:
     zero, and remain so to the bit whatever the optimizer does: their gradients are zero as they accumulate, the
     entries are zero after every step, and the optimizer's state at these entries is kept aside. Nothing is copied: the
     module and the optimizer are the caller's own, and training goes on in the caller's loop. With `torch.compile` and
-    `DistributedDataParallel`, give either the module or its wrapper.
+    `DistributedDataParallel`, give either the module or its wrapper. What masks of `torch.nn.utils.prune` close is
+    closed here too, from the start.
 
     Args:
         model_or_network: the module, or a `Network` that was traced from it.
@@ -39,6 +42,8 @@ class Masks:
         example: what the module is called with, as for `deadhead.trace`; not needed with a `Network`.
         only: only groups whose module name matches one of these patterns can be closed.
         exclude: groups whose module name matches one of these patterns cannot be closed.
+        distributed: whether other processes train the same network in step with this one, so that they have to close
+            the same units; by default, where the module is given in `DistributedDataParallel`.
 
     Raises:
         CutError: an optimizer holds no parameter of the module.
@@ -70,6 +75,7 @@ class Masks:
         example: Any = None,
         only: Sequence[str] = (),
         exclude: Sequence[str] = (),
+        distributed: bool | None = None,
     ) -> None:
         optimizers = _optimizers(optimizer)
         if isinstance(model_or_network, Network):
@@ -84,8 +90,11 @@ class Masks:
             network = trace(module, example)
         for each in optimizers:
             check_optimizer(each, network.module)
-        is_distributed = isinstance(model_or_network, nn.parallel.DistributedDataParallel)
-        self._closed = Closed(network, optimizers, only, exclude, is_distributed)
+        self._wrapper = distributed_wrapper(model_or_network)
+        if distributed is None:
+            distributed = self._wrapper is not None
+        self._closed = Closed(network, optimizers, only, exclude, distributed)
+        read_masks(self._closed)
 
     @property
     def network(self) -> Network:
@@ -178,8 +187,11 @@ class Masks:
         for name, kept in keep.items():
             closed.weights[closed.first_name(name)] = ~kept.to(tensors[name].device)
         closed.hold()
+        follow_in_torch(closed.holding, closed.weights)
 
-    def open(self, units: Mapping[str, Sequence[int] | Tensor] | None = None, how: str = "as it was") -> None:
+    def open(
+        self, units: Mapping[str, Sequence[int] | Tensor] | None = None, how: str = "as it was", *, seed: int = 0
+    ) -> None:
         """Open closed units again.
 
         Args:
@@ -187,6 +199,7 @@ class Masks:
             how: "as it was": with the weights and the optimizer's state that they had when they were closed, and
                 without what went into their consumers' biases in their place; "anew": initialised as their layers
                 would be, with the optimizer's state at zero.
+            seed: of what is initialised anew.
 
         Raises:
             MaskError: a unit is not closed.
@@ -201,7 +214,8 @@ class Masks:
                 raise MaskError(f"{counted(len(wrong), 'unit')} of {name} to open not closed: {wrong}.")
         for name, chosen in opening.items():
             closed.units[name] = closed.units[name] & ~chosen
-        closed.hold(None if how == "as it was" else lambda name: fresh_values(self.module, name))
+        generator = torch.Generator().manual_seed(seed)
+        closed.hold(None if how == "as it was" else lambda name: fresh_values(self.module, name, generator))
         back: dict[str, Tensor] = {}
         for name, chosen in opening.items():
             for unit in chosen.nonzero()[:, 0].tolist():
@@ -266,6 +280,7 @@ class Masks:
             closing = choose_weights(
                 closed, data, loss, weights, criterion or "magnitude", criterion_options, scope, samples, seed, progress
             )
+            closing = closed.agreed(closing)
             self.close_weights({name: ~chosen for name, chosen in closing.items()})
             return {}
         chosen = choose_units(
@@ -299,7 +314,8 @@ class Masks:
             loss: the loss of the report; without data, how far outputs are from the masked network's.
             test: data that no decision saw, to report on.
             inplace: cut the module itself, and the optimizer with it. Training goes on with both; the masks are then
-                of the smaller network, and later results count from the intact one.
+                of the smaller network, and later results count from the intact one. `DistributedDataParallel` has to be
+                made anew around it.
             progress: called with (step, done, total).
 
         Returns:
@@ -310,7 +326,11 @@ class Masks:
             CutError: the units cannot be cut; the module is left as it was.
         """
         self._closed.holding.check()
-        return cut_masked(self._closed, data, loss, test, inplace, progress)
+        pruned = cut_masked(self._closed, data, loss, test, inplace, progress)
+        if inplace and self._wrapper is not None and pruned.surgery.keep:
+            retire(self._wrapper)
+            self._wrapper = None
+        return pruned
 
     def state_dict(self) -> dict[str, Any]:
         """What is closed, what it was before, and what was cut in place: tensors and plain values, for a checkpoint
@@ -328,6 +348,32 @@ class Masks:
             MaskError: it belongs to another network, or something is closed already.
         """
         self._closed.load_state_dict(state)
+
+    def to_torch_prune(self) -> nn.Module:
+        """Write what is closed as masks of `torch.nn.utils.prune`, for tools that read those, and end, as `stop` does.
+
+        Entries that are closed remain zero as training goes on. Parameters keep their objects and get torch's names
+        (`weight_orig`). New masks of the module find what is closed, but not what it was before.
+
+        Returns:
+            The module.
+
+        Raises:
+            MaskError: the module does not read a parameter by its name, so that torch's masks cannot close it.
+
+        Example:
+            >>> model = nn.Sequential(nn.Linear(2, 3), nn.ReLU(), nn.Linear(3, 1))
+            >>> masks = Masks(model, None, example=torch.randn(8, 2))
+            >>> masks.close({"0": [1]})
+            >>> masks.to_torch_prune()[0].weight_mask
+            tensor([[1., 1.],
+                    [0., 0.],
+                    [1., 1.]])
+            >>> Masks(model, None, example=torch.randn(8, 2)).closed
+            {'0': [1]}
+        """
+        write_masks(self.network, self._closed.holding)
+        return self.module
 
     def stop(self) -> None:
         """End: closed entries are zero as they stand, and no longer held."""
@@ -348,17 +394,6 @@ class Masks:
         return "\n".join(shares) or "no group of units that could be closed"
 
     __repr__ = __str__
-
-
-def unwrapped(model: nn.Module) -> nn.Module:
-    """The user's own module inside `torch.compile` and `DistributedDataParallel`."""
-    while True:
-        if isinstance(model, nn.parallel.DistributedDataParallel):
-            model = model.module
-        elif isinstance(getattr(model, "_orig_mod", None), nn.Module):
-            model = model._orig_mod  # type: ignore[assignment]
-        else:
-            return model
 
 
 def _optimizers(given: Optimizer | Sequence[Optimizer] | None) -> tuple[Optimizer, ...]:

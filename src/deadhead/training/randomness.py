@@ -84,13 +84,15 @@ class _Mps:
 
 
 @contextmanager
-def random_state_kept() -> Iterator[None]:
-    """A context at whose end the random state is what it was at its start."""
-    held = Randomness.now()
+def random_state_kept(*generators: torch.Generator) -> Iterator[None]:
+    """A context at whose end the random state, that of `generators` too, is what it was at its start."""
+    held, own = Randomness.now(), [(each, each.get_state()) for each in generators]
     try:
         yield
     finally:
         held.restore()
+        for generator, state in own:
+            generator.set_state(state)
 
 
 def number_of(*name: object) -> int:
