@@ -78,6 +78,28 @@ def test_closed_entries_are_to_the_bit_what_they_were_and_all_others_have_moved(
                 assert bits(value[lines]) == bits(states[key][what][lines]), (key, what)
 
 
+@pytest.mark.parametrize("name", [name for name in OPTIMIZERS if name != "LBFGS"])
+def test_closing_touches_no_other_entry_and_opening_at_once_is_as_if_nothing_was(name: str) -> None:
+    model = small()
+    optimizers = OPTIMIZERS[name](model)
+    train(model, optimizers, 3)
+    parameters = dict(model.named_parameters())
+
+    def all_of_it() -> dict[str, Tensor]:
+        states = {f"{key} {what}": v for key, p in parameters.items() for what, v in states_of(optimizers, p).items()}
+        return state_of(model) | states
+
+    before = all_of_it()
+    masks = Masks(model, optimizers, example=INPUTS)
+    masks.close(CLOSED)
+    for key, value in all_of_it().items():
+        lines = whole_lines(ENTRIES[key.partition(" ")[0]], value)
+        assert bits(value[~lines]) == bits(before[key][~lines]), key
+        assert not value[lines].any(), key
+    masks.open()
+    assert {key: bits(value) for key, value in all_of_it().items()} == {key: bits(v) for key, v in before.items()}
+
+
 def closed_sgd(**options: Any) -> tuple[nn.Module, torch.optim.Optimizer, Masks]:
     """The network trained for three steps, with units closed."""
     model = small()
