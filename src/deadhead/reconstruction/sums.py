@@ -120,11 +120,11 @@ def patch_means(
     counts: dict[str, int] = {}
 
     def look(weight: str, site: Site, value: Tensor) -> None:
-        read = _columns(gates, site, weight, value)
-        if read is not None:
-            total = read.sum(1, dtype=torch.float64)
+        layout = layout_of(site, gates.state[weight].shape)
+        if isinstance(layout, Layout):
+            total, count = layout.total(value)
             sums[weight] = sums[weight] + total if weight in sums else total
-            counts[weight] = counts.get(weight, 0) + read.shape[1]
+            counts[weight] = counts.get(weight, 0) + count
 
     for batch in track(progress, "statistics", batches):
         _each_once(gates, weights, batch, look)

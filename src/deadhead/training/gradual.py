@@ -111,7 +111,7 @@ class Gradual:
         criterion: str | None = None,
         cut: str = "end",
         compensate: str = "mean",
-        samples: int = 1024,
+        samples: int = 512,
         seed: int = 0,
         example: Any = None,
         only: Sequence[str] = (),
@@ -134,9 +134,12 @@ class Gradual:
                 'it; give cut="end".'
             )
         with aside():
+            first = read(data, samples=2, labels_to_model=as_loss(loss).labels_to_model, batch_axis=_axis(model))
             if example is None and not isinstance(model, Network):
-                example = first_inputs(data, as_loss(loss).labels_to_model)
+                example = first[0].inputs
             self.masks = Masks(model, optimizer, example=example, only=only, exclude=exclude, distributed=distributed)
+            if self.schedule.budget != WEIGHTS:
+                self.masks.prepare(first, progress)
         self.cut = cut
         self.epochs = self.steps = 0
         self.rounds: list[Round] = []
@@ -209,6 +212,5 @@ class Gradual:
         self.rounds = [Round(**each) for each in state["rounds"]]
 
 
-def first_inputs(data: Iterable[Any], labels_to_model: bool = False) -> Any:
-    """The inputs of the first batch, with its labels where the model computes its loss itself."""
-    return read(data, samples=2, labels_to_model=labels_to_model)[0].inputs
+def _axis(model: nn.Module | Network) -> int:
+    return model.batch_axis if isinstance(model, Network) else 0

@@ -89,6 +89,11 @@ class Layout(ABC):
         With `turn` given, a wide convolution is read on a grid of positions only, another grid for each turn.
         """
 
+    def total(self, value: Tensor) -> tuple[Tensor, int]:
+        """The sum of each column over samples and positions, (groups, columns), float64, and how many these are."""
+        columns = self.columns(value)
+        return columns.sum(1, dtype=torch.float64), columns.shape[1]
+
     @abstractmethod
     def outputs(self, made: Tensor) -> Tensor:
         """The node's result, or a gradient there: (groups, samples and positions, outputs)."""
@@ -158,6 +163,12 @@ class ConvolutionLayout(Layout):
             sizes = [size * s for size, s in zip(value.shape[2:], spread or [1] * rank, strict=True)]
             steps = steps_of(self.arrangement.outputs, self.arrangement.columns, sizes, spread)
         return unfold(value, self.window, steps, turn or 0)
+
+    def total(self, value: Tensor) -> tuple[Tensor, int]:
+        """As above; columns are linear in the activation, so that its sum over the batch stands for all samples."""
+        batched = value.dim() > len(self.window.kernel) + 1
+        columns = self.columns(value.sum(0, keepdim=True, dtype=torch.float64) if batched else value.double())
+        return columns.sum(1), columns.shape[1] * (len(value) if batched else 1)
 
     def outputs(self, made: Tensor) -> Tensor:
         rows = made.movedim(self.channels(made.dim()), -1)
