@@ -29,7 +29,7 @@ class Pruned:
         plan: the units that were removed, in their order.
         report: sizes, loss, accuracy and more, before and after; `print(pruned.report)` shows it.
         surgery: what makes an intact model of the same class as small: all that led to it, where it was pruned before.
-        optimizer: the optimizer that was cut along; None without one.
+        optimizer: the optimizer that was cut along; None without one, a tuple of them where several train the model.
         example: inputs that the model can be called with.
         batch_axis: the axis of the inputs along which the samples lie.
 
@@ -46,7 +46,7 @@ class Pruned:
     plan: Plan
     report: Report
     surgery: Surgery
-    optimizer: Optimizer | None = None
+    optimizer: Optimizer | tuple[Optimizer, ...] | None = None
     example: Any = None
     batch_axis: int = 0
 

@@ -53,7 +53,7 @@ def cut_masked(
     )
     example, of_intact = closed.network.example_call(), cuts.of_intact(plan)
     model, optimizers = pruning.deliver(cut, Compensation(), closed.optimizers)
-    optimizer: Any = optimizers[0] if len(optimizers) == 1 else optimizers or None
+    optimizer = optimizers[0] if len(optimizers) == 1 else optimizers or None
     if inplace:
         cuts.follow(plan, report)
         closed.follow(cut.surgery)

@@ -72,8 +72,9 @@ def recover(
         intact: the network before the cut, with targets="intact"; it is not changed.
         loss: a name, a torch.nn loss, or a callable (outputs, batch) to a loss per sample; by default that of the
             prune, and cross_entropy for a module. With targets="intact" it says how outputs are compared.
-        optimizer: what trains the network; by default the one that was cut along with it, or else AdamW without weight
-            decay, which recovers at every rate of `benchmarks/recovery.py`, where SGD fails at the high ones.
+        optimizer: what trains the network; by default the one that was cut along with it. Where there is none, or
+            several, it is AdamW without weight decay, which recovers at every rate of `benchmarks/recovery.py`, where
+            SGD fails at the high ones.
         lr: the learning rate; by default the optimizer's, 0.003 for the default one. A small network may recover more
             at 0.01; large pretrained ones need the low rate that they are fine-tuned with.
         schedule: what the learning rate is multiplied by: "cosine" (to 0, the default without an optimizer), "linear"
@@ -117,7 +118,8 @@ def recover(
         raise DataError(
             f"recover needs what prune returned, or a torch module, and this is a {type(model).__name__}; give one."
         )
-    given = optimizer or (pruned.optimizer if pruned is not None else None)
+    cut_along = None if pruned is None else pruned.optimizer
+    given = optimizer or (cut_along if isinstance(cut_along, Optimizer) else None)
     settings = Settings(
         epochs, targets, temperature, lr, schedule or ("cosine" if given is None else "constant"), batch_size, held_out,
         patience, clip, seed, None if folder is None else Path(folder), save_every,
