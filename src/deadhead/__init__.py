@@ -19,13 +19,26 @@ from deadhead.pruning.pruned import Pruned
 from deadhead.relevance import Composite, Relevance, attribute, relevance_loss
 from deadhead.scores import certify, error_surface, full_hessian, score, score_parameters
 from deadhead.select.brute_force.oracle import Removal, oracle
-from deadhead.training import Attack, Gradual, Masks, Schedule, Watch, watch
+from deadhead.training import (
+    Attack,
+    Gradual,
+    Masks,
+    Recovered,
+    Schedule,
+    Storage,
+    Watch,
+    recover,
+    storage,
+    undisturbed,
+    watch,
+)
 
 __version__ = "0.1.0"
 
 __all__ = [
     "Attack", "BudgetError", "Composite", "CutError", "DataError", "DeadheadError", "Gradual", "LoadError",
-    "LossError", "MaskError", "Masks", "Network", "Pruned", "Relevance", "RelevanceError", "Removal", "Schedule",
-    "TraceError", "Watch", "attribute", "certify", "error_surface", "full_hessian", "load", "minimise", "oracle",
-    "prune", "relevance_loss", "score", "score_parameters", "trace", "watch",
+    "LossError", "MaskError", "Masks", "Network", "Pruned", "Recovered", "Relevance", "RelevanceError", "Removal",
+    "Schedule", "Storage", "TraceError", "Watch", "attribute", "certify", "error_surface", "full_hessian", "load",
+    "minimise", "oracle", "prune", "recover", "relevance_loss", "score", "score_parameters", "storage", "trace",
+    "undisturbed", "watch",
 ]  # fmt: skip

@@ -81,8 +81,11 @@ def trainer(model: nn.Module, callback: Any, folder: Path, causal: bool = False,
 ONLY = ["*intermediate*"]
 
 
+EXHAUSTIVE = pytest.mark.exhaustive
+
+
 @needs_trainer
-@pytest.mark.parametrize("cut", ["end", "as it goes"])
+@pytest.mark.parametrize("cut", ["end", pytest.param("as it goes", marks=EXHAUSTIVE)])
 def test_a_classifier_is_pruned_by_epochs_and_comes_out_smaller(tmp_path: Path, cut: str) -> None:
     model = bert()
     callback = PruningCallback(Schedule({1: 0.75, 2: 0.5}), batches(), only=ONLY, cut=cut)
@@ -116,7 +119,7 @@ def test_a_causal_language_model_is_pruned_by_steps_on_the_next_position(tmp_pat
 
 
 @needs_trainer
-@pytest.mark.parametrize("cut", ["end", "as it goes"])
+@pytest.mark.parametrize("cut", ["as it goes", pytest.param("end", marks=EXHAUSTIVE)])
 def test_a_run_that_is_resumed_from_a_checkpoint_ends_with_the_same_bits(tmp_path: Path, cut: str) -> None:
     options: dict[str, Any] = {"save_strategy": "steps", "save_steps": 4}
     schedule = Schedule({1: 0.75, 2: 0.5})

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -94,9 +95,9 @@ class Run:
         }  # fmt: skip
 
 
-def killed(folder: Path, cut: str, optimizer: str) -> None:
-    """Train in another process, which saves and is killed in the middle of the next step."""
-    command = [sys.executable, __file__, str(folder), cut, optimizer]
+def killed(folder: Path, cases: Sequence[tuple[str, str]]) -> None:
+    """Train in another process, for each (cut, optimizer), which saves and is killed in the middle of a step."""
+    command = [sys.executable, __file__, str(folder), *(word for case in cases for word in case)]
     source = str(Path(sys.modules[Gradual.__module__].__file__ or "").parents[2])
     path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
@@ -104,9 +105,11 @@ def killed(folder: Path, cut: str, optimizer: str) -> None:
 
 
 if __name__ == "__main__":
-    run = Run(sys.argv[2], sys.argv[3])
-    run.train(KILLED)
-    run.save(Path(sys.argv[1]) / "checkpoint.pt")
+    words = sys.argv[2:]
+    for cut, optimizer in zip(words[::2], words[1::2], strict=True):
+        run = Run(cut, optimizer)
+        run.train(KILLED)
+        run.save(Path(sys.argv[1]) / f"{cut} {optimizer}.pt")
     inputs, _ = run.data[0]
     run.model(inputs).sum().backward()
     os._exit(9)

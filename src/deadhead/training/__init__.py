@@ -8,7 +8,14 @@ forms. `watch` measures what happens to units, `attack` makes them die. All leav
 from deadhead.training.attack import Attack
 from deadhead.training.gradual import Gradual
 from deadhead.training.masks import Masks
+from deadhead.training.recover import recover
+from deadhead.training.recovered import Recovered
 from deadhead.training.schedule import Schedule
+from deadhead.training.storage import Storage, storage
+from deadhead.training.undisturbed import undisturbed
 from deadhead.training.watch import Watch, watch
 
-__all__ = ["Attack", "Gradual", "Masks", "Schedule", "Watch", "watch"]
+__all__ = [
+    "Attack", "Gradual", "Masks", "Recovered", "Schedule", "Storage", "Watch", "recover", "storage", "undisturbed",
+    "watch",
+]  # fmt: skip

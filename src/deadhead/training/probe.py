@@ -13,7 +13,7 @@ from deadhead.data.losses import Loss
 from deadhead.gates.batched import Parts, Stacked
 from deadhead.gates.gates import Gates
 from deadhead.graph.graph import Edits
-from deadhead.graph.network import Network
+from deadhead.graph.network import Network, Traced
 from deadhead.graph.samples import SampleLayout
 from deadhead.graph.units.groups import Group
 from deadhead.training.tallies import Tally, sums_over
@@ -86,6 +86,7 @@ class Probe:
         self.network, self.batches, self.loss, self.groups, self.site = network, batches, loss, groups, site
         self._parts = Parts(network)
         self._passes: list[tuple[Batch, int | None]] | None = None
+        self._ready: dict[int, tuple[torch.device, tuple[Batch, list[Tensor], Traced]]] = {}
 
     def read(self) -> Reading:
         """One pass forward and backward over the probe; one for each sample where samples cannot be told apart."""
@@ -104,7 +105,9 @@ class Probe:
             if not torch.isfinite(found[-1]).all():
                 return Reading(torch.cat(found), {})
         losses = torch.cat(found)
-        units = {group.name: self._values(group, tallies, state) for group in self.groups}
+        parameters = dict(self.network.module.named_parameters(remove_duplicate=False))
+        gradients = {name: p.grad for name, p in parameters.items() if p.grad is not None}
+        units = {group.name: self._values(group, tallies, state, gradients) for group in self.groups}
         return Reading(losses.double(), units, torch.finfo(losses.dtype).eps)
 
     def _passes_of(self, batch: Batch) -> list[tuple[Batch, int | None]]:
@@ -120,9 +123,7 @@ class Probe:
     def _pass(
         self, batch: Batch, sample: int | None, tallies: Mapping[tuple[str, str], Tally], state: Mapping[str, Tensor]
     ) -> Tensor:
-        batch = batch.to(self.network.device())
-        tensors = self.network.flatten(batch.inputs)
-        traced = self.network.traced(tensors)
+        batch, tensors, traced = self._prepared(batch)
         samples, first = (batch.rows, True) if sample is None else (1, sample == 0)
         edits, leaves = Edits(), list[Tensor]()
         for (name, place), tally in tallies.items():
@@ -155,7 +156,23 @@ class Probe:
         found = losses.detach().cpu()
         return found if sample is None else found[sample : sample + 1]
 
-    def _values(self, group: Group, tallies: Mapping[tuple[str, str], Tally], state: dict[str, Tensor]) -> UnitValues:
+    def _prepared(self, batch: Batch) -> tuple[Batch, list[Tensor], Traced]:
+        """A batch on the network's device, its tensors and the graph that takes them; made once for each device."""
+        device = next((tensor.device for tensor in self.network.module.parameters()), torch.device("cpu"))
+        known = self._ready.get(id(batch))
+        if known is None or known[0] != device:
+            there = batch.to(device)
+            tensors = self.network.flatten(there.inputs)
+            known = self._ready[id(batch)] = (device, (there, tensors, self.network.traced(tensors)))
+        return known[1]
+
+    def _values(
+        self,
+        group: Group,
+        tallies: Mapping[tuple[str, str], Tally],
+        state: dict[str, Tensor],
+        gradients: dict[str, Tensor],
+    ) -> UnitValues:
         made, read = tallies[group.name, "producer"], tallies[group.name, "consumer"]
         slopes = {"producer": made.slopes(), "consumer": read.slopes()}
         return UnitValues(
@@ -166,20 +183,11 @@ class Probe:
             std={"producer": made.std(), "consumer": read.std()},
             incoming=sums_over(group, group.producers, state),
             outgoing=sums_over(group, group.consumers, state),
-            incoming_gradient=self._incoming_gradient(group),
+            incoming_gradient=_incoming_gradient(group, gradients),
             weighted=all(site.weight is not None for site in group.consumers),
             means=tallies[group.name, self.site].means(),
             sampled={"producer": made.sampled(), "consumer": read.sampled()},
         )
-
-    def _incoming_gradient(self, group: Group) -> Tensor:
-        weights = {site.weight for site in group.producers if site.weight is not None}
-        held = dict(self.network.module.named_parameters(remove_duplicate=False))
-        gradients = {name: held[name].grad for name in weights if name in held}
-        there = {name: gradient for name, gradient in gradients.items() if gradient is not None}
-        if not there:
-            return torch.full((group.size,), torch.nan, dtype=torch.float64)
-        return sums_over(group, group.producers, there)
 
     def penalties(self, reading: Reading, units: Mapping[str, Sequence[int]]) -> dict[str, tuple[Tensor, Tensor]]:
         """The mean replacement penalty of some units, `sum_n abs(L_n(unit at its mean) - L_n)`, and the maximum of its
@@ -212,6 +220,13 @@ class Probe:
                 total[chosen] += terms.sum(1)
                 largest[chosen] = torch.maximum(largest[chosen], terms.amax(1))
         return {name: (total, largest) for name, (total, largest) in found.items()}
+
+
+def _incoming_gradient(group: Group, gradients: dict[str, Tensor]) -> Tensor:
+    """The L1 norm of the gradient of the weights that make each unit; NaN where none of them has a gradient."""
+    if not any(site.weight in gradients for site in group.producers):
+        return torch.full((group.size,), torch.nan, dtype=torch.float64)
+    return sums_over(group, group.producers, gradients)
 
 
 def _is_differentiable(node: fx.Node) -> bool:

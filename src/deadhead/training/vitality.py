@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from torch import Tensor
 
@@ -86,13 +87,14 @@ def typical(values: Tensor) -> float:
         >>> typical(torch.tensor([0.0, 0.0, 1.0, 1.0, 1.0, 500.0]))
         1.0
     """
-    ordered = values[torch.isfinite(values)].double().sort().values  # torch.quantile takes ten times as long
+    held = values.numpy(force=True).astype(np.float64)
+    ordered = np.sort(held[np.isfinite(held)])  # by hand: quantiles of few numbers take ten times as long
     if not len(ordered):
         return 0.0
     place = TYPICAL * (len(ordered) - 1)
     below = int(place)
     above = min(below + 1, len(ordered) - 1)
-    return float(ordered[below].lerp(ordered[above], place - below))
+    return float(ordered[below] + (place - below) * (ordered[above] - ordered[below]))
 
 
 def vitality(
