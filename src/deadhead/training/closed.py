@@ -26,7 +26,7 @@ from deadhead.reconstruction.sums import patch_means
 from deadhead.select.plan import Plan, plan_of
 from deadhead.training.cuts import Cuts
 from deadhead.training.entries import spared_tensors, unit_entries, with_weights
-from deadhead.training.held import Holding
+from deadhead.training.holding import Holding
 
 
 def _shown(index: Tensor) -> str:
