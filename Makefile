@@ -42,6 +42,7 @@ test-all: $(VENV)/.installed
 CASES ?= 10000
 fuzz: $(VENV)/.installed
 	$(BIN)/python tests/fuzz/run.py --cases $(CASES) --workers 2 --state .fuzz/state.json
+	$(BIN)/python tests/fuzz/run.py --masked --cases $$(($(CASES) / 10)) --workers 2 --state .fuzz/masked.json
 
 lint: $(VENV)/.installed
 	$(BIN)/ruff check .

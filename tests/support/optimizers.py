@@ -71,14 +71,14 @@ NAMED: dict[str, Make] = {
     "Adam": one(optim.Adam, lr=0.01, weight_decay=0.01, amsgrad=True),
     "AdamW, one by one": one(optim.AdamW, lr=0.01, foreach=False),
     "AdamW, together": one(optim.AdamW, lr=0.01, foreach=True),
-    "AdamW, fused": one(optim.AdamW, lr=0.01, fused=True),
     "Muon and AdamW": muon,
-    "LBFGS": one(optim.LBFGS, max_iter=2, line_search_fn="strong_wolfe"),
+    "LBFGS": one(optim.LBFGS, max_iter=1, line_search_fn="strong_wolfe"),
 }
 """Those of which 500 steps are always made."""
 OTHERS: dict[str, Make] = {
     "SGD, Nesterov": one(optim.SGD, lr=0.01, momentum=0.9, weight_decay=0.01, nesterov=True),
     "SGD in groups": in_groups,
+    "AdamW, fused": one(optim.AdamW, lr=0.01, fused=True),
     "Adam, without epsilon": one(optim.Adam, lr=0.01, eps=0.0),
     "Muon, scaled": functools.partial(muon, scaled="match_rms_adamw"),
     "Rprop": one(optim.Rprop, lr=0.001),

@@ -63,6 +63,7 @@ WRONG = {
     ),
     "no such budget": (lambda: Schedule({1: 0.5}, budget="flops"), "no budget 'flops'; the budgets are .*weights"),
     "a quality": (lambda: Schedule({1: 0.5}, budget="max_loss_increase"), "no budget 'max_loss_increase'"),
+    "what is measured": (lambda: Schedule({1: 0.5}, budget="latency"), "no budget 'latency'"),
     "nothing": (lambda: Schedule({}), "schedule is empty"),
     "epoch 0": (lambda: Schedule({0: 0.5}), "epoch 0; they are counted from 1"),
     "half an epoch": (lambda: Schedule({0.5: 0.5}), "they are counted from 1"),

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import torch
@@ -84,8 +84,11 @@ def removable_of(closed: Closed, batches: Sequence[Batch], progress: Progress | 
         only, exclude = closed.matching(closed.only), closed.matching(closed.exclude)
         options = Options(units=1.0, only=only, exclude=exclude, width=network.width)
         with closed.holding.opened():
-            closed.removable = Removable.of(network, batches, options, progress)
-        closed.cuts.note_sizes(closed.removable)
+            found = Removable.of(network, batches, options, progress)
+        closed.cuts.note_sizes(found)
+        names = {group.name for group in closed.groups}
+        groups = tuple(group for group in found.cutting.groups if group.name in names)
+        closed.removable = replace(found, cutting=replace(found.cutting, groups=groups))
     return closed.removable
 
 

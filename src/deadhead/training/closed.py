@@ -14,7 +14,7 @@ from torch.optim import Optimizer
 from deadhead.cut.optimizer import adopt, cut_in_place, exchange
 from deadhead.cut.surgery import Surgery, operate, owner_of, pick, remember, surgery_behind
 from deadhead.data.calibration import Batch, as_batch, read
-from deadhead.errors import MaskError
+from deadhead.errors import DataError, MaskError
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network, trace
 from deadhead.graph.units.groups import Group
@@ -26,7 +26,7 @@ from deadhead.reconstruction.sums import patch_means
 from deadhead.select.plan import Plan, plan_of
 from deadhead.training.cuts import Cuts
 from deadhead.training.entries import spared_tensors, unit_entries, with_weights
-from deadhead.training.held import Holding
+from deadhead.training.holding import Holding
 
 
 def _shown(index: Tensor) -> str:
@@ -74,6 +74,7 @@ class Closed:
         self.cuts = Cuts()
         self.material: Material | None = None
         self.removable: Removable | None = None
+        self._matched: set[str] = set()
         self._start()
 
     def _start(self) -> None:
@@ -84,8 +85,12 @@ class Closed:
     @property
     def groups(self) -> tuple[Group, ...]:
         """The groups whose units can be closed."""
-        only = self.matching(self.only)
-        return self.network.select(only, self.matching(self.exclude)) if only or not self.only else ()
+        only, origin = self.matching(self.only), self.cuts.origin
+        found = self.network.select(only, self.matching(self.exclude)) if only or not self.only else ()
+        if not origin:
+            return found
+        # the channels of a single head that is left are no units of the intact network, whatever their group's name
+        return tuple(group for group in found if len(origin.get(group.name, ())) == group.size)
 
     def matching(self, patterns: Iterable[str]) -> tuple[str, ...]:
         """Those of some patterns of module names that match groups, without those of which one unit is left, which are
@@ -95,12 +100,17 @@ class Closed:
             DataError: where a pattern matched no group of the intact network either.
         """
         gone = [name for name in self.cuts.sizes if all(group.name != name for group in self.network.groups)]
-        return tuple(
-            pattern
-            for pattern in patterns
-            if not any(fnmatch.fnmatch(name, pattern) for name in gone)
-            or any(fnmatch.fnmatch(group.name, pattern) for group in self.network.groups)
-        )
+        found = []
+        for pattern in patterns:
+            try:
+                self.network.select([pattern])
+            except DataError:
+                if pattern not in self._matched and not any(fnmatch.fnmatch(name, pattern) for name in gone):
+                    raise
+                continue
+            self._matched.add(pattern)
+            found.append(pattern)
+        return tuple(found)
 
     @property
     def module(self) -> nn.Module:

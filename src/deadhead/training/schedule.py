@@ -54,8 +54,8 @@ class Schedule:
             raise DataError(f"A schedule counts every {self.every!r}; it counts every {' or '.join(EVERY)}.")
         if self.scope not in SCOPES:
             raise DataError(f"There is no scope {self.scope!r}; the scopes are {' and '.join(SCOPES)}.")
-        if self.budget != WEIGHTS and (self.budget not in BUDGETS or BUDGETS[self.budget].of != "size"):
-            known = [name for name in BUDGETS if BUDGETS[name].of == "size"]
+        known = [name for name in BUDGETS if BUDGETS[name].of == "size" and BUDGETS[name].counted]
+        if self.budget not in (*known, WEIGHTS):
             raise BudgetError(f"A schedule has no budget {self.budget!r}; the budgets are {', '.join(known)}, weights.")
         if callable(self.points):
             return

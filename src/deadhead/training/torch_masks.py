@@ -14,7 +14,7 @@ from deadhead.errors import MaskError
 from deadhead.graph.agreement import relative_difference
 from deadhead.graph.network import Network
 from deadhead.training.closed import Closed
-from deadhead.training.held import Holding
+from deadhead.training.holding import Holding
 
 ORIGINAL, MASK = "_orig", "_mask"
 """What torch calls a masked parameter and its mask: `weight` becomes `weight_orig` and `weight_mask`."""
