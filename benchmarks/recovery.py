@@ -3,7 +3,7 @@
     python benchmarks/recovery.py [--seeds 2] [--epochs 1 3]
 
 The small CNN of Evci (2018), trained, pruned to 30 % of every group's units with deadhead's defaults on 2,500 samples,
-then trained on all 60,000 with `deadhead.training.recover`, a tenth of them held out to choose the best epoch. Accuracy
+then trained on all 60,000 with `deadhead.recover`, a tenth of them held out to choose the best epoch. Accuracy
 and loss on the 10,000 test samples, the mean over seeds of training, pruning and recovery. `constant` and `cosine` say
 how the learning rate goes, `labels` and `intact` what is learned: classes, or the intact network's outputs.
 """
@@ -22,7 +22,7 @@ from torch.optim import Optimizer
 from trained import CASES, Case, measured, say, trained
 
 import deadhead as dh
-from deadhead.training.recover import recover
+from deadhead.training.recovering.recover import recover
 
 RATES = {"AdamW": (1e-3, 3e-3, 1e-2), "SGD, momentum 0.9": (1e-2, 3e-2, 1e-1)}
 WAYS = (("cosine", "labels"), ("cosine", "intact"), ("constant", "labels"))

@@ -22,7 +22,7 @@ import torch
 from machine import print_machine
 from torch import nn
 
-from deadhead.training.watch import watch
+from deadhead.training.watching.watch import watch
 
 EVERY = 50
 

@@ -26,9 +26,14 @@ NEVER = [
     ("training", "deadhead.report", "a loop of the caller's prints what the caller wants"),
 ]
 """(room, module that no file of it imports, why)."""
-MAY_LOG = ("deadhead.graph.trace", "deadhead.training.measuring")
+MAY_LOG = ("deadhead.graph.trace", "deadhead.training.watching.measuring")
 """Files that silence torch's own log, and that warn a training loop of units that die."""
-MAY_DRAW = ("deadhead.drawing", "deadhead.relevance.heatmap", "deadhead.training.panels", "deadhead.training.watch")
+MAY_DRAW = (
+    "deadhead.drawing",
+    "deadhead.relevance.heatmap",
+    "deadhead.training.watching.panels",
+    "deadhead.training.watching.watch",
+)
 """Files that draw when a person asks for it, or name the type of a figure."""
 ONLY = {"report": ("deadhead.pruning.record",), "relevance": ("deadhead.graph", "deadhead.data")}
 """Rooms that may import less of the path than comes before them."""
@@ -114,6 +119,13 @@ def test_no_import_runs_in_a_circle() -> None:
 
     for name in FILES:
         walk(name, ())
+
+
+@pytest.mark.parametrize("name", [name for name in FILES if name.count(".") == 3 and room(name) == "training"])
+def test_a_folder_of_training_imports_no_other_folder_of_it(name: str) -> None:
+    folder = name.rpartition(".")[0]
+    other = {each for each in own_imports_of(name) if each.startswith("deadhead.training.") and each.count(".") == 3}
+    assert all(each.startswith(f"{folder}.") for each in other), f"{name} imports {other}"
 
 
 @pytest.mark.parametrize("name", [name for name in FILES if name.startswith("deadhead.graph.units.rules.")])

@@ -20,7 +20,7 @@ from deadhead.errors import DeadheadError, MaskError
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.select.plan import Plan
-from deadhead.training.masks import Masks
+from deadhead.training.masking.masks import Masks
 
 CASES = 2
 """For each architecture."""

@@ -17,7 +17,7 @@ from deadhead.errors import DataError, DeadheadError, LossError
 from deadhead.integrations import huggingface
 from deadhead.integrations.huggingface import FILE, PruningCallback
 from deadhead.integrations.own_loss import own_loss, shift
-from deadhead.training.schedule import Schedule
+from deadhead.training.masking.schedule import Schedule
 
 HAS_TRAINER = all(importlib.util.find_spec(name) for name in ("transformers", "accelerate"))
 needs_trainer = pytest.mark.skipif(not HAS_TRAINER, reason="transformers.Trainer needs transformers and accelerate")

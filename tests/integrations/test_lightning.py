@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, TensorDataset
 from deadhead.errors import DeadheadError
 from deadhead.integrations import lightning as lightning_callback
 from deadhead.integrations.lightning import LIBRARY, PruningCallback
-from deadhead.training.schedule import Schedule
+from deadhead.training.masking.schedule import Schedule
 
 INSTALLED = [name for name in LIBRARY if importlib.util.find_spec(name.split(".")[0])]
 needs_lightning = pytest.mark.skipif(not INSTALLED, reason="neither lightning nor pytorch_lightning is installed")

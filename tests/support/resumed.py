@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from deadhead.training.gradual import Gradual
-from deadhead.training.schedule import Schedule
+from deadhead.training.masking.gradual import Gradual
+from deadhead.training.masking.schedule import Schedule
 
 STEPS, KILLED = 30, 17
 SCHEDULE = {4: 0.9, 9: 0.7, 15: 0.6, 21: 0.5, 26: 0.3}

@@ -130,7 +130,7 @@ class Network:
 
     def device(self) -> torch.device:
         """The device of the module's first tensor; the CPU where it has none."""
-        return next((tensor.device for tensor in self.state().values()), torch.device("cpu"))
+        return device_of(self.module)
 
     def select(self, only: Sequence[str] = (), exclude: Sequence[str] = ()) -> tuple[Group, ...]:
         """The groups whose name, or a module that makes them, matches a pattern of `only` and none of `exclude`.
@@ -279,6 +279,11 @@ class Network:
         return describe(type(self.module).__name__, self.groups, self.fixed)
 
     __repr__ = __str__
+
+
+def device_of(module: nn.Module) -> torch.device:
+    """The device of a module's first tensor; the CPU where it has none."""
+    return next((tensor.device for tensor in (*module.parameters(), *module.buffers())), torch.device("cpu"))
 
 
 def _counts(group: Group) -> tuple[int, int, int]:

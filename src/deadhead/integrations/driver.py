@@ -13,8 +13,8 @@ from torch.optim import Optimizer
 from deadhead.cut.surgery import Surgery, operate, remember, surgery_behind
 from deadhead.errors import DataError, DeadheadError
 from deadhead.pruning.pruned import Pruned
-from deadhead.training.gradual import Gradual
-from deadhead.training.schedule import Remaining, Schedule
+from deadhead.training.masking.gradual import Gradual
+from deadhead.training.masking.schedule import Remaining, Schedule
 
 
 class Driver:

@@ -17,8 +17,8 @@ from deadhead.files import write_together
 from deadhead.integrations.driver import Driver, base_of, imported, reshape
 from deadhead.integrations.own_loss import own_loss
 from deadhead.pruning.pruned import Pruned
-from deadhead.training.gradual import Gradual
-from deadhead.training.schedule import Remaining, Schedule
+from deadhead.training.masking.gradual import Gradual
+from deadhead.training.masking.schedule import Remaining, Schedule
 
 LIBRARY = ("transformers",)
 FILE = "deadhead.pt"

@@ -9,8 +9,8 @@ from torch import nn
 
 from deadhead.integrations.driver import Driver, base_of, imported, reshape
 from deadhead.pruning.pruned import Pruned
-from deadhead.training.gradual import Gradual
-from deadhead.training.schedule import Remaining, Schedule
+from deadhead.training.masking.gradual import Gradual
+from deadhead.training.masking.schedule import Remaining, Schedule
 
 LIBRARY = ("lightning.pytorch", "pytorch_lightning")
 

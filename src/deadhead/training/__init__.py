@@ -5,15 +5,15 @@ round closes, `cutting` cuts it. `gradual` runs rounds by a `schedule`, `recover
 forms. `watch` measures what happens to units, `attack` makes them die. All leave the loop's random state alone.
 """
 
-from deadhead.training.attack import Attack
-from deadhead.training.gradual import Gradual
-from deadhead.training.masks import Masks
-from deadhead.training.recover import recover
-from deadhead.training.recovered import Recovered
-from deadhead.training.schedule import Schedule
-from deadhead.training.storage import Storage, storage
+from deadhead.training.forms.storage import Storage, storage
+from deadhead.training.masking.gradual import Gradual
+from deadhead.training.masking.masks import Masks
+from deadhead.training.masking.schedule import Schedule
+from deadhead.training.recovering.recover import recover
+from deadhead.training.recovering.recovered import Recovered
 from deadhead.training.undisturbed import undisturbed
-from deadhead.training.watch import Watch, watch
+from deadhead.training.watching.attack import Attack
+from deadhead.training.watching.watch import Watch, watch
 
 __all__ = [
     "Attack", "Gradual", "Masks", "Recovered", "Schedule", "Storage", "Watch", "recover", "storage", "undisturbed",
