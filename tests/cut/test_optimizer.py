@@ -14,7 +14,8 @@ from torch import Tensor, nn, optim
 from torch.optim import Optimizer, lr_scheduler
 
 import deadhead as dh
-from deadhead.cut.optimizer_state import adopt, cut_in_place, exchange, flat_state_of, follow, state_of
+from deadhead.cut.optimizer import adopt, cut_in_place, exchange, follow
+from deadhead.cut.optimizer_state import flat_state_of, state_of
 from deadhead.cut.surgery import Surgery, copy_of, operate
 from deadhead.select.plan import plan_of
 from support.networks import classes, mlp

@@ -98,7 +98,7 @@ class Run:
 def killed(folder: Path, cases: Sequence[tuple[str, str]]) -> None:
     """Train in another process, for each (cut, optimizer), which saves and is killed in the middle of a step."""
     command = [sys.executable, __file__, str(folder), *(word for case in cases for word in case)]
-    source = str(Path(sys.modules[Gradual.__module__].__file__ or "").parents[2])
+    source = str(Path(sys.modules["deadhead"].__file__ or "").parents[1])
     path = os.pathsep.join([source, os.environ.get("PYTHONPATH", "")])
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": path}, capture_output=True, text=True, check=False)
     assert done.returncode == 9, done.stderr

@@ -86,6 +86,7 @@ def averages_of(optimizer: Optimizer, parameter: Tensor) -> dict[str, Tensor]:
         {name: the tensor itself}.
 
     Example:
+        >>> from torch import nn
         >>> weight = nn.Parameter(torch.ones(2, 3))
         >>> optimizer = torch.optim.Adafactor([weight])
         >>> weight.sum().backward(); optimizer.step()

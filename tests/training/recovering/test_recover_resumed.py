@@ -138,7 +138,7 @@ train(Path({folder!r}), progress=progress)
 
 def test_a_process_that_was_killed_goes_on_in_another(tmp_path: Path) -> None:
     here = Path(__file__).parent
-    script = SCRIPT.format(tests=str(here.parent), here=str(here), folder=str(tmp_path))
+    script = SCRIPT.format(tests=str(here.parents[1]), here=str(here), folder=str(tmp_path))
     killed = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
     assert killed.returncode == -signal.SIGKILL, killed.stderr
     assert not load_checkpoint(tmp_path / CHECKPOINT)["at"]["is_finished"]

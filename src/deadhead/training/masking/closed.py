@@ -312,8 +312,9 @@ class Closed:
             for optimizer in self.optimizers:
                 exchange(optimizer, replaced)
             self._follow(surgery)
+        self.cuts, self.removable = Cuts.of(state["cuts"]), None
+        if surgery != behind:
             self._start()
-        self.cuts = Cuts.of(state["cuts"])
         sizes = {name: len(units) for name, units in self.units.items()}
         if {name: len(units) for name, units in state["units"].items()} != sizes:
             raise MaskError(
