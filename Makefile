@@ -27,7 +27,7 @@ demo: $(VENV)/.installed
 	$(BIN)/deadhead demo --out report
 
 # tests/conftest.py keeps the tests of a file, or of an architecture of the zoo, in one process, to share what they trace.
-PYTEST := $(BIN)/python -m pytest -n 2
+PYTEST := OMP_NUM_THREADS=1 $(BIN)/python -m pytest -n 2
 
 test: $(VENV)/.installed
 	$(PYTEST) -m "not exhaustive"

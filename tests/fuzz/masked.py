@@ -10,7 +10,6 @@ from collections.abc import Iterable
 import torch
 from architectures import Net, Spec, inputs_of
 from check import DisagreementError, Outcome, far, first_line, place_of, random_plan, tensors_of, with_history
-from pointwise import Dropout
 from torch import Tensor, nn
 
 import deadhead
@@ -32,8 +31,8 @@ TOLERANCE = 1e-9
 LATER = 1e-6
 """After more steps: where a network chooses (pools, experts), rounding grows."""
 LEAST_MOVE = 0.01
-DRAWS = (Dropout, nn.modules.dropout._DropoutNd, nn.MultiheadAttention, nn.TransformerEncoderLayer)
-"""Modules that draw as many random numbers as there are units."""
+DRAWS = {"Dropout", "_DropoutNd", "MultiheadAttention", "TransformerEncoderLayer"}
+"""Classes, by name, of modules that draw as many random numbers as there are units."""
 
 
 def examine_masked(spec: Spec, seed: int) -> list[Outcome]:
@@ -139,7 +138,7 @@ def step_of(model: nn.Module, spec: Spec, seed: int) -> None:
     """The gradient of a distance to random targets, in training mode but for dropout, whose draws depend on sizes."""
     model.train()
     for module in model.modules():
-        if isinstance(module, DRAWS):
+        if DRAWS & {each.__name__ for each in type(module).__mro__}:
             module.eval()
     loss, generator = torch.zeros((), dtype=torch.float64), torch.Generator().manual_seed(seed)
     for output in with_history(model(*inputs_of(spec, ROWS, seed=seed))):
