@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 import deadhead as dh
+from deadhead.cut.optimizer_state import state_of as entries_of
 from deadhead.data.calibration import Batch
 from deadhead.errors import CutError, DeadheadError, MaskError
 from deadhead.gates.state import PrunedState
@@ -156,6 +157,32 @@ def test_a_weight_that_is_divided_by_its_own_norm_is_closed_by_the_length_before
     hidden = torch.tanh(torch.atanh(hidden) + before["hidden.bias"])[:, [0, 2, 3, 4]]
     close(model(inputs), hidden @ before["out.weight"][:, [0, 2, 3, 4]].T + before["out.bias"])
     close(masks.cut().model(inputs), model(inputs))
+
+
+@pytest.mark.parametrize("kind", [torch.optim.SGD, torch.optim.AdamW])
+def test_a_direction_that_zero_would_leave_undefined_is_held_at_what_it_was(kind: type[torch.optim.Optimizer]) -> None:
+    model, inputs = unit_gain(WeightNormed()), draw(6, 3)
+    options = {"momentum": 0.9, "weight_decay": 0.1} if kind is torch.optim.SGD else {"weight_decay": 0.1}
+    optimizer = kind(model.parameters(), lr=0.05, **options)
+
+    def steps(count: int) -> None:
+        for _ in range(count):
+            optimizer.zero_grad()
+            model(inputs).square().sum().backward()
+            optimizer.step()
+
+    steps(3)
+    direction = model.hidden.parametrizations.weight.original1
+    before, states = direction.detach().clone(), {k: v.clone() for k, v in entries_of(optimizer, direction).items()}
+    masks = Masks(model, optimizer, example=inputs)
+    masks.close({"hidden": [1, 3]})
+    steps(10)
+    assert torch.equal(direction[[1, 3]], before[[1, 3]])
+    assert not torch.equal(direction[[0, 2, 4]], before[[0, 2, 4]])
+    masks.open()
+    assert states
+    for name, state in entries_of(optimizer, direction).items():
+        assert torch.equal(state[[1, 3]], states[name][[1, 3]])
 
 
 def test_units_are_opened_in_any_order_while_others_are_closed() -> None:

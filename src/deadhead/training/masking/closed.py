@@ -25,7 +25,7 @@ from deadhead.reconstruction.consumers import consumers_of
 from deadhead.reconstruction.sums import patch_means
 from deadhead.select.plan import Plan, plan_of
 from deadhead.training.masking.cuts import Cuts
-from deadhead.training.masking.entries import spared_tensors, unit_entries, with_weights
+from deadhead.training.masking.entries import spared_entries, spared_tensors, unit_entries, with_weights
 from deadhead.training.masking.holding import Holding
 
 
@@ -270,7 +270,8 @@ class Closed:
 
     def hold(self, fresh: Callable[[str], Tensor] | None = None) -> None:
         entries = unit_entries(self.network, self.units, self.spared)
-        self.holding.set(with_weights(entries, self.weights), fresh)
+        spared = spared_entries(self.network, self.units, self.spared)
+        self.holding.set(with_weights(entries, self.weights), fresh, spared)
 
     def state_dict(self) -> dict[str, Any]:
         """What is closed, what it was before, and what was cut in place: tensors and plain values, for a checkpoint

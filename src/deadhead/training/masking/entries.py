@@ -54,6 +54,25 @@ def unit_entries(
     return entries
 
 
+def spared_entries(
+    network: Network, closed: Mapping[str, Tensor], spared: Mapping[str, Collection[str]]
+) -> dict[str, Tensor]:
+    """The entries of closed units that are left as they are: {tensor: which, bool of its shape}.
+
+    Args:
+        network: the network.
+        closed: {group: (K,)}, true where a unit is closed.
+        spared: {group: tensors whose entries are left as they are}.
+    """
+    zeroed = unit_entries(network, closed, spared)
+    found = {}
+    for name, (mask, _) in unit_entries(network, closed).items():
+        rest = mask & ~zeroed[name][0] if name in zeroed else mask
+        if bool(rest.any()):
+            found[name] = rest
+    return found
+
+
 def with_weights(entries: Entries, weights: Mapping[str, Tensor]) -> Entries:
     """Entries of units, and single weights beside them: {tensor: which are closed}."""
     found = dict(entries)

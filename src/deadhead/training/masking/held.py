@@ -66,7 +66,9 @@ class Held:
         bits: integers of the tensor's width, all bits set where an entry is kept and none where it is closed, shaped
             to be broadcast: a logical and with each of them closes what is closed. It is exact whatever an entry holds,
             and vectorised, where filling is not.
-        had: what the closed entries were before, in the tensor's shape.
+        had: what the entries of closed units were before, in the tensor's shape.
+        spared: entries of closed units that are held at what they had instead, because zero would leave a weight
+            undefined; None where there are none.
         state: {key: the same of each tensor of the optimizer's state}.
         masked: whether its gradient was masked since the last step.
         version: how often the tensor had been written to when its entries were last known to be zero.
@@ -79,9 +81,15 @@ class Held:
     bits: list[Tensor]
     had: Tensor
     state: dict[str, Tensor] = field(default_factory=dict)
+    spared: Tensor | None = None
     masked: bool = False
     version: int = -1
     handle: Any = None
+
+    @property
+    def owned(self) -> Tensor:
+        """All entries that are held, at zero or at what they had."""
+        return self.closed if self.spared is None else self.closed | self.spared
 
     @torch.no_grad()
     def zero(self, value: Tensor) -> None:
@@ -94,15 +102,20 @@ class Held:
             bits.bitwise_and_(each)
 
     def hold(self) -> None:
-        """Set the closed entries of the tensor itself to zero."""
-        self.zero(self.tensor.detach())
+        """Set the closed entries of the tensor itself to zero, and spared ones to what they had."""
+        tensor = self.tensor.detach()
+        self.zero(tensor)
+        if self.spared is not None:
+            tensor.copy_(torch.where(self.spared, self.had, tensor))
         self.version = self.tensor._version
 
     def mask_gradient(self) -> None:
-        """Set the closed entries of the gradient to zero."""
+        """Set the gradient to zero where entries are held."""
         gradient = self.tensor.grad
         if gradient is not None and not gradient.is_sparse:
             self.zero(gradient)
+            if self.spared is not None:
+                gradient.masked_fill_(self.spared, 0)
 
     def check(self) -> None:
         """Raise `MaskError` where a closed entry is no longer zero."""

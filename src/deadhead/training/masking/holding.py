@@ -68,7 +68,12 @@ class Holding:
         held.hold()
 
     @torch.no_grad()
-    def set(self, closed: Mapping[str, tuple[Tensor, dict[int, Tensor] | None]], fresh: Fresh | None = None) -> None:
+    def set(
+        self,
+        closed: Mapping[str, tuple[Tensor, dict[int, Tensor] | None]],
+        fresh: Fresh | None = None,
+        spared: Mapping[str, Tensor] | None = None,
+    ) -> None:
         """Hold these entries, and no others.
 
         Entries that are closed now are kept aside, with the optimizer's state of them; entries that are open now get
@@ -77,16 +82,19 @@ class Holding:
         Args:
             closed: {name: (which entries, their lines as in `Held`)}.
             fresh: what entries that are open now get instead; their optimizer's state is zero then.
+            spared: {name: which entries are held at what they have}.
         """
         self.check()
+        spared = spared or {}
         self._start_flat_states_anew({name: entries for name, (entries, _) in closed.items()})
-        for name in [*self.held, *(each for each in closed if each not in self.held)]:
+        for name in dict.fromkeys([*self.held, *closed, *spared]):
             held = self.held[name] if name in self.held else self._new(name)
             entries, lines = closed.get(name, (torch.zeros_like(held.closed), {}))
-            self._keep_aside(held, entries)
-            self._give_back(held, entries, fresh)
-            held.closed, held.bits = entries, bits_of(held.tensor, entries, lines)
-            if not bool(entries.any()):
+            owned = entries | spared[name] if name in spared else entries
+            self._keep_aside(held, owned)
+            self._give_back(held, owned, fresh)
+            held.closed, held.bits, held.spared = entries, bits_of(held.tensor, entries, lines), spared.get(name)
+            if not bool(owned.any()):
                 self._release(name)
                 continue
             held.hold()
@@ -119,22 +127,22 @@ class Holding:
 
     def _keep_aside(self, held: Held, entries: Tensor) -> None:
         """Keep what is to be closed, of `entries`, and is not closed yet."""
-        held.had = torch.where(entries & ~held.closed, held.tensor.detach(), held.had)
+        held.had = torch.where(entries & ~held.owned, held.tensor.detach(), held.had)
         for key, value in self._states(held).items():
-            lines = lines_of(entries, value) & ~lines_of(held.closed, value)
+            lines = lines_of(entries, value) & ~lines_of(held.owned, value)
             held.state[key] = torch.where(lines, value, held.state.get(key, torch.zeros_like(value)))
             value.masked_fill_(lines, 0)
 
     def _give_back(self, held: Held, entries: Tensor, fresh: Fresh | None) -> None:
         """Give back what is closed, and is not to be, as it is not of `entries`."""
-        opened = held.closed & ~entries
+        opened = held.owned & ~entries
         if not bool(opened.any()):
             return
         value = held.had if fresh is None else fresh(held.name).to(held.tensor)
         held.tensor.detach().copy_(torch.where(opened, value, held.tensor.detach()))
         held.had.masked_fill_(opened, 0)
         for key, state in self._states(held).items():
-            had, lines = held.state.get(key), lines_of(held.closed, state) & ~lines_of(entries, state)
+            had, lines = held.state.get(key), lines_of(held.owned, state) & ~lines_of(entries, state)
             if had is not None:
                 state.copy_(torch.where(lines, had if fresh is None else torch.zeros_like(had), state))
                 had.masked_fill_(lines, 0)
