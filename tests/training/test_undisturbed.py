@@ -168,3 +168,35 @@ def test_what_holds_nothing_is_refused() -> None:
         Held(network(), 3)
     with pytest.raises(dh.DataError, match="this is a list"):
         Held([network()])  # type: ignore[arg-type]
+
+
+def test_masks_that_are_closed_and_opened_inside_hold_what_they_held_before() -> None:
+    def run(disturbed: bool) -> list[torch.Tensor]:
+        torch.manual_seed(1)
+        layers = [nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)]
+        model = nn.Sequential(*layers)
+            nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)
+        )
+        optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
+        inputs = torch.randn(8, 3)
+        masks = dh.Masks(model, optimizer, example=inputs)
+        masks.close({"0": [1]})
+        for step in range(20):
+            if disturbed and step % 5 == 2:
+                with undisturbed(model, optimizer, masks):
+                    masks.open()
+                    masks.close({"0": [0, 2], "3": [1]}, reference="mean")
+                    optimizer.step()
+            if step == 12:
+                masks.open()
+            optimizer.zero_grad()
+            model(inputs).square().sum().backward()
+            nn.utils.clip_grad_norm_(model.parameters(), 0.5)
+            optimizer.step()
+            if step < 12:
+                assert masks.closed == {"0": [1]}
+                assert not model[0].weight[1].any()
+        return [tensor.clone() for tensor in model.state_dict().values()]
+
+    for found, expected in zip(run(True), run(False), strict=True):
+        assert torch.equal(found, expected)

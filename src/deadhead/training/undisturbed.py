@@ -34,8 +34,9 @@ def undisturbed(model: nn.Module, *trainers: Any) -> Iterator[None]:
 
     Args:
         model: The network that is trained.
-        trainers: What trains it and is used inside: optimizers, learning-rate schedulers, gradient scalers, and
-            generators of your own (`torch.Generator`, `numpy.random.Generator`), of a data loader say.
+        trainers: What trains it and is used inside: optimizers, learning-rate schedulers, gradient scalers, masks,
+            a gradual prune, and generators of your own (`torch.Generator`, `numpy.random.Generator`), of a data loader
+            say.
 
     Raises:
         DataError: `model` is no module, or one of `trainers` holds nothing that can be restored.
@@ -106,7 +107,7 @@ class Held:
             hold = self._hold_items
         elif isinstance(value, (torch.Generator, np.random.Generator)):
             hold = self._hold_generator
-        elif isinstance(value, (nn.Module, Optimizer, LRScheduler)):
+        elif isinstance(value, (nn.Module, Optimizer, LRScheduler)) or hasattr(value, "UNDISTURBED"):
             return self._hold_object(value)
         else:
             return False

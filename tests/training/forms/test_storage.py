@@ -236,3 +236,13 @@ def test_what_cannot_be_compared_is_refused() -> None:
         with pytest.raises(dh.DataError, match="measure nothing"):
             storage(model, example=torch.ones(1, 3), **options)  # type: ignore[arg-type]
     assert math.isfinite(storage(model, example=torch.ones(1, 3), repeats=1)["zeroed"].milliseconds[64])
+
+
+def test_masks_with_batch_norm_are_weighed_as_they_are_closed() -> None:
+    model = nn.Sequential(nn.Conv2d(1, 4, 3), nn.BatchNorm2d(4), nn.ReLU(), nn.Flatten(), nn.Linear(64, 3)).eval()
+    masks = dh.Masks(model, torch.optim.SGD(model.parameters(), 0.1), example=torch.randn(2, 1, 6, 6))
+    masks.close({"0": [0, 2, 3]})
+    found = storage(model, masks, batches=(1,), repeats=1)
+    assert [row.form for row in found.rows] == ["zeroed", "sparse", "cut"]
+    assert found["cut"].parameters == 10 + 2 + 16 * 3 + 3
+    assert found["cut"].difference < 1e-6

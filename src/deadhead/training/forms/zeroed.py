@@ -18,17 +18,18 @@ def masked(model: nn.Module, keep: Mapping[str, Tensor]) -> nn.Module:
 
     Args:
         model: the network.
-        keep: {parameter: True where it is kept}, of the parameter's shape.
+        keep: {parameter or buffer: True where it is kept}, of its shape.
 
     Raises:
-        DataError: where a mask fits no parameter.
+        DataError: where a mask fits no parameter and no buffer.
 
     Example:
         >>> masked(nn.Linear(1, 2), {"bias": torch.tensor([False, False])}).bias.tolist()
         [0.0, 0.0]
     """
     copied = copy_of(model)
-    own = dict(copied.named_parameters(remove_duplicate=False))
+    own: dict[str, Tensor] = dict(copied.named_parameters(remove_duplicate=False))
+    own |= dict(copied.named_buffers(remove_duplicate=False))
     with torch.no_grad():
         for name, kept in keep.items():
             if name not in own or own[name].shape != kept.shape:

@@ -55,6 +55,8 @@ class Closed:
         removable: what can be cut from the network, once that was asked.
     """
 
+    UNDISTURBED = True
+
     def __init__(
         self,
         network: Network,

@@ -27,6 +27,7 @@ class Cuts:
         records: {group: what a report last said of it}.
     """
 
+    UNDISTURBED = True
     sizes: dict[str, int] = field(default_factory=dict)
     totals: dict[str, int] = field(default_factory=dict)
     weights: dict[str, int] = field(default_factory=dict)

@@ -100,6 +100,8 @@ class Gradual:
         ([8, 4], 4)
     """
 
+    UNDISTURBED = True
+
     def __init__(
         self,
         model: nn.Module | Network,

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any
 
 import torch
 from torch import Tensor
@@ -72,9 +71,9 @@ class Held:
         state: {key: the same of each tensor of the optimizer's state}.
         masked: whether its gradient was masked since the last step.
         version: how often the tensor had been written to when its entries were last known to be zero.
-        handle: its gradient hook.
     """
 
+    UNDISTURBED = True
     name: str
     tensor: Tensor
     closed: Tensor
@@ -84,7 +83,6 @@ class Held:
     spared: Tensor | None = None
     masked: bool = False
     version: int = -1
-    handle: Any = None
 
     @property
     def owned(self) -> Tensor:

@@ -31,11 +31,14 @@ class Holding:
         optimizers: those that train it.
     """
 
+    UNDISTURBED = True
+
     def __init__(self, module: nn.Module, optimizers: Iterable[Optimizer]) -> None:
         self.module = module
         self.optimizers = tuple(optimizers)
         self.held: dict[str, Held] = {}
         self._handles: list[Any] = []
+        self._hooked: dict[str, Tensor] = {}
         for optimizer in self.optimizers:
             self._handles.append(optimizer.register_step_pre_hook(self._hook(self._before_step)))
             self._handles.append(optimizer.register_step_post_hook(self._hook(self._after_step)))
@@ -95,7 +98,7 @@ class Holding:
             self._give_back(held, owned, fresh)
             held.closed, held.bits, held.spared = entries, bits_of(held.tensor, entries, lines), spared.get(name)
             if not bool(owned.any()):
-                self._release(name)
+                del self.held[name]
                 continue
             held.hold()
             held.mask_gradient()
@@ -105,18 +108,24 @@ class Holding:
         tensor: Tensor = getattr(owner, leaf)
         held = Held(name, tensor, torch.zeros_like(tensor, dtype=torch.bool), [], torch.zeros_like(tensor))
         self.held[name] = held
-        self._watch_gradient(held)
+        self._watch_gradient(name, tensor)
         return held
 
-    def _watch_gradient(self, held: Held) -> None:
-        if held.tensor.requires_grad and held.tensor.is_leaf:
-            register: Any = held.tensor.register_post_accumulate_grad_hook
-            held.handle = register(lambda _: self._after_backward(held))
+    def _watch_gradient(self, name: str, tensor: Tensor) -> None:
+        """Register a hook on a tensor, once, that masks its gradient as long as entries of it are held."""
+        if not tensor.requires_grad or not tensor.is_leaf or self._hooked.get(name) is tensor:
+            return
+        register: Any = tensor.register_post_accumulate_grad_hook
 
-    def _release(self, name: str) -> None:
-        held = self.held.pop(name)
-        if held.handle is not None:
-            held.handle.remove()
+        def hook(tensor: Tensor) -> None:
+            held = self.held.get(name)
+            if held is not None and held.tensor is tensor:
+                held.check()
+                held.mask_gradient()
+                held.masked = True
+
+        self._handles.append(register(hook))
+        self._hooked[name] = tensor
 
     def _states(self, held: Held) -> dict[str, Tensor]:
         return {
@@ -158,11 +167,6 @@ class Holding:
         for optimizer in self.optimizers if changed else ():
             if flat_state_of(optimizer):
                 optimizer.state.clear()
-
-    def _after_backward(self, held: Held) -> None:
-        held.check()
-        held.mask_gradient()
-        held.masked = True
 
     def _before_step(self, optimizer: Optimizer) -> None:
         for held in self.held.values():
@@ -215,8 +219,6 @@ class Holding:
             held, axes = self.held[name], surgery.keep.get(name, {})
             if axes:
                 owner, leaf = owner_of(self.module, name)
-                if held.handle is not None:
-                    held.handle.remove()
                 tensor, closed = getattr(owner, leaf), pick(held.closed, axes)
                 new = Held(
                     name,
@@ -227,9 +229,9 @@ class Holding:
                     {key: pick(value, axes_of(value, held.closed, axes)) for key, value in held.state.items()},
                 )
                 self.held[name] = new
-                self._watch_gradient(new)
+                self._watch_gradient(name, tensor)
                 if not bool(new.closed.any()):
-                    self._release(name)
+                    del self.held[name]
                 else:
                     new.hold()
 
@@ -245,8 +247,7 @@ class Holding:
 
     def stop(self) -> None:
         """Remove all hooks; closed entries are as they are, and no longer held."""
-        for name in list(self.held):
-            self._release(name)
+        self.held, self._hooked = {}, {}
         for handle in self._handles:
             handle.remove()
         self._handles = []

@@ -67,6 +67,8 @@ class Masks:
         Linear(in_features=2, out_features=2, bias=True)
     """
 
+    UNDISTURBED = True
+
     def __init__(
         self,
         model_or_network: nn.Module | Network,
