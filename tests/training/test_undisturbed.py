@@ -175,8 +175,6 @@ def test_masks_that_are_closed_and_opened_inside_hold_what_they_held_before() ->
         torch.manual_seed(1)
         layers = [nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)]
         model = nn.Sequential(*layers)
-            nn.Linear(3, 6), nn.BatchNorm1d(6), nn.ReLU(), nn.Linear(6, 4), nn.ReLU(), nn.Linear(4, 2)
-        )
         optimizer = torch.optim.AdamW(model.parameters(), lr=0.01)
         inputs = torch.randn(8, 3)
         masks = dh.Masks(model, optimizer, example=inputs)
