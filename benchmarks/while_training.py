@@ -227,8 +227,8 @@ def overhead(repeats: int) -> None:
             ]
             held[0].close({group.name: range(group.size * 6 // 10) for group in held[0].network.groups})
             held[1].prune(weights=0.2)
-            probe = [batch() for _ in range(4)]
-            with dh.watch(networks[3], optimizers[3], data=probe, loss="cross_entropy", every=50):
+            probe = torch.randn(64, 1, 28, 28), torch.randint(10, (64,))
+            with dh.watch(networks[3], optimizers[3], data=[probe], loss="cross_entropy", every=50, warn_above=1.0):
                 seconds = interleaved(networks, optimizers, repeats)
             ratios = [
                 statistics.median(mine / plain for mine, plain in zip(each, seconds[0], strict=True))

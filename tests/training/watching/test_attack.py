@@ -161,7 +161,7 @@ def test_a_watch_made_before_the_attack_measures_after_it() -> None:
     model, data = mlp(3, 5, 2), values(10, 3)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.01)
     with (
-        watch(model, optimizer, data=data, loss="mse", every=1) as seen,
+        watch(model, optimizer, data=data, loss="mse", every=1, adjustments=True) as seen,
         Attack(optimizer, model[0].weight, 1, 0, 1, 1, 1000.0),
     ):
         F.mse_loss(model(data[0][0]), data[0][1]).backward()

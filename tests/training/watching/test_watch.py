@@ -142,7 +142,7 @@ def test_weights_are_measured_as_they_are_after_the_step() -> None:
 def test_nothing_is_recorded_after_the_block_and_what_was_recorded_is_kept() -> None:
     model, data = mlp(2, 3, 2), values(5, 2)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.1)
-    with watch(model, optimizer, data=data, loss="mse", every=1) as seen:
+    with watch(model, optimizer, data=data, loss="mse", every=1, adjustments=True) as seen:
         model(data[0][0]).sum().backward()
         optimizer.step()
     adjustments = {name: each.clone() for name, each in seen.adjustments.items()}
@@ -175,7 +175,7 @@ def test_a_cut_in_place_is_followed() -> None:
         F.mse_loss(model(data[0][0]), data[0][1]).backward()
         optimizer.step()
 
-    with watch(model, optimizer, data=data, loss="mse", every=2) as seen:
+    with watch(model, optimizer, data=data, loss="mse", every=2, adjustments=True) as seen:
         for _ in range(4):
             step()
         pruned = dh.prune(model, data, loss="mse", units=0.5, inplace=True, optimizer=optimizer)
@@ -211,7 +211,7 @@ def test_a_traced_network_is_watched_as_its_module_is() -> None:
 def test_adjustments_are_what_they_were_without_data() -> None:
     model, data = mlp(2, 3, 2), values(5, 2)
     other = copy.deepcopy(model)
-    for each, options in ((model, {}), (other, {"data": data, "loss": "mse", "every": 1})):
+    for each, options in ((model, {}), (other, {"data": data, "loss": "mse", "every": 1, "adjustments": True})):
         optimizer = torch.optim.SGD(each.parameters(), lr=0.1)
         with watch(each, optimizer, **options) as seen:
             before = each[0].weight.detach().clone()

@@ -225,7 +225,7 @@ def test_what_is_revived_is_no_adjustment_by_training() -> None:
     model, data = network(), classes(40, 4)
     kill(model, 4, FLAT)
     optimizer = torch.optim.SGD(model.parameters(), lr=1e-6)
-    with watch(model, optimizer, data=data, loss="cross_entropy", every=1, revive="anew") as seen:
+    with watch(model, optimizer, data=data, loss="cross_entropy", every=1, revive="anew", adjustments=True) as seen:
         for _ in range(3):
             F.cross_entropy(model(data[0][0]), data[0][1]).backward()
             optimizer.step()

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from deadhead.errors import MaskError
 from deadhead.gates.sites import along
@@ -83,6 +83,18 @@ class Held:
     spared: Tensor | None = None
     masked: bool = False
     version: int = -1
+
+    def __post_init__(self) -> None:
+        *self._path, self._leaf = self.name.split(".")
+
+    def is_in(self, module: nn.Module) -> bool:
+        """Whether the module has this tensor at its name. It is asked at every step, so that nothing is parsed."""
+        for name in self._path:
+            inner = module._modules.get(name)
+            if inner is None:
+                return False
+            module = inner
+        return module._parameters.get(self._leaf) is self.tensor or module._buffers.get(self._leaf) is self.tensor
 
     @property
     def owned(self) -> Tensor:

@@ -180,8 +180,7 @@ class Holding:
             held.hold()
 
     def _check_in_place(self, held: Held) -> None:
-        owner, leaf = owner_of(self.module, held.name)
-        if owner._parameters.get(leaf) is not held.tensor and owner._buffers.get(leaf) is not held.tensor:
+        if not held.is_in(self.module):
             raise MaskError(
                 f"{held.name} is another tensor than the one whose entries were closed, so that these are lost: "
                 "something replaced it (an optimizer, a wrapper, an assignment); make the masks after that, or load "

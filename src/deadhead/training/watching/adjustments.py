@@ -9,6 +9,13 @@ from torch.optim import Optimizer
 from deadhead.errors import DataError
 
 
+def check_trained(model: nn.Module, optimizer: Optimizer) -> None:
+    """Raise `DataError` for an optimizer that holds no parameter of the model."""
+    held = {id(parameter) for group in optimizer.param_groups for parameter in group["params"]}
+    if not any(id(parameter) in held for parameter in model.parameters()):
+        raise DataError("The optimizer holds no parameter of this model; give the optimizer that trains it.")
+
+
 class Adjustments:
     """Sums of the absolute changes of each parameter that an optimizer holds.
 
@@ -20,9 +27,6 @@ class Adjustments:
 
     Attributes:
         totals: {parameter: `sum_t abs(w_t - w_(t-1))`, in its shape}.
-
-    Raises:
-        DataError: the optimizer holds no parameter of the model.
     """
 
     def __init__(self, model: nn.Module, optimizer: Optimizer) -> None:
@@ -32,8 +36,6 @@ class Adjustments:
         self._last: dict[str, Tensor] = {}
         self._held: list[int] = []
         self._read_parameters()
-        if not self._parameters:
-            raise DataError("The optimizer holds no parameter of this model; give the optimizer that trains it.")
 
     def _read_parameters(self) -> None:
         self._held = self._ids()

@@ -16,7 +16,7 @@ from torch.utils.hooks import RemovableHandle
 from deadhead.errors import DataError
 from deadhead.files import append_line, write_together
 from deadhead.graph.network import Network
-from deadhead.training.watching.adjustments import Adjustments
+from deadhead.training.watching.adjustments import Adjustments, check_trained
 from deadhead.training.watching.events import TensorBoard
 from deadhead.training.watching.history import History, Record
 from deadhead.training.watching.measuring import Measuring
@@ -55,30 +55,36 @@ class Watch:
         measuring: Measuring | None = None,
         *,
         every: int = 50,
-        mrp_every: int | None = 20,
+        mrp_every: int | None = 40,
         folder: str | Path | None = None,
         tensorboard: TensorBoard | None = None,
         revive: bool = False,
         seed: int = 0,
+        adjustments: bool = True,
     ) -> None:
         self._optimizer, self._measuring, self._every, self._mrp_every = optimizer, measuring, every, mrp_every
         self._folder, self._tensorboard, self._revive = folder, tensorboard, revive
         self._generator = torch.Generator().manual_seed(seed)
-        self._adjustments = Adjustments(model, optimizer)
+        check_trained(model, optimizer)
+        self._adjustments = Adjustments(model, optimizer) if adjustments else None
         self.steps = 0
         if measuring is not None:
             self.measure(mrp=None)
         self._handle: RemovableHandle | None = optimizer.register_step_post_hook(self._record)
 
     def _record(self, *_: object) -> None:
-        self._adjustments.add()
+        if self._adjustments is not None:
+            self._adjustments.add()
         self.steps += 1
         if self._measuring is not None and self.steps % self._every == 0:
             self.measure(mrp=None)
 
     @property
     def adjustments(self) -> dict[str, Tensor]:
-        """The sum of the absolute changes of each parameter, in its shape."""
+        """The sum of the absolute changes of each parameter, in its shape; raises `DataError` where they are not
+        recorded."""
+        if self._adjustments is None:
+            raise DataError("This watch records no adjustments of weights; give watch(..., adjustments=True).")
         return self._adjustments.totals
 
     @property
@@ -150,7 +156,8 @@ class Watch:
         for group, units in dead.items():
             if units:
                 revive_units(measuring.network, group, units, self._optimizer, self._generator)
-        self._adjustments.skip()
+        if self._adjustments is not None:
+            self._adjustments.skip()
         told = {name: replace(each, revived=each.dead) for name, each in record.groups.items()}
         measuring.history.records[-1] = replace(record, groups=told)
         return measuring.history.records[-1]
@@ -160,7 +167,8 @@ class Watch:
         if self._handle is not None:
             self._handle.remove()
             self._handle = None
-            self._adjustments.release()
+            if self._adjustments is not None:
+                self._adjustments.release()
             if self._tensorboard is not None:
                 self._tensorboard.close()
 
@@ -217,7 +225,7 @@ def watch(
     groups: Sequence[str] | str | None = None,
     units: Mapping[str, Sequence[int]] | None = None,
     site: str = "producer",
-    mrp_every: int | None = 20,
+    mrp_every: int | None = 40,
     dead_below: float = NEGLIGIBLE,
     frozen_below: float = NEGLIGIBLE,
     warn_above: float = 0.1,
@@ -225,10 +233,11 @@ def watch(
     seed: int = 0,
     folder: str | Path | None = None,
     tensorboard: Any = None,
+    adjustments: bool | None = None,
 ) -> Watch:
     """Record what happens to units and weights while a network is trained.
 
-    From now on, every step of the optimizer adds the absolute change of each parameter to `adjustments`, for the
+    Without `data`, every step of the optimizer adds the absolute change of each parameter to `adjustments`, for the
     criterion `gradient`. With `data`, the units are measured too, now and after every `every` steps: mean replacement
     penalty and saliency, gradients, weights, histograms before and after the nonlinearity, the loss, and which units
     are dead or frozen and why. The network is measured in evaluation mode.
@@ -239,12 +248,12 @@ def watch(
     A measurement is one pass forward and backward over the probe, so that its cost goes with `samples / every`: with
     64 samples every 50 steps of 32 samples, less than a tenth is added to the time of training; 1,000 samples, as in
     the source, add about half of it. The penalty takes a pass for each unit, at every `mrp_every`-th measurement.
-    The recording of adjustments takes the memory of two copies of the parameters.
+    The recording of adjustments takes the memory of two copies of the parameters, and four passes over them a step.
 
     Args:
         model_or_network: The network that is trained, or its traced `Network`.
         optimizer: The optimizer that trains it, of any class.
-        data: The probe: any iterable of batches that are not trained on, read once; None records adjustments only.
+        data: The probe: any iterable of batches that are not trained on, read once; None records adjustments alone.
         loss: A name, a torch.nn loss, or a callable (outputs, batch) to a loss for each sample; needed with `data`.
         every: Measure after every so many steps of the optimizer, and once before the first.
         samples: At most so many samples of `data` are read. More samples cost more and name dead
@@ -267,6 +276,7 @@ def watch(
             had.
         tensorboard: A folder for TensorBoard, or a `torch.utils.tensorboard.SummaryWriter`; of each group the first 16
             units are shown, or those of `units`.
+        adjustments: Whether adjustments are recorded; by default without `data`.
 
     Returns:
         The recording, which is also a context manager: `adjustments` and `steps`; with data `dead`, `frozen`, `causes`,
@@ -316,6 +326,8 @@ def watch(
     if data is None:
         if loss is not None or folder is not None or tensorboard is not None or revive is not None:
             raise DataError("loss=, folder=, tensorboard= and revive= need data=, batches to measure units on.")
+        if adjustments is False:
+            raise DataError("A watch without data= records adjustments or nothing; give data=, or leave the rest.")
         return Watch(model, optimizer)
     measuring = Measuring(
         network, data, loss, samples=samples, groups=groups, units=units, site=site, dead_below=dead_below,
@@ -324,7 +336,7 @@ def watch(
     writer = None if tensorboard is None else TensorBoard(tensorboard, units)
     return Watch(
         model, optimizer, measuring, every=every, mrp_every=mrp_every, folder=folder, tensorboard=writer,
-        revive=revive is not None, seed=seed,
+        revive=revive is not None, seed=seed, adjustments=bool(adjustments),
     )  # fmt: skip
 
 
