@@ -99,9 +99,12 @@ CLAIMS = (
         "The gradient rule for matrices pairs with gradient, slope and repeat (scaled by alpha), the normalised one "
         "with ignore (scaled by 1), and no other pair agrees.",
         "table",
-        Exact("table_mismatches", 0, "swapped_table_mismatches"),
-        {"table_mismatches": 0, "swapped_table_mismatches": 8},
-        {"table_mismatches": 1},
+        Every(
+            Exact("table_mismatches", 0, "swapped_table_mismatches"),
+            Exact("scale_error", 1e-12, "swapped_table_mismatches"),
+        ),
+        {"table_mismatches": 0, "swapped_table_mismatches": 8, "scale_error": 0.0},
+        {"table_mismatches": 1, "scale_error": 0.5},
         "The control is the table with its two rows swapped.",
     ),
     Claim(
@@ -151,6 +154,12 @@ def consistency(settings: Consistency, seed: int, progress: Progress | None) -> 
         "maximum with constants": [asdict(each) for each in maxima()],
         "agreements": sum(each.agree for each in tables),
         "table_mismatches": sum(each.agree != (each.essay == "yes") for each in tables),
+        "scale_error": max(
+            abs((each.scale or 0.0) - (factor if each.first == "gradient" else 1.0))
+            for factor in settings.factors
+            for each in scalings(factor)
+            if each.agree
+        ),
         "swapped_table_mismatches": sum(each.agree != ((swapped[each.first], each.second) in _AGREE) for each in tables),
         "gradient_mismatches": mismatches("gradient", "gradient"),
         "radial_mismatches": mismatches("radial", "rescale"),
