@@ -186,10 +186,8 @@ class Every:
     def __call__(self, results: Results) -> Judgement:
         found = [judge(results) for judge in self.judges]
         verdicts = {each.verdict for each in found}
-        if OPEN in verdicts:
-            verdict = OPEN
-        else:
-            verdict = verdicts.pop() if len(verdicts) == 1 else PART
+        alike = verdicts.pop() if len(verdicts) == 1 else PART
+        verdict = OPEN if OPEN in {each.verdict for each in found} else alike
         return Judgement(verdict, tuple(number for each in found for number in each.numbers))
 
 

@@ -138,8 +138,8 @@ def trained(settings: Circle, radius: float, seed: int) -> Gated:
     def read(tensor: Tensor) -> Array:
         return np.asarray(tensor.detach().double().numpy())
 
-    vote = read(last.weight[1] - last.weight[0])
-    return Gated(read(hidden.weight), read(hidden.bias), vote, float(last.bias[1] - last.bias[0]))
+    weight, bias = read(last.weight), read(last.bias)
+    return Gated(read(hidden.weight), read(hidden.bias), weight[1] - weight[0], float(bias[1] - bias[0]))
 
 
 def _points(count: int, radius: float, draw: np.random.Generator) -> tuple[Array, Array]:

@@ -51,7 +51,7 @@ CLAIMS = (
         ),
         {"loss_steps": [0.2, 0.3, 0.4], "mean_loss": [1.0, 0.9, 0.6]},
         {"loss_steps": [-0.1, 0.3, 0.4], "mean_loss": [9.0, 9.1, 9.0]},
-        "The document's numbers probably come from its listing's radius; with it we get the line below the table.",
+        "The document's numbers probably come from its listing's radius; the first figure has our means for it, too.",
     ),
     _claim(
         "A3.2", "notes 4 and 6", "Of 1,000 draws at p = 0.75 some repeat.", "5 all on, 952 distinct",

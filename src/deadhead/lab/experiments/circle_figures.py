@@ -26,6 +26,8 @@ def losses(whole: Figure, results: Results) -> None:
         at = np.linspace(0, 4, 400)
         left.plot(at, density(values, at, 0.03), color=colour, label=label)
         left.axvline((1.0277158, 0.87821335, 0.584365)[i], color=colour, linestyle=":", linewidth=1)
+        listing = np.mean([each["listing_mean_loss"][i] for each in results])
+        left.axvline(listing, color=colour, linestyle="--", linewidth=1)
         logs, at = np.log(values), np.linspace(-3.5, 2, 400)
         right.plot(at, density(logs, at, 0.03), color=colour, label=label)
         mean, spread = logs.mean(), logs.std()
@@ -33,6 +35,7 @@ def losses(whole: Figure, results: Results) -> None:
         right.plot(at, bell, color=colour, linestyle="--", linewidth=1, label=f"normal, {label}")
     left.axvline(0.117, color=FAINT, label="all units on (document)")
     left.plot([], [], color=INK, linestyle=":", label="mean (document)")
+    left.plot([], [], color=INK, linestyle="--", label="our mean, radius 0.893")
     left.set(xlabel="loss (nats)", ylabel="density", title="Loss of random subnetworks")
     right.set(xlabel="log loss", ylabel="density", title="Its logarithm")
     for axes in (left, right):
@@ -120,7 +123,7 @@ def maps(whole: Figure, results: Results) -> None:
 
 PICTURES = (
     Picture("losses", "Loss and log loss of random subnetworks, all seeds, kernel 0.03.", (7.5, 3.2), losses),
-    Picture("gradients", "Gradients of loss and log loss by the gates, mean over seeds, kernel 0.03.", (8.5, 3), gradients),
+    Picture("gradients", "Gradients of loss and log loss, mean over seeds, kernel 0.03.", (8.5, 3), gradients),
     Picture("nodes", "Gradients of the log loss for each unit at p = 0.5, first seed, kernel 0.03.", (7.5, 5), nodes),
     Picture("flips", "Log loss along paths that flip every unit once.", (8.5, 2.8), flips),
     Picture(

@@ -160,7 +160,9 @@ def consistency(settings: Consistency, seed: int, progress: Progress | None) -> 
             for each in scalings(factor)
             if each.agree
         ),
-        "swapped_table_mismatches": sum(each.agree != ((swapped[each.first], each.second) in _AGREE) for each in tables),
+        "swapped_table_mismatches": sum(
+            each.agree != ((swapped[each.first], each.second) in _AGREE) for each in tables
+        ),
         "gradient_mismatches": mismatches("gradient", "gradient"),
         "radial_mismatches": mismatches("radial", "rescale"),
         "gradient_pass_mismatches": mismatches("gradient", "pass"),
