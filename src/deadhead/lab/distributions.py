@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats
+from scipy import ndimage, stats  # type: ignore[import-untyped]
 
 Array = NDArray[np.float64]
 

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 
 HOLDS, PART, FAILS, OPEN = "holds", "holds in part", "does not hold", "too few seeds"
 SEEDS = 5

@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats
+from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from deadhead.lab.distributions import Array, density, lilliefors, normal_distance, one_peak, partial_rank_correlation
@@ -132,7 +132,11 @@ def trained(settings: Circle, radius: float, seed: int) -> Gated:
             nn.init.xavier_uniform_(layer.weight, generator=generator)
             layer.bias.zero_()
     inputs, targets = torch.tensor(x, dtype=torch.float32), torch.tensor(y, dtype=torch.int64)
-    recipe = {"epochs": settings.epochs, "batch_size": settings.batch_size, "learning_rate": settings.learning_rate}
+    recipe: dict[str, Any] = {
+        "epochs": settings.epochs,
+        "batch_size": settings.batch_size,
+        "learning_rate": settings.learning_rate,
+    }
     fit(nn.Sequential(hidden, nn.ReLU(), last), inputs, targets, seed=seed, **recipe)
 
     def read(tensor: Tensor) -> Array:
@@ -211,11 +215,11 @@ def _gradients(s: Circle, net: Gated, x: Array, y: Array, draw: np.random.Genera
         "on_gradient": float(half[on].mean()),
         "off_gradient": float(half[~on].mean()),
         "node_spread_ratio": float(live.max() / live.min()),
-        "one_peak_p": [one_peak(half[on], 0), one_peak(half[~on], 0)],
+        "one_peak_p": [one_peak(half[side & (half != 0)], 0) for side in (on, ~on)],
         "gradient_axis": curve.round(4).tolist(),
         "gradient_density": [smooth(g) for g in raw],
         "log_gradient_density": [smooth(g[np.abs(g) > 0]) for g in logs],
-        "on_off_density": [smooth(half[on]), smooth(half[~on])],
+        "on_off_density": [smooth(half[side & (half != 0)]) for side in (on, ~on)],
         "node_density": [
             [smooth(half[side[:, i], i]) if side[:, i].any() else [0.0] * len(curve) for side in (on, ~on)]
             for i in range(s.units)

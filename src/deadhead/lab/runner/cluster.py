@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +31,7 @@ def run_on_cluster(
     if executor not in EXECUTORS:
         raise DeadheadError(f"There is no executor {executor!r}: choose one of {', '.join(EXECUTORS)}.")
     try:
-        import submitit
+        submitit = import_module("submitit")
     except ImportError as error:
         raise DeadheadError("Running on a cluster needs submitit: pip install submitit.") from error
     waiting = [job for job in jobs if job.record() is None]

@@ -6,6 +6,7 @@ import itertools
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from importlib import import_module
 from pathlib import Path
 from typing import Any
 
@@ -86,7 +87,7 @@ def read_plan(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
         DeadheadError: the file is not such a mapping, or names what does not exist.
     """
     try:
-        import yaml
+        yaml = import_module("yaml")
     except ImportError as error:
         raise DeadheadError("Reading a YAML file needs PyYAML: pip install pyyaml.") from error
     try:
