@@ -167,7 +167,9 @@ def accuracy(net: Net, x: Tensor, y: Tensor) -> float:
 
 
 def _start(s: Spiral, seed: int) -> Net:
-    net: Net = nn.Sequential(nn.Linear(2, s.width), nn.ReLU(), nn.Linear(s.width, s.width), nn.ReLU(), nn.Linear(s.width, 2))
+    net: Net = nn.Sequential(
+        nn.Linear(2, s.width), nn.ReLU(), nn.Linear(s.width, s.width), nn.ReLU(), nn.Linear(s.width, 2)
+    )
     generator = torch.Generator().manual_seed(seed)
     with torch.no_grad():
         for layer in (net[0], net[2], net[4]):

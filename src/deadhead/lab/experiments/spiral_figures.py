@@ -58,7 +58,7 @@ def kernels(whole: Figure, results: Results) -> None:
             axes.plot([-end, end], [-end, end], color=REMOVED, linewidth=0.8, label="equal")
             axes.set(xlim=(-end, end), ylim=(-end, end), xlabel="train, prune", ylabel="prune, train")
             axes.set_title(f"{kind} half removed{', zoomed' if limit else ''}")
-            axes.legend(frameon=False, fontsize=7)
+            axes.legend(frameon=False, fontsize=7, loc="upper left")
 
 
 def accuracies(whole: Figure, results: Results) -> None:
@@ -78,6 +78,6 @@ def accuracies(whole: Figure, results: Results) -> None:
 PICTURES = (
     Picture("decisions", "Decisions of each order with training points, first seed.", (8, 5), decisions),
     Picture("film", "Decisions through training, first seed.", (9, 2.2), film),
-    Picture("kernels", "Weights between the hidden layers, both orders, first seed.", (7, 6.4), kernels),
+    Picture("kernels", "Every second weight between the hidden layers, both orders, first seed.", (7, 6.4), kernels),
     Picture("accuracies", "Held-out accuracy, all seeds.", (6.5, 2.6), accuracies),
 )
