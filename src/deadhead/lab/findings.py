@@ -131,7 +131,7 @@ def index(folder: Path) -> str:
     head = (
         f"Of {counted(sum(done.values()), 'claim')} of the documents that deadhead implements, {done[HOLDS]} hold, "
         f"{done[PART]} hold in part and {done[FAILS]} do not hold. "
-        "Every verdict is computed from results over seeds by a judge that was fixed before."
+        "Every verdict is computed from results over seeds by a judge; a page says where one was changed."
     )
     table = ["| claim | the document says | number there | ours | verdict | experiment |", "|---|---|---|---|---|---|"]
     commands = ["| experiment | command | seeds and duration |", "|---|---|---|"]

@@ -137,7 +137,8 @@ CLAIMS = (
         "A5.8", "on and off", "Gradients of on nodes and of off nodes each have one peak (hypothesis).", "none",
         Share("one_peak_p", low=0.05), {"one_peak_p": [0.5, 0.6]}, {"one_peak_p": [0.0, 0.6]},
         "Silverman's test instead of the dip test, chosen before any result was seen: it says how many peaks there "
-        "are at the kernel width that the data need. Exact zeros are left out, as in A5.5: they are dead units.",
+        "are at the kernel width that the data need. Exact zeros (dead units) are left out, as in A5.5; "
+        "that was decided after results with them had been seen, which had failed the test, too.",
     ),
     _claim(
         "A6.1", "flips", "Correlation is gone after 5 or 6 flips.", "5 or 6",
