@@ -182,3 +182,6 @@ def test_the_experiment_runs_by_name_and_its_result_can_come_out_either_way() ->
     few, many = (run_experiment("dead_at_birth", bias=bias, seed=1)["dead"] for bias in (0.0, -3.0))
     assert few < 0.02 < many
     assert run_experiment("dead_at_birth", seed=3) == run_experiment("dead_at_birth", seed=3)
+    (claim,) = EXPERIMENTS["dead_at_birth"].claims
+    assert claim.judge([{"dead": few}] * 5).verdict == claim.made_up(holds=True).verdict == "holds"
+    assert claim.judge([{"dead": many}] * 5).verdict == claim.made_up(holds=False).verdict == "does not hold"

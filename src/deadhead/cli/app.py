@@ -289,21 +289,45 @@ def lab_list() -> None:
 
 @lab.command("run")
 def lab_run(
-    name: Annotated[str, typer.Argument(help="An experiment that `deadhead lab list` names.", metavar="EXPERIMENT")],
-    settings: Annotated[
-        list[str] | None, typer.Option("--set", help="A setting, as in factor=5 (repeatable).", metavar="NAME=VALUE")
+    name: Annotated[
+        str | None,
+        typer.Argument(help="An experiment that `deadhead lab list` names, or a YAML file.", metavar="EXPERIMENT"),
     ] = None,
-    seed: Annotated[int | None, typer.Option(help="Random seed; by default the experiment's own.")] = None,
+    settings: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--set", help="A setting, as in factor=5; a list or range(5) runs each value.", metavar="NAME=VALUE"
+        ),
+    ] = None,
+    every: Annotated[bool, typer.Option("--all", help="Run every experiment.")] = False,
+    quick: Annotated[bool, typer.Option("--quick", help="About a hundredth of the work.")] = False,
+    seeds: Annotated[str | None, typer.Option(help="How many seeds, as in 5, or range(5, 10).")] = None,
+    processes: Annotated[int, typer.Option(help="How many jobs run at once.")] = 1,
+    out: Annotated[Path, typer.Option(help="Folder of the results; finished jobs in it are not run again.")] = Path(
+        "lab-results"
+    ),
+    pages: Annotated[Path | None, typer.Option(help="Folder for pages of findings.")] = None,
 ) -> None:
-    """Run an experiment and print its results."""
+    """Run an experiment, judge its claims, and write results, figures and a page of findings."""
     from deadhead.cli.lab import run_and_show
 
-    run_and_show(name, settings or [], seed)
+    run_and_show(name, settings or [], every, quick, seeds, processes, out, pages)
+
+
+@lab.command("show")
+def lab_show(
+    name: Annotated[str, typer.Argument(help="An experiment that was run.", metavar="EXPERIMENT")],
+    out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("lab-results"),
+) -> None:
+    """Show what an experiment that was run has found."""
+    from deadhead.cli.lab import show
+
+    show(name, out)
 
 
 @lab.command()
 def consistency() -> None:
-    """Check which relevance rules agree where they see the same op: `lab run consistency`."""
-    from deadhead.cli.lab import run_and_show
+    """Check which relevance rules agree where they see the same op; writes nothing."""
+    from deadhead.cli.lab import print_consistency
 
-    run_and_show("consistency", [], None)
+    print_consistency()

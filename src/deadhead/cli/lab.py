@@ -1,17 +1,27 @@
-"""`lab`: list the experiments, run one, and print its results."""
+"""`lab`: list the experiments, run them, and print what they found."""
 
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
 from typing import Any
 
 from rich.console import Console
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
 from rich.table import Table
+from rich.text import Text
 
 from deadhead.cli.listing import print_listing
+from deadhead.cli.resolve import folder_for
 from deadhead.cli.resolve import settings as settings_of
-from deadhead.lab.experiments import run_experiment
+from deadhead.errors import DeadheadError
+from deadhead.lab.experiments import EXPERIMENTS, run_experiment
+from deadhead.lab.findings import judged, takeaway, write_page
+from deadhead.lab.runner import Job, Plan, jobs_of, read_plan, run_jobs
+from deadhead.lab.runner.configuration import plan
+from deadhead.progress import Progress as Callback
 
 
 def list_experiments() -> None:
@@ -19,17 +29,97 @@ def list_experiments() -> None:
     print_listing("experiments")
 
 
-def run_and_show(name: str, settings: Sequence[str], seed: int | None) -> None:
-    """`lab run`: run an experiment with settings of the form name=value, and print its results."""
+def run_and_show(
+    name: str | None,
+    settings: Sequence[str],
+    every: bool,
+    quick: bool,
+    seeds: str | None,
+    processes: int,
+    out: Path,
+    pages: Path | None,
+) -> None:
+    """`lab run`: run one experiment or all, write results and pages, and print the claims with their verdicts."""
+    if every == (name is not None):
+        raise DeadheadError("Name one experiment or a YAML file, or give --all, and not both.")
+    folder_for(out)
+    for each in _plans(name, settings, quick, seeds):
+        jobs = jobs_of(each, out)
+        with _lines() as progress:
+            run_jobs(jobs, processes=processes, progress=progress)
+        for folder in dict.fromkeys(job.folder for job in jobs):
+            _report(each, [job for job in jobs if job.folder == folder], pages)
+
+
+def show(name: str, out: Path) -> None:
+    """`lab show`: the claims with their verdicts of every combination of settings in a folder of results."""
+    EXPERIMENTS[name]
+    folders = sorted({path.parents[1] for path in (out / name).glob("*/seed-*/result.json")})
+    if not folders:
+        raise DeadheadError(f"{out} has no results of {name}: run `deadhead lab run {name} --out {out}`.")
+    for folder in folders:
+        records = [json.loads(path.read_text()) for path in sorted(folder.glob("seed-*/result.json"))]
+        _print_claims(name, records)
+        Console().print(Text(f"Figures: {folder / f'{name}.md'}"))
+
+
+def print_consistency() -> None:
+    """`lab consistency`: both tables, from results in memory."""
+    _print_consistency(run_experiment("consistency"))
+
+
+def _plans(name: str | None, settings: Sequence[str], quick: bool, seeds: str | None) -> Iterator[Plan]:
     given = settings_of(settings, "--set")
-    if seed is not None:
-        given["seed"] = seed
-    results = run_experiment(name, **given)
-    _TABLES.get(name, _print_plain)(results)
+    count: Any = 1 if seeds is None else int(seeds) if seeds.isdigit() else seeds
+    if name is not None and name.endswith((".yaml", ".yml")):
+        if quick or seeds is not None:
+            raise DeadheadError(f"{name} says how many seeds and whether quick: leave --seeds and --quick out.")
+        yield read_plan(Path(name), given)
+        return
+    for each in [name] if name is not None else sorted(EXPERIMENTS):
+        yield plan(each, given, seeds=count, quick=quick)
 
 
-def _print_plain(results: dict[str, Any]) -> None:
-    Console().print_json(json.dumps(results))
+def _report(of: Plan, jobs: Sequence[Job], pages: Path | None) -> None:
+    records = run_jobs(jobs)  # all are finished: this reads them
+    given = "".join(f" --set {key}={json.dumps(value)}" for key, value in jobs[0].options.items())
+    seeds = f" --seeds {len(jobs)}" if of.seeds == tuple(range(len(of.seeds))) else f" --seeds {list(of.seeds)}"
+    command = f"deadhead lab run {of.experiment}{' --quick' if of.quick else ''}{given}{seeds}"
+    path = write_page(jobs[0].folder, of.experiment, records, command)
+    if pages is not None:
+        path = write_page(pages, of.experiment, records, command)
+    if of.experiment in _TABLES:
+        _TABLES[of.experiment](records[0]["results"])
+    if EXPERIMENTS[of.experiment].claims:
+        _print_claims(of.experiment, records)
+    else:
+        Console().print_json(json.dumps([record["results"] for record in records]))
+    Console().print(Text(f"Page with figures: {path}"))
+
+
+def _print_claims(name: str, records: Sequence[dict[str, Any]]) -> None:
+    found = judged(EXPERIMENTS[name], records)
+    table = Table("claim", "the document says", "number there", "ours", "verdict")
+    for claim, each in found:
+        numbers = "\n".join(dict.fromkeys(map(str, each.numbers)))
+        table.add_row(*map(Text, (claim.id, claim.sentence, claim.number, numbers, each.verdict)))
+    Console().print(table)
+    Console().print(Text(takeaway(found, len(records))))
+
+
+@contextmanager
+def _lines() -> Iterator[Callback]:
+    """A line of progress for every job that has begun, on standard error."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    tasks: dict[str, TaskID] = {}
+    with Progress(*columns, console=Console(stderr=True), transient=True) as lines:
+
+        def tell(label: str, done: int, total: int) -> None:
+            if label not in tasks:
+                tasks[label] = lines.add_task(label, total=total)
+            lines.update(tasks[label], completed=done, total=total)
+
+        yield tell
 
 
 def _print_consistency(results: dict[str, Any]) -> None:

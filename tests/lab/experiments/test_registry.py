@@ -9,19 +9,25 @@ from deadhead.lab.experiments import EXPERIMENTS, run_experiment
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
-def test_every_experiment_has_a_summary_and_a_seed(name: str) -> None:
+def test_every_experiment_has_a_summary_a_seed_and_claims(name: str) -> None:
     entry = EXPERIMENTS[name]
     assert entry.summary.endswith(".")
     assert entry.options["seed"] == 0
+    assert len({claim.id for claim in entry.claims}) == len(entry.claims) > 0
+    assert entry.read({}, quick=True) is not None
 
 
 def test_an_experiment_gives_what_its_settings_say() -> None:
-    found = run_experiment("consistency", factor=5.0)["scaling equivalence"]
+    found = run_experiment("consistency", factor=5)["scaling equivalence"]
     assert {each["scale"] for each in found if each["agree"]} == {1.0, 5.0}
 
 
-def test_names_and_settings_that_do_not_exist() -> None:
-    with pytest.raises(DeadheadError, match="no experiment 'circel'; the experiments are consistency"):
+def test_names_settings_and_types_that_do_not_exist() -> None:
+    with pytest.raises(DeadheadError, match=r"no experiment 'circel'; did you mean 'circle'\?"):
         run_experiment("circel")
-    with pytest.raises(DeadheadError, match="consistency has no option 'size'; its options are factor, seed"):
+    with pytest.raises(DeadheadError, match="consistency has no option 'size'; its options are factor"):
         run_experiment("consistency", size=3)
+    with pytest.raises(DeadheadError, match=r"networks of the experiment circle is 2\.5: give a whole number"):
+        run_experiment("circle", networks=2.5)
+    with pytest.raises(DeadheadError, match="give a number"):
+        run_experiment("consistency", factors=[1, "two"])

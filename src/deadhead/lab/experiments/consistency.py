@@ -10,7 +10,10 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
+from deadhead.lab.experiment import Claim
 from deadhead.lab.experiments.registry import experiment
+from deadhead.lab.judges import Every, Exact
+from deadhead.progress import Progress
 from deadhead.relevance.forward import Record
 from deadhead.relevance.operations import Intermediate, Key, Operation
 from deadhead.relevance.rules import (
@@ -73,26 +76,96 @@ class Comparison:
     scale: float | None = None
 
 
-@experiment("consistency")
-def consistency(*, factor: float = 3.0, seed: int = 0) -> dict[str, Any]:
+@dataclass(frozen=True)
+class Consistency:
+    """Settings.
+
+    Args:
+        factor: the constant of the scaling that is shown.
+        factors: constants for which the table must hold.
+        constants: what maxima of two are taken with, none above zero.
+    """
+
+    factor: float = 3.0
+    factors: tuple[float, ...] = (2.5, -1.7)
+    constants: tuple[float, ...] = (0.0, -0.5, -2.0)
+
+
+WHERE = '"Visualizing Neural networks, how to blame the bias", Consistency rules'
+CLAIMS = (
+    Claim(
+        "B3.1",
+        WHERE,
+        "The gradient rule for matrices pairs with gradient, slope and repeat (scaled by alpha), the normalised one "
+        "with ignore (scaled by 1), and no other pair agrees.",
+        "table",
+        Every(
+            Exact("table_mismatches", 0, "swapped_table_mismatches"),
+            Exact("scale_error", 1e-12, "swapped_table_mismatches"),
+        ),
+        {"table_mismatches": 0, "swapped_table_mismatches": 8, "scale_error": 0.0},
+        {"table_mismatches": 1, "scale_error": 0.5},
+        "The control is the table with its two rows swapped.",
+    ),
+    Claim(
+        "B3.2",
+        WHERE,
+        "Maximum with constants: gradient matches gradient, and radial matches slope for a maximum of two (a guess).",
+        "guess",
+        Every(
+            Exact("gradient_mismatches", 0, "gradient_pass_mismatches"),
+            Exact("radial_mismatches", 0, "gradient_pass_mismatches"),
+        ),
+        {"gradient_mismatches": 0, "gradient_pass_mismatches": 2, "radial_mismatches": 0},
+        {"gradient_mismatches": 1, "radial_mismatches": 2},
+        "The guess needs c = 0: with c below zero, radial and slope share relevance differently.",
+    ),
+)
+
+
+@experiment("consistency", Consistency, claims=CLAIMS)
+def consistency(settings: Consistency, seed: int, progress: Progress | None) -> dict[str, Any]:
     """Whether relevance rules for linear layers, nonlinearities and maxima agree where they see the same op.
 
     Args:
-        factor: the constant of the scaling (default 3).
+        settings: see `Consistency`.
         seed: not used, because nothing is drawn.
+        progress: not used.
 
     Returns:
-        "scaling equivalence" and "maximum with constants": lists of comparisons as dicts.
+        "scaling equivalence" and "maximum with constants": lists of comparisons as dicts; and how often the pairs that
+        the essay names disagree.
 
     Source: "Visualizing Neural networks, how to blame the bias", AI Alignment Forum, "Consistency rules".
 
-    >>> found = consistency()
+    >>> found = consistency(Consistency(), 0, None)
     >>> found["scaling equivalence"][4]
     {'first': 'lrp_0', 'second': 'pass', 'agree': True, 'essay': 'yes', 'constants': (), 'scale': 1.0}
     """
+    tables = [each for factor in settings.factors for each in scalings(factor)]
+    swapped = {"gradient": "lrp_0", "lrp_0": "gradient"}
+
+    def mismatches(maximum: str, nonlinearity: str) -> int:
+        rules = MAXIMUM[maximum], NONLINEARITY[nonlinearity]
+        return sum(not maximum_with_constants(*rules, (c,)) for c in settings.constants)
+
     return {
-        "scaling equivalence": [asdict(each) for each in scalings(factor)],
+        "scaling equivalence": [asdict(each) for each in scalings(settings.factor)],
         "maximum with constants": [asdict(each) for each in maxima()],
+        "agreements": sum(each.agree for each in tables),
+        "table_mismatches": sum(each.agree != (each.essay == "yes") for each in tables),
+        "scale_error": max(
+            abs((each.scale or 0.0) - (factor if each.first == "gradient" else 1.0))
+            for factor in settings.factors
+            for each in scalings(factor)
+            if each.agree
+        ),
+        "swapped_table_mismatches": sum(
+            each.agree != ((swapped[each.first], each.second) in _AGREE) for each in tables
+        ),
+        "gradient_mismatches": mismatches("gradient", "gradient"),
+        "radial_mismatches": mismatches("radial", "rescale"),
+        "gradient_pass_mismatches": mismatches("gradient", "pass"),
     }
 
 

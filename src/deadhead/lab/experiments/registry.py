@@ -5,28 +5,40 @@ Other packages add theirs by entry points of the group `deadhead.experiments`.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, TypeVar
 
 from deadhead.errors import DeadheadError
-from deadhead.registry import Entry, Registry
+from deadhead.lab.experiment import Claim, Experiment, Picture
+from deadhead.progress import Progress
+from deadhead.registry import Registry
 
-EXPERIMENTS: Registry[Entry] = Registry("experiment", "experiments", DeadheadError)
+EXPERIMENTS: Registry[Experiment] = Registry("experiment", "experiments", DeadheadError)
 """Experiments by name."""
 
 F = TypeVar("F", bound=Callable[..., dict[str, Any]])
 
 
-def experiment(name: str) -> Callable[[F], F]:
+def experiment(
+    name: str,
+    settings: type[Any],
+    *,
+    claims: Sequence[Claim] = (),
+    pictures: Sequence[Picture] = (),
+    quick: Mapping[str, Any] | None = None,
+) -> Callable[[F], F]:
     """Register a function as the experiment of that name.
 
     Args:
         name: what `run_experiment` and `deadhead lab run` find it by.
+        settings: a frozen dataclass whose fields have defaults.
+        claims: what its results decide (default: nothing).
+        pictures: figures of its results (default: none).
+        quick: settings of a quick run that differ from the defaults (default: none).
 
     Returns:
-        A decorator for a function that has nothing but keyword-only arguments, the settings, `seed` among them, and
-        returns plain results: a dict of numbers, strings, lists and dicts. Its docstring's first sentence says what it
-        measures.
+        A decorator for a function (settings, seed, progress) that returns plain results: a dict of numbers, strings,
+        lists and dicts. Its docstring's first paragraph says what it measures.
 
     Raises:
         ValueError: if an experiment of that name exists.
@@ -35,41 +47,51 @@ def experiment(name: str) -> Callable[[F], F]:
 
         from deadhead.lab.experiments import experiment
 
-        @experiment("coin")
-        def coin(*, seed: int = 0, throws: int = 100) -> dict[str, Any]:
+        @dataclass(frozen=True)
+        class Coin:
+            throws: int = 100
+
+        @experiment("coin", Coin)
+        def coin(settings: Coin, seed: int, progress: Progress | None) -> dict[str, Any]:
             "How often a fair coin shows heads."
-            return {"heads": random.Random(seed).choices([0, 1], k=throws).count(1)}
+            return {"heads": random.Random(seed).choices([0, 1], k=settings.throws).count(1)}
 
     >>> "consistency" in EXPERIMENTS
     True
     """
 
     def register(function: F) -> F:
-        EXPERIMENTS.add(Entry(name, function))
+        EXPERIMENTS.add(Experiment(name, function, settings, claims, pictures, quick or {}))
         return function
 
     return register
 
 
-def run_experiment(name: str, **settings: Any) -> dict[str, Any]:
-    """Run the experiment of that name.
+def run_experiment(
+    name: str, *, seed: int = 0, quick: bool = False, progress: Progress | None = None, **settings: Any
+) -> dict[str, Any]:
+    """Run the experiment of that name, in memory.
 
     Args:
         name: a name in `EXPERIMENTS`.
-        settings: the experiment's settings, `seed` among them (default: its own).
+        seed: fixes all that is drawn.
+        quick: start from the quick run's settings.
+        progress: called as `progress(step, done, total)`.
+        settings: the experiment's settings (default: its own).
 
     Returns:
         Plain results: a dict of numbers, strings, lists and dicts.
 
     Raises:
-        DeadheadError: if there is no such experiment, or it has no such setting.
+        DeadheadError: if there is no such experiment, or it has no such setting, or of another type.
 
-    >>> sorted(run_experiment("consistency"))
-    ['maximum with constants', 'scaling equivalence']
+    >>> sorted(run_experiment("consistency"))[:2]
+    ['agreements', 'gradient_mismatches']
     >>> run_experiment("consistancy")
     Traceback (most recent call last):
     deadhead.errors.DeadheadError: There is no experiment 'consistancy'; did you mean 'consistency'? ...
     """
     EXPERIMENTS.check_options(name, settings)
-    results: dict[str, Any] = EXPERIMENTS[name].function(**settings)
+    entry = EXPERIMENTS[name]
+    results: dict[str, Any] = entry.function(entry.read(settings, quick=quick), seed, progress)
     return results

@@ -1,0 +1,119 @@
+"""The shape of an experiment: typed settings, a function to plain results, claims with judges, and figures."""
+
+from __future__ import annotations
+
+import dataclasses
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+from deadhead.errors import DeadheadError
+from deadhead.lab.judges import SEEDS, Judge, Judgement, Results
+from deadhead.registry import Entry
+
+if TYPE_CHECKING:
+    from matplotlib.figure import Figure
+
+
+@dataclass(frozen=True)
+class Claim:
+    """What a document says, and how results over seeds decide on it.
+
+    Args:
+        id: its number, such as "A1.1"; what stands before the point is its row among the features.
+        where: document and section.
+        sentence: the claim in one sentence.
+        number: the document's number or shape.
+        judge: from results over seeds to a verdict.
+        example: made-up results of one seed for which it holds.
+        counter: made-up results of one seed, merged over `example`, for which it does not hold.
+        note: what was chosen where the document is silent, or why a judge is what it is.
+    """
+
+    id: str
+    where: str
+    sentence: str
+    number: str
+    judge: Judge
+    example: Mapping[str, Any]
+    counter: Mapping[str, Any]
+    note: str = ""
+
+    def made_up(self, *, holds: bool) -> Judgement:
+        """The verdict on made-up results: that of `example`, or that of `counter`."""
+        return self.judge([{**self.example, **({} if holds else self.counter)}] * SEEDS)
+
+
+@dataclass(frozen=True)
+class Picture:
+    """A figure of results over seeds.
+
+    Args:
+        name: file name without its suffix.
+        caption: one sentence for below the figure.
+        size: width and height in inches.
+        draw: from an empty figure and the results, and nothing else.
+    """
+
+    name: str
+    caption: str
+    size: tuple[float, float]
+    draw: Callable[[Figure, Results], None]
+
+
+@dataclass(frozen=True)
+class Experiment(Entry):
+    """An entry of the registry: its function takes settings, a seed and a progress callback, and gives plain results.
+
+    Args:
+        settings: the dataclass of its settings; each field has a default, the document's.
+        claims: what it decides.
+        pictures: its figures.
+        quick: settings that differ in a quick run, of about a hundredth of the work.
+    """
+
+    settings: type[Any]
+    claims: Sequence[Claim] = ()
+    pictures: Sequence[Picture] = ()
+    quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+
+    @property
+    def options(self) -> dict[str, Any]:
+        """The settings and their defaults, and the seed."""
+        return {**{each.name: each.default for each in dataclasses.fields(self.settings)}, "seed": 0}
+
+    def read(self, given: Mapping[str, Any], *, quick: bool = False) -> Any:
+        """Settings from values by name, checked against the types of their defaults.
+
+        Plain dataclasses do here what pydantic would: settings are numbers, texts and tuples of them, and a misspelt
+        or mistyped one gets a sentence that every other registry gives, too, without another dependency.
+
+        Args:
+            given: values by name; a list becomes a tuple, and a whole number may stand for a real one.
+            quick: start from the quick run's settings.
+
+        Raises:
+            DeadheadError: a value has another type than its setting.
+        """
+        values = {**(self.quick if quick else {}), **given}
+        defaults = self.options
+        read = {name: _typed(self.name, name, value, defaults[name]) for name, value in values.items()}
+        return self.settings(**read)
+
+
+def _typed(experiment: str, name: str, value: Any, default: Any) -> Any:
+    if isinstance(default, tuple) and isinstance(value, (list, tuple)):
+        return tuple(_typed(experiment, name, each, default[0]) for each in value) if default else tuple(value)
+    if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
+        return float(value)
+    if type(value) is not type(default):
+        raise DeadheadError(
+            f"The option {name} of the experiment {experiment} is {value!r}: give {_kind(default)}, as in "
+            f"{name}={default!r}."
+        )
+    return value
+
+
+def _kind(default: Any) -> str:
+    kinds = {bool: "true or false", int: "a whole number", float: "a number", str: "a text", tuple: "a list"}
+    return kinds[type(default)]
