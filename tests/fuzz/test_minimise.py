@@ -10,12 +10,12 @@ from check import far, tensors_of
 import deadhead as dh
 from support.quick import each_of
 
-CHUNK = 10
+CHUNK = 5
 REFUSALS = "no weights that are not zero|can be cut|is not finite"
 
 
 @pytest.mark.filterwarnings("ignore")
-@pytest.mark.parametrize("chunk", each_of(range(10), [0]))
+@pytest.mark.parametrize("chunk", each_of(range(20), [1]))
 def test_no_output_changes_when_all_that_zeros_have_made_superfluous_is_removed(chunk: int) -> None:
     removed = 0
     for seed in range(chunk * CHUNK, (chunk + 1) * CHUNK):
@@ -36,4 +36,4 @@ def test_no_output_changes_when_all_that_zeros_have_made_superfluous_is_removed(
         difference = far(tensors_of(pruned.model(*unseen)), tensors_of(model(*unseen)))
         assert difference <= 1e-9, f"seed {seed}: {difference:.1e} without {pruned.plan.removed}"
         removed += pruned.plan.count
-    assert removed > 20
+    assert removed > 5
