@@ -1,4 +1,4 @@
-"""Which cases of a claim `make test` runs; the others are `exhaustive`, for `make test-all` and CI."""
+"""Which cases of a claim `make test` runs; the others are `exhaustive`, for CI, or `long`, for `make test-all`."""
 
 from __future__ import annotations
 
@@ -8,7 +8,18 @@ from typing import Any
 import pytest
 
 
-def each_of(values: Iterable[Any], quick: Collection[Any] | Callable[[Any], bool]) -> list[Any]:
-    """The values as parameters of a test, exhaustive but for those that are in `quick`, or of which it is true."""
+def each_of(
+    values: Iterable[Any], quick: Collection[Any] | Callable[[Any], bool], long: Collection[Any] = ()
+) -> list[Any]:
+    """The values as parameters of a test, exhaustive but for those that are in `quick`, or of which it is true.
+
+    Those in `long` are left to `make test-all`.
+    """
     is_quick = quick if callable(quick) else lambda value: value in quick
-    return [pytest.param(each, marks=() if is_quick(each) else pytest.mark.exhaustive) for each in values]
+
+    def marks(value: Any) -> tuple[pytest.MarkDecorator, ...]:
+        if is_quick(value):
+            return ()
+        return (pytest.mark.exhaustive, pytest.mark.long) if value in long else (pytest.mark.exhaustive,)
+
+    return [pytest.param(each, marks=marks(each)) for each in values]
