@@ -14,7 +14,7 @@ from torch.nn.parallel import DistributedDataParallel
 from deadhead.errors import DeadheadError
 from deadhead.training.masking.gradual import Gradual
 from deadhead.training.masking.masks import Masks
-from deadhead.training.masking.wrapped import distributed_wrapper
+from deadhead.training.wrapped import distributed_wrapper
 
 
 def network() -> nn.Sequential:

@@ -19,6 +19,7 @@ from torch.nn import functional
 from deadhead.errors import DataError, DeadheadError, LossError
 from deadhead.progress import Progress, track
 from deadhead.text import counted
+from deadhead.training.aside import in_mode
 
 DIGITS: dict[str, Any] = {"epochs": 12, "batch_size": 64, "learning_rate": 2e-3, "optimizer": "adam", "seed": 0}
 """For `digits_cnn` on `digits`."""
@@ -95,7 +96,7 @@ def fit(
     device = _device(model, inputs)
     order = torch.Generator().manual_seed(how.seed)
     losses = []
-    with _random_state(how.seed, device), _mode(model, training=True):
+    with _random_state(how.seed, device), in_mode(model, training=True):
         batches = (
             (epoch, rows) for epoch in range(how.epochs) for rows in _batches(len(inputs), how.batch_size, order)
         )
@@ -145,7 +146,7 @@ def evaluate(model: nn.Module, inputs: Tensor, targets: Tensor) -> tuple[float, 
     _check_samples(inputs, targets)
     device = _device(model, inputs)
     loss = correct = 0.0
-    with torch.no_grad(), _mode(model, training=False):
+    with torch.no_grad(), in_mode(model, training=False):
         for batch, target in zip(torch.split(inputs, 1000), torch.split(targets, 1000), strict=True):
             logits, target = model(batch.to(device)), target.to(device)
             loss += functional.cross_entropy(logits.double(), target, reduction="sum").item()
@@ -188,15 +189,3 @@ def _random_state(seed: int, device: torch.device) -> Iterator[None]:
             with torch.cuda.device(device):
                 torch.cuda.manual_seed(seed)
         yield
-
-
-@contextlib.contextmanager
-def _mode(model: nn.Module, *, training: bool) -> Iterator[None]:
-    """Put the whole model into one mode, and afterwards each module back into its own."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.train(training)
-        yield
-    finally:
-        for module, was_training in modes:
-            module.training = was_training

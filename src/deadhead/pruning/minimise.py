@@ -13,7 +13,8 @@ from torch.optim import Optimizer
 from deadhead.compensate import Problem, compensate
 from deadhead.cut.optimizer import check_optimizer
 from deadhead.cut.verify import floats, tolerance_of
-from deadhead.data.calibration import Batch, read
+from deadhead.data.calibration import Batch, Calibration, read
+from deadhead.data.losses import as_loss
 from deadhead.data.opened import prepared_network
 from deadhead.errors import BudgetError
 from deadhead.gates.state import PrunedState, Removed
@@ -217,15 +218,18 @@ def removable_units(
         progress: called with (step, done, total).
     """
     barred = {group.name: torch.zeros(group.size, dtype=torch.bool) for group in removable.cutting.groups}
+    if at_most:
+        rounds = _to_a_fixed_point(removable, at_most, side, min_units, barred)
+        return plan_of([unit for new in rounds for unit in new]).removed
+    whole, few = _Trial(removable, batches), _Trial(removable, _few(batches))
     while True:
         rounds = _to_a_fixed_point(removable, at_most, side, min_units, barred)
         before = sum(int(mask.sum()) for mask in barred.values())
         accepted: list[Unit] = []
-        for new in [] if at_most else track(progress, "units without weights", rounds):
-            if not _changes_nothing(removable, batches, [*accepted, *new]):
-                few = _few(batches)
+        for new in track(progress, "units without weights", rounds):
+            if not whole.changes_nothing([*accepted, *new]):
                 for name, unit in new:
-                    if not _changes_nothing(removable, few, [*accepted, (name, unit)]):
+                    if not few.changes_nothing([*accepted, (name, unit)]):
                         barred[name][unit] = True
                 if sum(int(mask.sum()) for mask in barred.values()) == before:  # none does alone, or on these samples
                     for name, unit in new:
@@ -233,8 +237,7 @@ def removable_units(
                 break
             accepted += new
         else:
-            order = [unit for new in rounds for unit in new]
-            return plan_of(order).removed
+            return plan_of(accepted).removed
 
 
 def _few(batches: Sequence[Batch]) -> list[Batch]:
@@ -279,17 +282,22 @@ def _to_a_fixed_point(
             return rounds
 
 
-def _changes_nothing(removable: Removable, batches: Sequence[Batch], removed: Sequence[Unit]) -> bool:
-    """Whether no output changes by more than rounding when these units are removed and their means propagated."""
-    network = removable.network
-    plan = plan_of(list(removed))
-    material = Material.against_itself(network, batches)
-    problem = Problem(network, removable.cutting.groups, plan, material.calibration, material.loss)
-    state = problem.state(compensate(problem, "mean"))
-    tolerance = tolerance_of(network.module)
-    for batch in batches:
-        batch = batch.to(network.device())
-        for ours, theirs in zip(floats(state.outputs(batch)), floats(network.run_module(batch.inputs)), strict=True):
-            if not relative_difference(ours, theirs) <= tolerance:
-                return False
-    return True
+class _Trial:
+    """Whether removals change outputs, of which the intact ones are computed once."""
+
+    def __init__(self, removable: Removable, batches: Sequence[Batch]) -> None:
+        self._network, self._groups = removable.network, removable.cutting.groups
+        self._batches = [batch.to(self._network.device()) for batch in batches]
+        self._expected = [floats(self._network.run_module(batch.inputs)) for batch in self._batches]
+        self._tolerance = tolerance_of(self._network.module)
+
+    def changes_nothing(self, removed: Sequence[Unit]) -> bool:
+        """Whether no output changes by more than rounding when these units are removed and their means propagated."""
+        calibration = Calibration(self._batches, self._batches)
+        problem = Problem(self._network, self._groups, plan_of(list(removed)), calibration, as_loss("mse"))
+        state = problem.state(compensate(problem, "mean"))
+        return all(
+            relative_difference(ours, theirs) <= self._tolerance
+            for batch, expected in zip(self._batches, self._expected, strict=True)
+            for ours, theirs in zip(floats(state.outputs(batch)), expected, strict=True)
+        )

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 
 import torch
+from torch import nn
 
 from deadhead.training.randomness import random_state_kept
 
@@ -31,3 +32,15 @@ def aside() -> Iterator[None]:
         for kind in kinds:
             inside.enter_context(torch.autocast(kind, enabled=False))
         yield
+
+
+@contextmanager
+def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
+    """A context in which all of a module is in one mode; each module of it is as before at the end."""
+    modes = [(module, module.training) for module in model.modules()]
+    try:
+        model.train(training)
+        yield
+    finally:
+        for module, was_training in modes:
+            module.training = was_training

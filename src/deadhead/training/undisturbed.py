@@ -16,6 +16,8 @@ from deadhead.errors import DataError
 from deadhead.training.randomness import random_state_kept
 
 Restore = Callable[[], None]
+MARK = "UNDISTURBED"
+"""The attribute of classes of deadhead's own, such as masks, whose objects are held with all that they hold."""
 
 
 @contextmanager
@@ -107,7 +109,7 @@ class Held:
             hold = self._hold_items
         elif isinstance(value, (torch.Generator, np.random.Generator)):
             hold = self._hold_generator
-        elif isinstance(value, (nn.Module, Optimizer, LRScheduler)) or hasattr(value, "UNDISTURBED"):
+        elif isinstance(value, (nn.Module, Optimizer, LRScheduler)) or hasattr(value, MARK):
             return self._hold_object(value)
         else:
             return False

@@ -19,7 +19,7 @@ from deadhead.pruning.pruned import Pruned
 from deadhead.training.aside import aside
 from deadhead.training.masking.masks import Masks
 from deadhead.training.masking.schedule import WEIGHTS, Remaining, Schedule
-from deadhead.training.masking.wrapped import distributed_wrapper
+from deadhead.training.wrapped import distributed_wrapper
 
 CUT = ("end", "as it goes")
 

@@ -20,7 +20,7 @@ from deadhead.training.masking.choose import choose_units, choose_weights, remov
 from deadhead.training.masking.closed import Closed
 from deadhead.training.masking.cutting import cut_masked
 from deadhead.training.masking.torch_masks import follow_in_torch, read_masks, write_masks
-from deadhead.training.masking.wrapped import distributed_wrapper, retire, unwrapped
+from deadhead.training.wrapped import distributed_wrapper, retire, unwrapped
 
 HOW = ("as it was", "anew")
 """What units that are opened start from."""

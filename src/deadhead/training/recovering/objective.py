@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -15,6 +14,7 @@ from deadhead.data.losses import Loss, accuracy, as_loss
 from deadhead.errors import LossError
 from deadhead.graph.network import device_of
 from deadhead.graph.pytree import as_call, take
+from deadhead.training.aside import in_mode
 
 
 @dataclass(frozen=True)
@@ -114,18 +114,6 @@ def run(model: nn.Module, batch: Batch) -> Any:
     """The outputs of a model for a batch, in the mode that it is in."""
     args, kwargs = as_call(batch.inputs)
     return model(*args, **kwargs)
-
-
-@contextmanager
-def in_mode(model: nn.Module, training: bool) -> Iterator[None]:
-    """A context in which all of a module is in one mode; each module of it is as before at the end."""
-    modes = [(module, module.training) for module in model.modules()]
-    try:
-        model.train(training)
-        yield
-    finally:
-        for module, was_training in modes:
-            module.training = was_training
 
 
 def measured(

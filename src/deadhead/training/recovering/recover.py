@@ -15,9 +15,10 @@ from deadhead.data.losses import NAMED_LOSSES, TEMPERATURE, Loss, as_loss
 from deadhead.errors import DataError
 from deadhead.progress import Progress
 from deadhead.pruning.pruned import Pruned
+from deadhead.training.aside import in_mode
 from deadhead.training.randomness import random_state_kept
 from deadhead.training.recovering.batches import sources
-from deadhead.training.recovering.objective import Objective, in_mode
+from deadhead.training.recovering.objective import Objective
 from deadhead.training.recovering.recipe import Settings
 from deadhead.training.recovering.recovered import Recovered
 from deadhead.training.recovering.recovery import Recovery, set_rates

@@ -18,6 +18,7 @@ from deadhead.errors import LoadError
 from deadhead.files import json_text, write_together
 from deadhead.graph.network import device_of
 from deadhead.progress import Progress
+from deadhead.training.aside import in_mode
 from deadhead.training.randomness import seed_all
 from deadhead.training.recovering.batches import Source
 from deadhead.training.recovering.checkpoint import (
@@ -30,7 +31,7 @@ from deadhead.training.recovering.checkpoint import (
     save_checkpoint,
     tensors_of,
 )
-from deadhead.training.recovering.objective import Objective, in_mode, measured
+from deadhead.training.recovering.objective import Objective, measured
 from deadhead.training.recovering.recipe import Settings
 from deadhead.training.recovering.recovered import Epoch
 

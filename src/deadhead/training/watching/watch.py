@@ -23,6 +23,7 @@ from deadhead.training.watching.measuring import Measuring
 from deadhead.training.watching.panels import figure, png
 from deadhead.training.watching.revive import revive as revive_units
 from deadhead.training.watching.vitality import NEGLIGIBLE
+from deadhead.training.wrapped import unwrapped
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -317,7 +318,7 @@ def watch(
         >>> seen.history.series("0", "mrs").shape
         torch.Size([1, 4])
     """
-    network = model_or_network if isinstance(model_or_network, Network) else _unwrapped(model_or_network)
+    network = model_or_network if isinstance(model_or_network, Network) else unwrapped(model_or_network)
     model = network.module if isinstance(network, Network) else network
     if every < 1 or (mrp_every is not None and mrp_every < 1):
         raise DataError(f"every={every} and mrp_every={mrp_every} count steps and measurements: give at least 1.")
@@ -338,11 +339,3 @@ def watch(
         model, optimizer, measuring, every=every, mrp_every=mrp_every, folder=folder, tensorboard=writer,
         revive=revive is not None, seed=seed, adjustments=bool(adjustments),
     )  # fmt: skip
-
-
-def _unwrapped(model: nn.Module) -> nn.Module:
-    """The module inside of `torch.compile` and of wrappers for several devices."""
-    wrappers = (nn.DataParallel, nn.parallel.DistributedDataParallel)
-    while isinstance(model, wrappers) or hasattr(model, "_orig_mod"):
-        model = model.module if isinstance(model, wrappers) else model._orig_mod  # type: ignore[assignment]
-    return model

@@ -10,19 +10,21 @@ from torch.nn.parallel import DistributedDataParallel
 
 from deadhead.errors import MaskError
 
+WRAPPERS = (nn.DataParallel, DistributedDataParallel)
+
 
 def layers_of(model: nn.Module) -> Iterator[nn.Module]:
     """A module, what it wraps, what that wraps, and so on to the user's own."""
     while True:
         yield model
-        inner = model.module if isinstance(model, DistributedDataParallel) else getattr(model, "_orig_mod", None)
+        inner = model.module if isinstance(model, WRAPPERS) else getattr(model, "_orig_mod", None)
         if not isinstance(inner, nn.Module):
             return
         model = inner
 
 
 def unwrapped(model: nn.Module) -> nn.Module:
-    """The user's own module inside `torch.compile` and `DistributedDataParallel`.
+    """The user's own module inside `torch.compile` and wrappers for several devices.
 
     Example:
         >>> model = nn.Linear(2, 1)
