@@ -35,9 +35,14 @@ class Number:
         name = self.what.replace("_", " ")
         if math.isnan(self.mean):
             return f"{name}: no case"
+        return f"{name} {self.span}"
+
+    @property
+    def span(self) -> str:
+        """The mean and its range without the name."""
         if self.low == self.high:
-            return f"{name} {self.mean:.3g}"
-        return f"{name} {self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
+            return f"{self.mean:.3g}"
+        return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
 
 
 @dataclass(frozen=True)
@@ -85,7 +90,7 @@ class Share:
 
 @dataclass(frozen=True)
 class Difference:
-    """A difference paired within the seed: holds where its 95 % interval lies on one side, in part where its mean does.
+    """A difference paired within the seed: holds where its interval lies on one side, in part where its mean does.
 
     The interval is Student's, of the mean over seeds.
 
@@ -93,6 +98,7 @@ class Difference:
         value: name of the difference among the results.
         above: what it must lie above (default: nothing).
         below: what it must lie below (default: nothing).
+        confidence: of the interval (default: 95 %; more where the best of several is compared).
 
     >>> Difference("gain", above=0)([{"gain": x} for x in (1.0, 1.1, 0.9, 1.2, 1.0)]).verdict
     'holds'
@@ -103,13 +109,14 @@ class Difference:
     value: str
     above: float = -math.inf
     below: float = math.inf
+    confidence: float = 0.95
 
     def __call__(self, results: Results) -> Judgement:
         values = [float(each[self.value]) for each in results if each[self.value] is not None]
         if len(values) < SEEDS:
             return Judgement(OPEN, (_range(self.value, values),))
         mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-        half = float(stats.t.ppf(0.975, len(values) - 1)) * error
+        half = float(stats.t.ppf((1 + self.confidence) / 2, len(values) - 1)) * error
         number = Number(self.value, mean, mean - half, mean + half)
         whole = self.above < number.low and number.high < self.below
         return Judgement(HOLDS if whole else PART if self.above < mean < self.below else FAILS, (number,))
