@@ -4,7 +4,18 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import circle, consistency, rules, spiral
+from deadhead.lab.experiments import certificate, circle, consistency, goodhart, layers, rules, spiral
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
-__all__ = ["EXPERIMENTS", "circle", "consistency", "experiment", "rules", "run_experiment", "spiral"]
+__all__ = [
+    "EXPERIMENTS",
+    "certificate",
+    "circle",
+    "consistency",
+    "experiment",
+    "goodhart",
+    "layers",
+    "rules",
+    "run_experiment",
+    "spiral",
+]

@@ -47,7 +47,7 @@ class Rules:
         scales: factors of the biases.
         planted: units of the first layer whose sums are made small.
         sums: what they are made to be; the claim is judged at the fourth.
-        blip: the stabiliser of the normalised rule, for comparison.
+        blip: the stabiliser of the normalised rule, for comparison: a thousandth of a usual sum.
         pairs: of random values, whose maximum is taken.
         softness: of the soft maximum.
     """
@@ -61,7 +61,7 @@ class Rules:
     scales: tuple[float, ...] = (1.0, 4.0, 16.0)
     planted: int = 10
     sums: tuple[float, ...] = (1e-1, 1e-3, 1e-5, 1e-6, 1e-7)
-    blip: float = 0.01
+    blip: float = 1e-4
     pairs: int = 1000
     softness: float = 1e-3
 
@@ -71,8 +71,8 @@ QUICK = {"width": 8, "image": 10, "channels": 2, "samples": 12, "networks": 1, "
 
 TAKEAWAY = (
     "LRP computed by multipliers, relevance over value, is LRP to rounding, needs no stabiliser and survives blank "
-    "inputs; a stabiliser of 0.01 changes relevance near zero by {near_zero.r_form_blip[3]:mean%} of the largest. Let "
-    "biases have relevance of their own: left out, relevance under biases 16 times as large adds up to "
+    "inputs; a stabiliser of {blip:mean} changes relevance near zero by {near_zero.r_form_blip[3]:mean%} of the "
+    "largest. Let biases have relevance of their own: left out, relevance under biases 16 times as large adds up to "
     "{lrp_blowup[2]:mean} times the output (99th percentile), with them to {blame_bias_blowup[2]:mean} times."
 )
 
@@ -112,7 +112,7 @@ def rules(settings: Rules, seed: int, progress: Progress | None) -> dict[str, An
     at, rises = found["lrp_blowup"], zip(found["lrp_blowup"][1:], found["lrp_blowup"], strict=False)
     found["lrp_over_blame"] = at[-1] / found["blame_bias_blowup"][-1]
     found["lrp_rise"] = min(later / earlier for later, earlier in rises)
-    return found | {"bias_scales": list(s.scales)}
+    return found | {"bias_scales": list(s.scales), "blip": s.blip}
 
 
 def _networks(s: Rules) -> dict[str, Network]:

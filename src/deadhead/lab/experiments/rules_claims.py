@@ -50,7 +50,7 @@ CLAIMS = (
         "divides small by as small. At sums of 1e-6 the form R errs by {near_zero.r_form[3]} and the form Q by "
         "{near_zero.q_form[3]}. What Q does away with is the exact zero: of images with a blank corner, "
         "{blank_r_form_nan:mean%} have 0 / 0 in the form R and {blank_q_form_nan:mean%} in the form Q. And the blip "
-        "that was to help, here 0.01, is what spoils relevance near zero: by {near_zero.r_form_blip[3]} of the "
+        "that was to help, here {blip}, is what spoils relevance near zero: by {near_zero.r_form_blip[3]} of the "
         "largest. Large numbers come from biases outside of the denominator, see B6.1.",
     ),
     Claim(
