@@ -41,7 +41,7 @@ class Goodhart:
     """
 
     data: str = "mnist"
-    images: int = 5120
+    images: int = 4096
     unseen: int = 1000
     epochs: int = 5
     batch_size: int = 64
@@ -55,7 +55,6 @@ class Goodhart:
 QUICK = {"data": "digits", "images": 192, "unseen": 60, "epochs": 1, "methods": (NONE, JUDGED)}
 VARIANTS: dict[str, dict[str, Any]] = {
     "margin": {"methods": (NONE, JUDGED), "explained": "margin"},
-    "margin and biases": {"methods": (NONE, JUDGED), "explained": "margin", "biases": True},
     "weight 10": {"methods": (NONE, JUDGED), "weight": 10.0},
 }
 
