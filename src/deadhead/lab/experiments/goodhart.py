@@ -12,7 +12,7 @@ from torch.nn import functional
 
 from deadhead.graph.network import Network, trace
 from deadhead.lab.experiments.goodhart_claims import CLAIMS
-from deadhead.lab.experiments.goodhart_data import Marked, marked
+from deadhead.lab.experiments.goodhart_data import Data, Marked, marked
 from deadhead.lab.experiments.goodhart_figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
 from deadhead.lab.models import small_cnn
@@ -127,26 +127,27 @@ def _explained(s: Goodhart, targets: Tensor) -> Tensor | Callable[[Tensor], Tens
     return lambda logits: margin(logits, targets)
 
 
-def _judged(network: Network, data: Any, method: str, s: Goodhart) -> dict[str, Any]:
+@torch.no_grad()
+def _judged(network: Network, data: Data, method: str, s: Goodhart) -> dict[str, Any]:
     """What a trained network looks at, by the measure it was trained with and by the swap of the textures."""
     own = JUDGED if method == NONE else method
     options = _options(own, data.train)
-    few = slice(0, s.unseen)
-    inside = {
-        part: 1 - float(
-            relevance_loss(network, each.inputs[few], _explained(s, each.targets[few]), each.region[few], method=own,
-                           biases=s.biases, **options).detach()
-        )
-        for part, each in (("training", data.train), ("unseen", data.linked), ("swapped", data.swapped))
-    }  # fmt: skip
-    with torch.no_grad():
-        linked, swapped = (network.module(each.inputs).argmax(1) for each in (data.linked, data.swapped))
-        maps = [
-            attribute(network, each.inputs, _explained(s, each.targets), own, **options).inputs
-            for each in (data.linked, data.swapped)
-        ]
+    some = slice(0, s.unseen)
+
+    def inside(part: Marked) -> float:
+        x, explained = part.inputs[some], _explained(s, part.targets[some])
+        share = relevance_loss(network, x, explained, part.region[some], method=own, biases=s.biases, **options)
+        return 1 - float(share)
+
+    linked, swapped = (network.module(each.inputs).argmax(1) for each in (data.linked, data.swapped))
+    maps = [
+        attribute(network, each.inputs, _explained(s, each.targets), own, **options).inputs
+        for each in (data.linked, data.swapped)
+    ]
     return {
-        **{f"inside_{part}": share for part, share in inside.items()},
+        "inside_training": inside(data.train),
+        "inside_unseen": inside(data.linked),
+        "inside_swapped": inside(data.swapped),
         "pointing": _pointing(maps[0], data.linked.region),
         "pointing_swapped": _pointing(maps[1], data.swapped.region),
         "accuracy": _share(linked == data.linked.targets),
