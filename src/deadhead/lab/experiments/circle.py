@@ -11,7 +11,8 @@ import torch
 from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
-from deadhead.lab.distributions import Array, density, lilliefors, normal_distance, one_peak, partial_rank_correlation
+from deadhead.lab.distributions import Array, density, lilliefors, normal_distance, partial_rank_correlation
+from deadhead.lab.unimodal import dip_test, silverman
 from deadhead.lab.experiments.circle_claims import CLAIMS
 from deadhead.lab.experiments.circle_figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
@@ -215,7 +216,7 @@ def _gradients(s: Circle, net: Gated, x: Array, y: Array, draw: np.random.Genera
         "on_gradient": float(half[on].mean()),
         "off_gradient": float(half[~on].mean()),
         "node_spread_ratio": float(live.max() / live.min()),
-        "one_peak_p": [one_peak(half[side & (half != 0)], 0) for side in (on, ~on)],
+        "one_peak_p": [dip_test(half[side]) for side in (on, ~on)],
         "gradient_axis": curve.round(4).tolist(),
         "gradient_density": [smooth(g) for g in raw],
         "log_gradient_density": [smooth(g[np.abs(g) > 0]) for g in logs],
