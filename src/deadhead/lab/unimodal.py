@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from scipy import ndimage  # type: ignore[import-untyped]
 
 Array = NDArray[np.float64]
-LARGEST_NULL = 500
-"""From this size on, the dip of uniform samples falls as one over the root of the size, to 2 %."""
+SIZES = (500, 200, 100, 50, 20)
+"""Numbers of uniform samples that are simulated; in between, the dip falls as the root of the number, to 3 %."""
 
 
 def dip(values: Array) -> float:
@@ -83,7 +83,8 @@ def dip_test(values: Array, draws: int = 500) -> float:
     """p-value of the dip test: how often samples of a uniform distribution have a dip as large.
 
     The uniform one is, for large samples, the hardest to tell from two peaks of all that have a single one, so that a
-    small p speaks against one peak. The dip of more than 500 samples is compared, times the root of their number.
+    small p speaks against one peak. Dips are compared times the root of the number of samples, with those of the
+    largest number in `SIZES` that is no larger.
 
     Args:
         values: (samples,), in any order.
@@ -95,7 +96,7 @@ def dip_test(values: Array, draws: int = 500) -> float:
     >>> dip_test(two, 100), dip_test(np.linspace(0, 1, 400) ** 3, 100)
     (0.0, 1.0)
     """
-    samples = min(len(values), LARGEST_NULL)
+    samples = next((size for size in SIZES if size <= len(values)), len(values))
     scaled = dip(values) * np.sqrt(len(values) / samples)
     return float((_uniform_dips(samples, draws) >= scaled).mean())
 
