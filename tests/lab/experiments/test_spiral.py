@@ -43,7 +43,7 @@ def test_pruned_is_what_the_library_gives_for_the_same_units(net: nn.Sequential)
     x, y = torch.randn(50, 2, dtype=torch.float64), torch.randint(2, (50,))
     gone = [("0", i) for i in (1, 3, 4)] + [("2", i) for i in (0, 2, 3)]
     found = deadhead.prune(net, [(x, y)], loss="cross_entropy", plan=plan_of(gone), compensate="mean", curve=0)
-    seen = torch.cat([batch.inputs[0][0] for batch in calibrate([as_batch((x, y))]).fit])
+    seen = torch.cat([batch.inputs for batch in calibrate([as_batch((x, y))]).fit])
     torch.testing.assert_close(found.model(x), pruned(net, KEEP, seen)(x), rtol=0, atol=1e-12)
 
 
