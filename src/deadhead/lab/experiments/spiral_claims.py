@@ -79,3 +79,5 @@ CLAIMS = (
     ),
 )  # fmt: skip
 """In the order of the document."""
+
+TAKEAWAY = ""
