@@ -5,14 +5,11 @@ from __future__ import annotations
 import dataclasses
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from deadhead.errors import DeadheadError
-from deadhead.lab.judges import SEEDS, Judge, Judgement, Results
+from deadhead.lab.judges import SEEDS, Judge, Judgement
 from deadhead.registry import Entry
-
-if TYPE_CHECKING:
-    from matplotlib.figure import Figure
 
 
 @dataclass(frozen=True)
@@ -28,6 +25,10 @@ class Claim:
         example: made-up results of one seed for which it holds.
         counter: made-up results of one seed, merged over `example`, for which it does not hold.
         note: what was chosen where the document is silent, or why a judge is what it is.
+        picture: name of the figure that shows it.
+        why: a paragraph on why it does not hold, or only in part, shown then. Its numbers are placeholders, as in
+            `filled`.
+        variants: names of the experiment's variants whose verdicts, by the same judge, stand below that paragraph.
     """
 
     id: str
@@ -38,6 +39,9 @@ class Claim:
     example: Mapping[str, Any]
     counter: Mapping[str, Any]
     note: str = ""
+    picture: str = ""
+    why: str = ""
+    variants: tuple[str, ...] = ()
 
     def made_up(self, *, holds: bool) -> Judgement:
         """The verdict on made-up results: that of `example`, or that of `counter`."""
@@ -52,13 +56,15 @@ class Picture:
         name: file name without its suffix.
         caption: one sentence for below the figure.
         size: width and height in inches.
-        draw: from an empty figure and the results, and nothing else.
+        draw: from an empty figure and the results, and nothing else; of a film, also from the number of its frame.
+        frames: how many frames a film has (default: it is a still).
     """
 
     name: str
     caption: str
     size: tuple[float, float]
-    draw: Callable[[Figure, Results], None]
+    draw: Callable[..., None]
+    frames: int = 0
 
 
 @dataclass(frozen=True)
@@ -70,12 +76,16 @@ class Experiment(Entry):
         claims: what it decides.
         pictures: its figures.
         quick: settings that differ in a quick run, of about a hundredth of the work.
+        takeaway: one or two sentences of what a reader takes away, with placeholders for numbers as in `filled`.
+        variants: settings that differ, by name: run on the same seeds to separate the causes of what was found.
     """
 
     settings: type[Any]
     claims: Sequence[Claim] = ()
     pictures: Sequence[Picture] = ()
     quick: Mapping[str, Any] = dataclasses.field(default_factory=dict)
+    takeaway: str = ""
+    variants: Mapping[str, Mapping[str, Any]] = dataclasses.field(default_factory=dict)
 
     @property
     def options(self) -> dict[str, Any]:

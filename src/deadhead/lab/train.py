@@ -8,7 +8,7 @@ from __future__ import annotations
 import contextlib
 import itertools
 import math
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
@@ -59,7 +59,13 @@ OPTIMIZERS: dict[str, type[torch.optim.Optimizer]] = {"adam": torch.optim.Adam, 
 
 
 def fit(
-    model: nn.Module, inputs: Tensor, targets: Tensor, *, progress: Progress | None = None, **recipe: Any
+    model: nn.Module,
+    inputs: Tensor,
+    targets: Tensor,
+    *,
+    progress: Progress | None = None,
+    after_step: Callable[[int], None] | None = None,
+    **recipe: Any,
 ) -> list[float]:
     """Train a classifier in place by mean cross-entropy.
 
@@ -70,6 +76,8 @@ def fit(
         inputs: (samples, ...).
         targets: (samples,) int64.
         progress: Called after each step.
+        after_step: Called with the number of steps done after each step, so that the model can be measured, or pruned,
+            in between; what it draws at random changes what the model draws.
         recipe: Of `Recipe`: epochs, batch_size, learning_rate, optimizer, seed.
 
     Returns:
@@ -95,7 +103,7 @@ def fit(
     stepper = OPTIMIZERS[how.optimizer](parameters, lr=how.learning_rate)  # type: ignore[call-arg]
     device = _device(model, inputs)
     order = torch.Generator().manual_seed(how.seed)
-    losses = []
+    losses, done = [], 0
     with _random_state(how.seed, device), in_mode(model, training=True):
         batches = (
             (epoch, rows) for epoch in range(how.epochs) for rows in _batches(len(inputs), how.batch_size, order)
@@ -110,6 +118,9 @@ def fit(
                 stepper.zero_grad(set_to_none=True)
                 torch.autograd.backward(loss)
                 stepper.step()
+                done += 1
+                if after_step is not None:
+                    after_step(done)
                 summed += loss.detach().double() * len(rows)
             losses.append(summed.item() / len(inputs))
             if not math.isfinite(losses[-1]):

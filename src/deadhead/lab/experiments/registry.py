@@ -26,6 +26,8 @@ def experiment(
     claims: Sequence[Claim] = (),
     pictures: Sequence[Picture] = (),
     quick: Mapping[str, Any] | None = None,
+    takeaway: str = "",
+    variants: Mapping[str, Mapping[str, Any]] | None = None,
 ) -> Callable[[F], F]:
     """Register a function as the experiment of that name.
 
@@ -35,6 +37,8 @@ def experiment(
         claims: what its results decide (default: nothing).
         pictures: figures of its results (default: none).
         quick: settings of a quick run that differ from the defaults (default: none).
+        takeaway: what a reader takes away, with placeholders for numbers (default: the count of verdicts alone).
+        variants: settings that differ, by name, run beside the defaults to separate causes (default: none).
 
     Returns:
         A decorator for a function (settings, seed, progress) that returns plain results: a dict of numbers, strings,
@@ -61,7 +65,7 @@ def experiment(
     """
 
     def register(function: F) -> F:
-        EXPERIMENTS.add(Experiment(name, function, settings, claims, pictures, quick or {}))
+        EXPERIMENTS.add(Experiment(name, function, settings, claims, pictures, quick or {}, takeaway, variants or {}))
         return function
 
     return register
