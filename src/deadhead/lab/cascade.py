@@ -11,7 +11,6 @@ from torch.nn import functional
 
 from deadhead.progress import Progress
 
-
 OFFSET = 0.1
 """Added to a sigmoid's slope in training, so that outputs that are wrong and saturated are pulled back; for outputs and
 squared error this is a tenth of the cross-entropy added to the loss. Fahlman (1988), "Faster-learning variations on
@@ -166,8 +165,9 @@ def candidate(features: Tensor, error: Tensor, recipe: Recipe, draw: torch.Gener
             best[:, better], reached[better] = weights[:, better], found[better]
         optimizer.zero_grad()
         torch.autograd.backward(-found.sum())
-        optimizer.step()  # type: ignore[no-untyped-call]
-    return best[:, int(reached.argmax())]
+        optimizer.step()
+    chosen: Tensor = best[:, int(reached.argmax())]
+    return chosen
 
 
 def correlation(values: Tensor, error: Tensor) -> Tensor:
@@ -210,7 +210,7 @@ def train_outputs(features: Tensor, targets: Tensor, start: Tensor, steps: int) 
         torch.autograd.backward(loss)
         return loss
 
-    step: Callable[[Callable[[], Tensor]], Tensor] = optimizer.step  # type: ignore[assignment]
+    step: Callable[[Callable[[], Tensor]], Tensor] = optimizer.step
     step(closure)
     return weights.detach()
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
@@ -35,12 +36,14 @@ class Growth:
         width: units of each hidden layer of the shapes' networks.
         points: of the shapes.
         images: of digits.
+        most_epochs: of the training of the shapes' networks, which ends before where it is as good as the paper's.
         candidates: in a pool of cascade correlation.
         candidate_steps: of each candidate.
         output_steps: of the outputs after each unit.
         most: hidden units at which growth ends where the error of the intact network is not met before.
         most_digits: the same for digits, whose units read 400 pixels.
         scratch: widths of hidden layers that are trained from scratch, from small to large, until the error is met.
+        surgeon: also prune with the optimal brain surgeon, a prune of its own at each size tried.
         scratch_steps: of a training from scratch, of at most 50 samples each for digits and shapes.
     """
 
@@ -48,18 +51,20 @@ class Growth:
     width: int = 50
     points: int = 5000
     images: int = 5000
+    most_epochs: int = 200
     candidates: int = 8
     candidate_steps: int = 300
     output_steps: int = 60
     most: int = 30
     most_digits: int = 20
     scratch: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
+    surgeon: bool = True
     scratch_steps: int = 4000
 
 
 QUICK = {
     "tasks": ("diamond",), "width": 6, "points": 300, "candidates": 3, "candidate_steps": 30, "output_steps": 30,
-    "most": 6, "scratch": (3, 6), "scratch_steps": 300,
+    "most_epochs": 30, "most": 6, "scratch": (3,), "surgeon": False, "scratch_steps": 150,
 }  # fmt: skip
 
 
@@ -102,19 +107,20 @@ def cascade(settings: Growth, seed: int, progress: Progress | None) -> dict[str,
 
 def trained(s: Growth, name: str, seed: int, progress: Progress | None) -> Task:
     """A task of `NAMES` with its trained network."""
+    points: dict[str, Any] = {"points": s.points, "most_epochs": s.most_epochs}
     makers: Mapping[str, Callable[..., Task]] = {
         "cosine10": partial(cosine, (10, 10)),
         "cosine50": partial(cosine, (50, 50)),
         "digits100": partial(mnist20, (100,), 0.998, images=s.images),
         "digits50": partial(mnist20, (50, 50), 1.0, images=s.images),
-        "diamond": partial(shape, "diamond", hidden=(s.width, s.width), points=s.points),
-        "random": partial(shape, "random shape", hidden=(s.width, s.width), points=s.points),
+        "diamond": partial(shape, "diamond", hidden=(s.width, s.width), **points),
+        "random": partial(shape, "random shape", hidden=(s.width, s.width), **points),
     }
     return makers[name](seed=seed, progress=progress)
 
 
 def _grown(s: Growth, task: Task, target: float, seed: int, progress: Progress | None) -> dict[str, Cascade]:
-    """Networks that grow on the task's data until they are as good as the intact network, with shortcuts and without."""
+    """Networks that grow on the task's data until they are as good as the intact one, with shortcuts and without."""
     most = s.most_digits if task.name.startswith("digits") else s.most
     recipe = partial(Recipe, s.candidates, s.candidate_steps, output_steps=s.output_steps)
     return {
@@ -135,14 +141,15 @@ def _compared(
     widths = [layer.out_features for layer in task.model if isinstance(layer, nn.Linear)]
     pruned, pruned_less = (round(curve.total * curve.free_by_error(rise)) for rise in (RISE, SMALL_RISE))
     by_refit = _last(lambda n: subject.refitted(curve.order, [n]).error[0] <= limit, pruned, len(curve.order))
-    by_surgeon = _last(lambda n: subject.by_surgeon([n]).error[0] <= limit, pruned, len(curve.order))
+    found = _last(lambda n: subject.by_surgeon([n]).error[0] <= limit, pruned, len(curve.order)) if s.surgeon else None
     scratch = _from_scratch(s, task, len(widths) - 1, limit, seed, progress)
     sizes = {name: net.size(limit) for name, net in grown.items()}
     remaining = [width - curve.layers[:pruned].count(i) for i, width in enumerate(widths[:-1])]
     return {
         "intact": curve.total, "start": curve.error[0], "bare": curve.bare, "limit": limit,
         "units": {
-            "pruned": curve.total - pruned, "refitted": curve.total - by_refit, "surgeon": curve.total - by_surgeon,
+            "pruned": curve.total - pruned, "refitted": curve.total - by_refit,
+            "surgeon": None if found is None else curve.total - found,
             "scratch": None if scratch is None else scratch * (len(widths) - 1), **sizes,
         },
         "units_small_error": {
@@ -180,7 +187,7 @@ def _from_scratch(s: Growth, task: Task, depth: int, limit: float, seed: int, pr
 
     def reached(model: nn.Module) -> bool:
         with torch.no_grad():
-            return (model(x) - y).square().sum(1).mean().item() / 2 <= limit
+            return bool((model(x) - y).square().sum(1).mean() / 2 <= limit)
 
     for width in track(progress, "from scratch", s.scratch):
         model = sigmoid_network((x.shape[1], *[width] * depth, y.shape[1]), seed=seed + 1).to(x.dtype)
@@ -195,7 +202,7 @@ def _from_scratch(s: Growth, task: Task, depth: int, limit: float, seed: int, pr
 
 def _weights(widths: Sequence[int]) -> int:
     """Weights and biases of a layered network."""
-    return sum((i + 1) * o for i, o in zip(widths, widths[1:], strict=False))
+    return sum((i + 1) * o for i, o in itertools.pairwise(widths))
 
 
 def _numbers(task: Mapping[str, Any] | None) -> dict[str, float | None]:

@@ -32,14 +32,12 @@ WAYS = {
 def errors(whole: Figure, results: Results) -> None:
     """Training error by the number of hidden units, all tasks and seeds."""
     names = list(results[0]["tasks"])
-    panels = np.atleast_1d(whole.subplots(2, 3) if len(names) > 1 else whole.subplots()).flat
-    for axes, name in zip(panels, names, strict=False):
+    panels = whole.subplots(-(-len(names) // 3), min(len(names), 3), squeeze=False)
+    for axes, name in zip(panels.flat, names, strict=False):
         for way, (label, colour, style) in CURVES.items():
             for place, each in enumerate(results):
                 units, error, _ = each["tasks"][name]["curves"][way]
-                axes.plot(
-                    units, error, style, color=colour, linewidth=0.8, alpha=0.7, label=None if place else label
-                )
+                axes.plot(units, error, style, color=colour, linewidth=0.8, alpha=0.7, label=None if place else label)
         limit = float(np.mean([each["tasks"][name]["limit"] for each in results]))
         axes.axhline(limit, color=FAINT, linestyle=":", label="error of the comparison, mean over seeds")
         axes.set(yscale="log", xscale="symlog", title=NAMES[name], xlabel="hidden units", ylabel="training error")
