@@ -298,6 +298,7 @@ def one_digit(
     hidden: int = 100,
     images: int = 60000,
     held: int = 10000,
+    largest: float = 255.0,
     seed: int = 0,
     most_epochs: int = 20,
     progress: Progress | None = None,
@@ -313,6 +314,7 @@ def one_digit(
         hidden: width of the hidden layer.
         images: trained on, of MNIST's training part.
         held: images held out, of MNIST's test part.
+        largest: value of a white pixel.
         seed: of images, start and order.
         most_epochs: see `train`.
         progress: called while the network is trained.
@@ -321,13 +323,13 @@ def one_digit(
     """
     split, draw = mnist(), torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(split.train_inputs), generator=draw)[:images]
-    x, y = _raw(split.train_inputs[chosen]), _against(split.train_targets[chosen], digit)
+    x, y = _up_to(largest, split.train_inputs[chosen]), _against(split.train_targets[chosen], digit)
     model = sigmoid_network((784, hidden, 2), softmax=True, seed=seed)
     steps = train(
         model, x, y, as_good(x[:5000], y[:5000], DIGITS[digit] if wanted is None else wanted), batch_size=32,
         learning_rate=0.01, most_epochs=most_epochs, optimizer="sgd", check=100, seed=seed, progress=progress,
     )  # fmt: skip
-    outer = _raw(split.test_inputs[:held]), _against(split.test_targets[:held], digit)
+    outer = _up_to(largest, split.test_inputs[:held]), _against(split.test_targets[:held], digit)
     return Task(f"digit {digit}", model.eval(), x, y, *outer, steps)
 
 
@@ -335,8 +337,8 @@ def _small(images: Tensor) -> Tensor:
     return F.interpolate(images, (20, 20), mode="area").flatten(1)
 
 
-def _raw(images: Tensor) -> Tensor:
-    return 255 * images.flatten(1)
+def _up_to(largest: float, images: Tensor) -> Tensor:
+    return largest * images.flatten(1)
 
 
 def _against(targets: Tensor, digit: int) -> Tensor:

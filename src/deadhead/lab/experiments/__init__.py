@@ -4,7 +4,9 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import cascade, circle, consistency, spiral, surfaces
+from deadhead.lab.experiments import cascade, circle, consistency, one_digit, spiral, surfaces
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
-__all__ = ["EXPERIMENTS", "cascade", "circle", "consistency", "experiment", "run_experiment", "spiral", "surfaces"]
+__all__ = [
+    "EXPERIMENTS", "cascade", "circle", "consistency", "experiment", "one_digit", "run_experiment", "spiral", "surfaces",
+]  # fmt: skip

@@ -88,8 +88,12 @@ def estimates(whole: Figure, results: Results) -> None:
 
 
 PICTURES = (
-    Picture("one", "Error (mean of half the sum of squares) by the gain of every tenth removed unit, one hidden layer, first seed.", (9, 5), one),
-    Picture("two", "Error by the gain of every tenth removed unit, two hidden layers, first seed.", (9, 5), two),
+    Picture(
+        "one",
+        "Error (mean of half the sum of squares) by the gain of every tenth removed unit, one layer, first seed.",
+        (9, 5), one,
+    ),
+    Picture("two", "Error by the gain of every tenth removed unit, two layers, first seed.", (9, 5), two),
     Picture(
         "steepness",
         "Error without the unit and with it doubled, to the error with it, by brute force's order; mean and range over "
