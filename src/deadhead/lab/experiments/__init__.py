@@ -8,5 +8,6 @@ from deadhead.lab.experiments import cascade, circle, consistency, one_digit, sp
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
 __all__ = [
-    "EXPERIMENTS", "cascade", "circle", "consistency", "experiment", "one_digit", "run_experiment", "spiral", "surfaces",
+    "EXPERIMENTS", "cascade", "circle", "consistency", "experiment", "one_digit", "run_experiment", "spiral",
+    "surfaces",
 ]  # fmt: skip

@@ -186,9 +186,9 @@ def _by_surgeon(task: Task, limit: float, known: int) -> int:
 
     In float64: with few units left the refitted weights are large, and float32 rounds more than the library lets pass.
     """
-    tensors = (task.inputs, task.targets, task.held_inputs, task.held_targets)
-    doubled = Task(task.name, copy.deepcopy(task.model).double(), *(each.double() for each in tensors))
-    subject = Subject(doubled)
+    model = copy.deepcopy(task.model).double()
+    x, y, others, truth = (each.double() for each in (task.inputs, task.targets, task.held_inputs, task.held_targets))
+    subject = Subject(Task(task.name, model, x, y, others, truth))
     most = subject.total - len(subject.place)
     return _last(lambda n: subject.by_surgeon([n]).error[0] <= limit, known, most)
 

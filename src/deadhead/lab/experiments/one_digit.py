@@ -97,7 +97,8 @@ def trained(s: OneDigit, digit: int, seed: int, progress: Progress | None = None
     """The network of a digit, stopped at the paper's accuracy, or its twin, trained on."""
     if not s.digital:
         task = shape("diamond", hidden=(s.hidden,), points=s.images, held=s.held, seed=seed + digit, most_epochs=2)
-        return dataclasses.replace(task, model=nn.Sequential(*task.model[:-1], nn.Softmax(1)).eval())
+        hidden, activation, last, _ = task.model
+        return dataclasses.replace(task, model=nn.Sequential(hidden, activation, last, nn.Softmax(1)).eval())
     options: dict[str, Any] = {"wanted": s.twin, "most_epochs": s.most_epochs} if twin else {}
     return trained_on(digit, hidden=s.hidden, images=s.images, held=s.held, seed=seed, progress=progress, **options)
 
