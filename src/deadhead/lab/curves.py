@@ -10,7 +10,7 @@ from typing import Any
 from torch import Tensor
 
 from deadhead.compensate import Problem, compensate
-from deadhead.data.calibration import Batch, calibrate
+from deadhead.data.calibration import Batch, as_batch, calibrate
 from deadhead.data.opened import opened
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import trace
@@ -134,6 +134,10 @@ class Subject:
         self.total = sum(group.size for group in self.network.groups)
         everything = [(group.name, unit) for group in self.network.groups for unit in range(group.size)]
         self.bare = self._measure(PrunedState.of(self.network, plan_of(everything)), self.all[0])[0]
+
+    def batch(self, inputs: Tensor) -> Batch:
+        """Other inputs of the network, as what a `PrunedState` gives outputs for."""
+        return as_batch((inputs,))
 
     def scores(self, criterion: str, order: Sequence[Unit] = (), **options: Any) -> dict[str, Tensor]:
         """Scores of all units in the network without those of `order`, on the data that decides.
