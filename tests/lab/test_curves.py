@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+import deadhead as dh
 from deadhead.lab.curves import WAYS, Curve, Subject, Unit, smallest
 from deadhead.lab.tasks import Task, accuracy, shape
 
@@ -129,6 +130,14 @@ def test_least_squares_and_the_surgeon_lose_less_than_zeros() -> None:
     assert refitted.error[2] < zeros.error[5]
     assert surgeon.error[2] < zeros.error[5]
     assert surgeon.removed == counts
+
+
+def test_the_surgeon_is_the_library_s_own_prune() -> None:
+    curve = subject().by_surgeon([4])
+    pruned = dh.prune(task().model, task().data, loss="squared_error", units=5, scope="all", curve=0)
+    with torch.no_grad():
+        error = (pruned.model(task().inputs) - task().targets).square().sum(1).mean().item() / 2
+    assert curve.error[0] == pytest.approx(error, rel=1e-4)
 
 
 def test_the_race_goes_through_all_units_but_one_of_each_layer() -> None:

@@ -10,13 +10,14 @@ from typing import Any
 from torch import Tensor
 
 from deadhead.compensate import Problem, compensate
-from deadhead.data.calibration import Batch, calibrate
+from deadhead.data.calibration import Batch, as_batch, calibrate
 from deadhead.data.opened import opened
 from deadhead.gates.state import PrunedState
 from deadhead.graph.network import trace
 from deadhead.lab.tasks import Task, accuracy
 from deadhead.progress import Progress, track
-from deadhead.pruning.prune import prune
+from deadhead.reconstruction.march import choose_and_compensate
+from deadhead.reconstruction.weighing import Weighing
 from deadhead.scores.criterion import Question, ask
 from deadhead.select.brute_force.oracle import oracle
 from deadhead.select.plan import plan_of
@@ -63,22 +64,32 @@ class Curve:
     accuracy: list[float] = field(default_factory=list)
     held_accuracy: list[float] = field(default_factory=list)
 
-    def free_by_error(self, rise: float = 0.05) -> float:
+    def free_by_error(self, rise: float = 0.05, *, held: bool = False) -> float:
         """Share of units removed before the error first passes start + rise x (error with no unit - start).
+
+        Args:
+            rise: 5 % by default.
+            held: judge by held-out data.
 
         >>> Curve(4, 10.0, removed=[0, 1, 2, 3], error=[0.0, 0.1, 0.2, 5.0]).free_by_error()
         0.5
         """
-        limit = self.error[0] + rise * (self.bare - self.error[0])
-        return self._before([error > limit for error in self.error])
+        errors = self.held_error if held else self.error
+        limit = errors[0] + rise * (self.bare - errors[0])
+        return self._before([error > limit for error in errors])
 
-    def free_by_accuracy(self, drop: float = 0.01) -> float:
+    def free_by_accuracy(self, drop: float = 0.01, *, held: bool = False) -> float:
         """Share of units removed before the accuracy is first down by more than `drop`.
+
+        Args:
+            drop: one point by default.
+            held: judge by held-out data.
 
         >>> Curve(4, 1.0, removed=[0, 1, 2], accuracy=[1.0, 0.995, 0.8]).free_by_accuracy()
         0.25
         """
-        return self._before([right < self.accuracy[0] - drop - 1e-9 for right in self.accuracy])
+        rights = self.held_accuracy if held else self.accuracy
+        return self._before([right < rights[0] - drop - 1e-9 for right in rights])
 
     def mean_log_error(self, start: int = 0, end: int | None = None) -> float:
         """Mean of the natural logarithm of the error over the points from `start` to before `end`."""
@@ -123,6 +134,10 @@ class Subject:
         self.total = sum(group.size for group in self.network.groups)
         everything = [(group.name, unit) for group in self.network.groups for unit in range(group.size)]
         self.bare = self._measure(PrunedState.of(self.network, plan_of(everything)), self.all[0])[0]
+
+    def batch(self, inputs: Tensor) -> Batch:
+        """Other inputs of the network, as what a `PrunedState` gives outputs for."""
+        return as_batch((inputs,))
 
     def scores(self, criterion: str, order: Sequence[Unit] = (), **options: Any) -> dict[str, Tensor]:
         """Scores of all units in the network without those of `order`, on the data that decides.
@@ -189,20 +204,25 @@ class Subject:
         return curve
 
     def by_surgeon(self, counts: Sequence[int], progress: Progress | None = None) -> Curve:
-        """The optimal brain surgeon: units chosen for what the refitted rest loses, and refitted (`dh.prune`).
+        """The optimal brain surgeon: units chosen for what the refitted rest loses, and refitted, as by `dh.prune`.
 
-        Each point is a prune of its own, so that the points share no order.
+        Each point chooses anew, so that the points share no order.
         """
-        curve = self._empty([])
+        curve, calibration, groups = self._empty([]), calibrate(self.batches), self.network.groups
+        question = Question(PrunedState.of(self.network), groups, calibration.fit, self.loss)
+        weighing = Weighing(question.gates_without_references(), groups, calibration.fit, progress=progress)
+        scores, ranked = ask(question, "obs", weighing=weighing), list[Unit]()
+        while len(ranked) < max(counts):
+            ranked.append(smallest(scores, ranked))
         for count in track(progress, "surgeon", counts):
-            if not count:
-                self._add(curve, 0, PrunedState.of(self.network))
-                continue
-            found = prune(
-                self.network, self._deciding, loss=LOSS, units=self.total - count, scope="all", criterion="obs",
-                samples=len(self._deciding[0][0]), curve=0,
-            )  # fmt: skip
-            self._put(curve, count, *(_measured(found.model(x), y) for x, y in (*self.task.data, *self.task.held)))
+            state = PrunedState.of(self.network)
+            if count:
+                plan = plan_of(ranked[:count])
+                chosen, _, start = choose_and_compensate(self.network, groups, plan.removed, calibration, weighing)
+                plan = plan.with_units(chosen, {})
+                problem = Problem(self.network, groups, plan, calibration, self.loss, start=start)
+                state = PrunedState.of(self.network, plan, compensate(problem, "gauss_newton", {}))
+            self._add(curve, count, state)
         return curve
 
     @property
@@ -220,9 +240,7 @@ class Subject:
         return Curve(self.total, self.bare, list(order), [self.place[name] for name, _ in order])
 
     def _add(self, curve: Curve, count: int, state: PrunedState) -> None:
-        self._put(curve, count, self._measure(state, self.all[0]), self._measure(state, self.held[0]))
-
-    def _put(self, curve: Curve, count: int, found: tuple[float, float], held: tuple[float, float]) -> None:
+        found, held = self._measure(state, self.all[0]), self._measure(state, self.held[0])
         curve.removed.append(count)
         curve.error.append(found[0])
         curve.held_error.append(held[0])
@@ -234,7 +252,8 @@ class Subject:
     def _measure(state: PrunedState, batch: Batch) -> tuple[float, float]:
         outputs = state.outputs(batch)
         assert isinstance(outputs, Tensor)
-        return _measured(outputs, batch.targets)
+        error = (outputs - batch.targets).double().square().sum(1).mean().item() / 2
+        return error, accuracy(outputs, batch.targets)
 
 
 def smallest(scores: Mapping[str, Tensor], order: Sequence[Unit]) -> Unit:
@@ -259,7 +278,34 @@ def smallest(scores: Mapping[str, Tensor], order: Sequence[Unit]) -> Unit:
     return best[1]
 
 
-def _measured(outputs: Tensor, targets: Tensor) -> tuple[float, float]:
-    """Mean of `1/2 sum (o - t)^2`, and the accuracy."""
-    error = (outputs.detach() - targets).double().square().sum(1).mean().item() / 2
-    return error, accuracy(outputs.detach(), targets)
+def by_ways(
+    subject: Subject, names: Sequence[str], *, rerank: bool = True, progress: Progress | None = None
+) -> dict[str, Curve]:
+    """The curves of several of `WAYS`, by name."""
+    found = {}
+    for name in names:
+        order = subject.order(**WAYS[name], rerank=rerank, progress=progress)
+        found[name] = subject.curve(order)
+    return found
+
+
+def beyond_zeros(
+    subject: Subject, order: Sequence[Unit], step: int, *, seed: int = 0, progress: Progress | None = None
+) -> dict[str, Curve]:
+    """What the paper lacks, by name: means in place of units, least squares after brute force's order, the optimal
+    brain surgeon, and the race.
+
+    Args:
+        subject: the network.
+        order: brute force's.
+        step: units between the points of the surgeon and least squares.
+        seed: of the race.
+        progress: called on the way.
+    """
+    counts = [*range(0, len(order), step), len(order)]
+    return {
+        "means": subject.by_means(progress),
+        "least squares": subject.refitted(order, counts, progress),
+        "surgeon": subject.by_surgeon(counts, progress),
+        "race": subject.curve(subject.race(seed=seed, progress=progress)),
+    }

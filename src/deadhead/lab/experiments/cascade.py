@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import copy
 import itertools
 import math
 from collections.abc import Callable, Mapping, Sequence
@@ -44,7 +43,6 @@ class Growth:
         most: hidden units at which growth ends where the error of the intact network is not met before.
         most_digits: the same for digits, whose units read 400 pixels.
         scratch: widths of hidden layers that are trained from scratch, from small to large, until the error is met.
-        surgeon: also prune with the optimal brain surgeon, a prune of its own at each size tried.
         scratch_steps: of a training from scratch, of at most 50 samples each for digits and shapes.
     """
 
@@ -59,13 +57,12 @@ class Growth:
     most: int = 30
     most_digits: int = 15
     scratch: tuple[int, ...] = (1, 2, 3, 4, 5, 6, 8, 10, 12, 16, 24)
-    surgeon: bool = True
     scratch_steps: int = 4000
 
 
 QUICK = {
     "tasks": ("diamond",), "width": 6, "points": 300, "candidates": 3, "candidate_steps": 30, "output_steps": 30,
-    "most_epochs": 30, "most": 6, "scratch": (3,), "surgeon": False, "scratch_steps": 150,
+    "most_epochs": 30, "most": 6, "scratch": (3,), "scratch_steps": 150,
 }  # fmt: skip
 
 
@@ -142,7 +139,7 @@ def _compared(
     widths = [layer.out_features for layer in task.model if isinstance(layer, nn.Linear)]
     pruned, pruned_less = (round(curve.total * curve.free_by_error(rise)) for rise in (RISE, SMALL_RISE))
     by_refit = _last(lambda n: subject.refitted(curve.order, [n]).error[0] <= limit, pruned, len(curve.order))
-    found = _by_surgeon(task, limit, pruned) if s.surgeon else None
+    by_surgeon = _last(lambda n: subject.by_surgeon([n]).error[0] <= limit, pruned, len(curve.order))
     scratch = _from_scratch(s, task, len(widths) - 1, limit, seed, progress)
     sizes = {name: net.size(limit) for name, net in grown.items()}
     remaining = [width - curve.layers[:pruned].count(i) for i, width in enumerate(widths[:-1])]
@@ -150,7 +147,7 @@ def _compared(
         "intact": curve.total, "start": curve.error[0], "bare": curve.bare, "limit": limit,
         "units": {
             "pruned": curve.total - pruned, "refitted": curve.total - by_refit,
-            "surgeon": None if found is None else curve.total - found,
+            "surgeon": curve.total - by_surgeon,
             "scratch": None if scratch is None else scratch * (len(widths) - 1), **sizes,
         },
         "units_small_error": {
@@ -181,18 +178,6 @@ def _last(met: Callable[[int], bool], known: int, most: int) -> int:
     return low
 
 
-def _by_surgeon(task: Task, limit: float, known: int) -> int:
-    """How many units the optimal brain surgeon removes within an error, where `known` is not too many without it.
-
-    In float64: with few units left the refitted weights are large, and float32 rounds more than the library lets pass.
-    """
-    model = copy.deepcopy(task.model).double()
-    x, y, others, truth = (each.double() for each in (task.inputs, task.targets, task.held_inputs, task.held_targets))
-    subject = Subject(Task(task.name, model, x, y, others, truth))
-    most = subject.total - len(subject.place)
-    return _last(lambda n: subject.by_surgeon([n]).error[0] <= limit, known, most)
-
-
 def _from_scratch(s: Growth, task: Task, depth: int, limit: float, seed: int, progress: Progress | None) -> int | None:
     """The smallest width of `depth` hidden layers with which training meets an error; None where none does."""
     x, y = task.inputs, task.targets
@@ -205,9 +190,11 @@ def _from_scratch(s: Growth, task: Task, depth: int, limit: float, seed: int, pr
     for width in track(progress, "from scratch", s.scratch):
         model = sigmoid_network((x.shape[1], *[width] * depth, y.shape[1]), seed=seed + 1).to(x.dtype)
         size = len(x) if alone else 50
-        rate = 1e-3 if x.shape[1] > 100 else 0.01
+        how: dict[str, Any] = {"learning_rate": 0.01}
+        if x.shape[1] > 2:  # digits are trained by their own recipe
+            how = {"learning_rate": 1e-3, "loss": "cross_entropy"}
         epochs = -(-s.scratch_steps * size // len(x))
-        train(model, x, y, reached, batch_size=size, learning_rate=rate, most_epochs=epochs, seed=seed)
+        train(model, x, y, reached, batch_size=size, most_epochs=epochs, seed=seed, **how)
         if reached(model):
             return width
     return None

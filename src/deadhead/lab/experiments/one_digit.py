@@ -124,9 +124,7 @@ def from_hidden(task: Task, samples: int) -> Task:
 
 
 def _plain(curve: Curve) -> dict[str, Any]:
-    kept = ("removed", "error", "held_error", "accuracy", "held_accuracy")
-    plain = curve.plain()
-    return {"bare": curve.bare, **{key: plain[key] for key in kept}}
+    return {"bare": curve.bare, **{key: value for key, value in curve.plain().items() if key != "layers"}}
 
 
 def first_above(curve: Curve) -> float:

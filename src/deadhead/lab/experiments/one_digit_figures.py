@@ -2,41 +2,21 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from deadhead.drawing import FAINT, INK, KEPT, PREDICTED, REMOVED
+from deadhead.drawing import FAINT, KEPT, REMOVED
 from deadhead.lab.experiment import Picture
 from deadhead.lab.judges import Results
+from deadhead.lab.panels import lines, mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-LINES = {
-    "brute force": ("brute force", KEPT, "-", ""),
-    "linear": ("linear", REMOVED, "-", ""),
-    "quadratic": ("quadratic", PREDICTED, "-", ""),
-    "race": ("race", INK, ":", ""),
-    "means": ("brute force, mean replacement", KEPT, "--", ""),
-    "least squares": ("brute force, refitted by least squares", KEPT, "", "^"),
-    "surgeon": ("optimal brain surgeon", INK, "", "s"),
-}
+WAYS = ("brute force", "linear", "quadratic", "race", "means", "least squares", "surgeon")
 PAPER = {"0": 60, "1": 80}
 """Share removed, in percent, until which the paper's error stays within its start."""
-
-
-def _band(axes: Any, results: Results, digit: str, way: str, key: str, look: tuple[str, str, str, str]) -> None:
-    """Mean over seeds, and the range."""
-    label, colour, style, marker = look
-    found = [each["digits"][digit][way] for each in results]
-    total = max(results[0]["digits"][digit]["brute force"]["removed"]) + 1
-    x = 100 * np.array(found[0]["removed"]) / total
-    rows = np.array([each[key] for each in found])
-    middle = np.exp(np.log(rows).mean(0))
-    axes.plot(x, middle, style or "none", marker=marker or None, markersize=4, color=colour, linewidth=1.1, label=label)
-    if style == "-":
-        axes.fill_between(x, rows.min(0), rows.max(0), color=colour, alpha=0.15, linewidth=0)
 
 
 def errors(whole: Figure, results: Results) -> None:
@@ -45,18 +25,14 @@ def errors(whole: Figure, results: Results) -> None:
     panels = whole.subplots(2, len(digits), sharex=True, squeeze=False)
     for row, (key, data) in zip(panels, (("error", "deciding images"), ("held_error", "held-out images")), strict=True):
         for axes, digit in zip(row, digits, strict=True):
-            for way, look in LINES.items():
-                _band(axes, results, digit, way, key, look)
+            lines(axes, results, ("digits", digit), WAYS, key)
             start = float(np.mean([each["digits"][digit]["brute force"][key][0] for each in results]))
             axes.axhline(start, color=FAINT, linewidth=0.8)
             if digit in PAPER:
-                axes.axvline(PAPER[digit], color=FAINT, linestyle="--", linewidth=0.8, label="flat until here (paper)")
-            axes.set_yscale("log")
+                mark(axes, PAPER[digit], "paper: flat until here")
             axes.set_title(f"digit {digit}, {data}")
-    for axes in panels[1]:
-        axes.set_xlabel("units removed (%)")
-    for row in panels:
-        row[0].set_ylabel("error (mean of half the squares)")
+            if axes is not row[0]:
+                axes.set_ylabel("")
     handles, labels = panels[0][0].get_legend_handles_labels()
     whole.legend(handles, labels, loc="outside lower center", ncols=4, frameon=False, fontsize=8)
 

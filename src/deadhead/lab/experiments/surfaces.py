@@ -48,7 +48,7 @@ class Surfaces:
     largest: float = 10.0
     samples: int = 1000
     digits: bool = True
-    most_epochs: int = 200
+    most_epochs: int = 250
 
 
 QUICK = {"images": 200, "units": 8, "every": 1, "step": 0.05, "samples": 100, "digits": False, "most_epochs": 20}
@@ -194,11 +194,19 @@ def _numbers(one: dict[str, dict[str, Any]], two: dict[str, dict[str, Any]]) -> 
         },
         "linear_error": float(torch.tensor(errors["linear"]).median()),
         "quadratic_error": float(torch.tensor(errors["quadratic"]).median()),
+        "linear_error_of_level": _of_level(two["linear"]),
+        "ranges_to_last": [each / ranges[-1] for each in ranges],
         "linear_curve_higher": two["linear"]["mean_log_error"] - two["brute force"]["mean_log_error"],
         "estimates": {way: _short(each["estimates"]) for way, each in two.items()},
         "changes": {way: _short(each["changes"]) for way, each in two.items()},
         "changes_by_mean": {way: _short(each["by_mean"]) for way, each in two.items()},
     }
+
+
+def _of_level(way: dict[str, Any]) -> float:
+    """Median of the estimate's error, relative to the error of the network rather than to its change."""
+    found = [abs(e - c) / curve[0] for e, c, curve in zip(way["estimates"], way["changes"], way["error"], strict=True)]
+    return float(torch.tensor(found).median())
 
 
 def _share(way: dict[str, Any], gains: Tensor) -> float:
