@@ -61,7 +61,7 @@ class Growth:
 
 
 QUICK = {
-    "tasks": ("diamond",), "width": 6, "points": 300, "candidates": 3, "candidate_steps": 30, "output_steps": 30,
+    "tasks": ("diamond",), "width": 6, "points": 200, "candidates": 3, "candidate_steps": 30, "output_steps": 20,
     "most_epochs": 30, "most": 6, "scratch": (3,), "scratch_steps": 150,
 }  # fmt: skip
 

@@ -52,7 +52,7 @@ class OneDigit:
 
 
 QUICK = {
-    "hidden": 8, "images": 300, "deciding": 200, "held": 100, "most_epochs": 2, "refitted": (4,), "digital": False,
+    "hidden": 6, "images": 150, "deciding": 100, "held": 50, "most_epochs": 2, "refitted": (3,), "digital": False,
 }  # fmt: skip
 
 

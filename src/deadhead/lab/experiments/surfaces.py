@@ -51,7 +51,7 @@ class Surfaces:
     most_epochs: int = 250
 
 
-QUICK = {"images": 200, "units": 8, "every": 1, "step": 0.05, "samples": 100, "digits": False, "most_epochs": 20}
+QUICK = {"images": 120, "units": 6, "every": 2, "step": 0.05, "samples": 60, "digits": False, "most_epochs": 15}
 
 
 @experiment("surfaces", Surfaces, claims=CLAIMS, pictures=PICTURES, quick=QUICK)
