@@ -4,19 +4,38 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import __init__, certificate, circle, consistency, goodhart, layers, rules, spiral
+from deadhead.lab.experiments import (
+    __init__,
+    cascade,
+    certificate,
+    circle,
+    consistency,
+    cosine,
+    goodhart,
+    layers,
+    one_digit,
+    rules,
+    shapes,
+    spiral,
+    surfaces,
+)
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
 __all__ = [
     "EXPERIMENTS",
     "__init__",
+    "cascade",
     "certificate",
     "circle",
     "consistency",
+    "cosine",
     "experiment",
     "goodhart",
     "layers",
+    "one_digit",
     "rules",
     "run_experiment",
+    "shapes",
     "spiral",
+    "surfaces",
 ]
