@@ -5,7 +5,6 @@ import below. Files here import anything of the package but the command line.
 """
 
 from deadhead.lab.experiments import (
-    __init__,
     cascade,
     certificate,
     circle,
@@ -23,7 +22,6 @@ from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_exper
 
 __all__ = [
     "EXPERIMENTS",
-    "__init__",
     "cascade",
     "certificate",
     "circle",
