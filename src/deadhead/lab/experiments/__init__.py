@@ -4,7 +4,17 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import circle, consistency, cosine, shapes, spiral
+from deadhead.lab.experiments import circle, consistency, cosine, mnist20, shapes, spiral
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
-__all__ = ["EXPERIMENTS", "circle", "consistency", "cosine", "experiment", "run_experiment", "shapes", "spiral"]
+__all__ = [
+    "EXPERIMENTS",
+    "circle",
+    "consistency",
+    "cosine",
+    "experiment",
+    "mnist20",
+    "run_experiment",
+    "shapes",
+    "spiral",
+]
