@@ -101,7 +101,8 @@ def of_tasks(tasks: Mapping[str, Ways]) -> dict[str, Any]:
         "linear_flat_median": statistics.median(flat["linear"]),
         "quadratic_flat_median": statistics.median(flat["quadratic"]),
         "brute_leads": leads,
-        "cosine_quadratic_less_linear": cosine["quadratic"].mean_log_error() - cosine["linear"].mean_log_error(),
+        "quadratic, mean threshold less quadratic, cosine": cosine["quadratic, mean threshold"].mean_log_error()
+        - cosine["quadratic"].mean_log_error(),
     }
 
 
