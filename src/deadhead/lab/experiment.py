@@ -11,6 +11,7 @@ from deadhead.errors import DeadheadError
 from deadhead.lab.judges import SEEDS, Judge, Judgement, Results
 from deadhead.registry import Entry
 
+
 @dataclass(frozen=True)
 class Claim:
     """What a document says, and how results over seeds decide on it.
