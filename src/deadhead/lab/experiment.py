@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from deadhead.errors import DeadheadError
-from deadhead.lab.judges import SEEDS, Judge, Judgement, Results
+from deadhead.lab.judges import SEEDS, Judge, Judgement
 from deadhead.registry import Entry
 
 
