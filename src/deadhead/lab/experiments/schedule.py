@@ -12,14 +12,18 @@ import numpy as np
 import torch
 from torch import Tensor
 
-import deadhead as dh
 from deadhead.errors import BudgetError
+from deadhead.graph.network import Network, trace
 from deadhead.lab.experiments.registry import experiment
 from deadhead.lab.experiments.schedule_claims import CLAIMS, TAKEAWAY
 from deadhead.lab.experiments.schedule_figures import PICTURES
 from deadhead.lab.mnist_cnn import Pairs, Parts, batches, epoch, network, parts
 from deadhead.lab.train import evaluate
 from deadhead.progress import Progress, track
+from deadhead.pruning.minimise import minimise
+from deadhead.pruning.prune import prune
+from deadhead.pruning.pruned import Pruned
+from deadhead.training import Masks
 
 Net = Any
 WEIGHTS = ("conv1.weight", "conv2.weight", "fc1.weight", "fc2.weight")
@@ -79,7 +83,7 @@ class Run:
 
 @experiment(
     "schedule", Settings, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY,
-    variants={"each layer": {"scope": "group", "compared": ()}},
+    variants={"each layer": {"scope": "group", "compared": (), "nonzero": (0.0, 0.02, 0.04, 0.06, 0.08, 0.1)}},
 )  # fmt: skip
 def schedule(settings: Settings, seed: int, progress: Progress | None) -> dict[str, Any]:
     """The smallest weights of a small CNN on MNIST, closed for good after epochs 2 to 5 of its training (20, 50, 80 and
@@ -139,7 +143,7 @@ def _epochs(
     """Train for some epochs, with the schedule if `prunes`; a round that is due before them is done at once."""
     optimizer = torch.optim.SGD(run.net.parameters(), lr=s.learning_rate)
     fractions = dict(zip(s.after, s.fractions, strict=True)) if prunes else {}
-    masks = dh.Masks(run.net, optimizer, example=data.train[0][:2]) if prunes else None
+    masks = Masks(run.net, optimizer, example=data.train[0][:2]) if prunes else None
     for number in range(epochs.start - 1, epochs.stop):
         if number >= epochs.start:
             for loss in epoch(run.net, optimizer, data.train, s.batch_size, order):
@@ -156,7 +160,7 @@ def _epochs(
         masks.stop()
 
 
-def _share_closed(masks: dh.Masks | None) -> float:
+def _share_closed(masks: Masks | None) -> float:
     """The share of all weights that are closed."""
     closed = 0 if masks is None else sum(int((~each).sum()) for each in masks.keep.values())
     return closed / SIZE
@@ -210,7 +214,7 @@ def removed_units(s: Settings, net: Net, data: Parts, progress: Progress | None 
         For each fraction, parameters and accuracies; at fraction 0 the change of the test outputs with means in the
         biases and without; and the smallest network whose validation accuracy is at most 0.2 points below.
     """
-    reads, network = batches(data.train, s.samples), dh.trace(net, data.train[0][:2])
+    reads, network = batches(data.train, s.samples), trace(net, data.train[0][:2])
     curve: dict[str, Any] = {"fractions": list(s.nonzero), "compared": list(s.compared)}
     for kind in ("parameters", "zero", "mean", "validation", "least_squares", "obs"):
         curve[kind] = []
@@ -222,7 +226,7 @@ def removed_units(s: Settings, net: Net, data: Parts, progress: Progress | None 
         curve["parameters"].append(sum(each.numel() for each in means.parameters()))
         curve["mean"].append(evaluate(means, *data.test)[1])
         curve["validation"].append(evaluate(means, *data.validation)[1])
-        with dh.Masks(network, None) as masks:
+        with Masks(network, None) as masks:
             masks.close({} if cut is None else cut.plan.removed)  # nothing is propagated
             curve["zero"].append(evaluate(net, *data.test)[1])
             if cut is not None and fraction == 0:
@@ -240,23 +244,23 @@ def removed_units(s: Settings, net: Net, data: Parts, progress: Progress | None 
     }
 
 
-def _without(network: dh.Network, reads: Pairs, fraction: float) -> dh.Pruned | None:
+def _without(network: Network, reads: Pairs, fraction: float) -> Pruned | None:
     """The network without units of few non-zero weights, means propagated; None where there are none."""
     try:
-        return dh.minimise(network, reads, at_most=fraction)
+        return minimise(network, reads, at_most=fraction)
     except BudgetError:
         return None
 
 
-def _beyond(network: dh.Network, reads: Pairs, cut: dh.Pruned | None) -> dict[str, Net]:
+def _beyond(network: Network, reads: Pairs, cut: Pruned | None) -> dict[str, Net]:
     """The same units with their consumers refitted, and the units that `obs` would remove for the same size."""
     if cut is None:
         return {"least_squares": network.module, "obs": network.module}
     how: dict[str, Any] = {"loss": "cross_entropy", "compensate": "least_squares", "curve": 0}
     size = sum(each.numel() for each in cut.model.parameters())
     return {
-        "least_squares": dh.prune(network, reads, plan=cut.plan, **how).model,
-        "obs": dh.prune(network, reads, params=size, criterion="obs", **how).model,
+        "least_squares": prune(network, reads, plan=cut.plan, **how).model,
+        "obs": prune(network, reads, params=size, criterion="obs", **how).model,
     }
 
 
