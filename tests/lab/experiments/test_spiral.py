@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.lab import drawn_all, quick
 from torch import nn
 
 import deadhead
@@ -14,6 +13,7 @@ from deadhead.lab.experiments import run_experiment
 from deadhead.lab.experiments.spiral_moves import band, one_gradient_move, unit_correlation
 from deadhead.lab.experiments.spiral_networks import arms, pruned, start
 from deadhead.select.plan import plan_of
+from support.lab import drawn_all, quick
 
 KEEP = torch.tensor([0, 2, 5]), torch.tensor([1, 4])
 
