@@ -5,7 +5,6 @@ from __future__ import annotations
 import numpy as np
 import pytest
 import torch
-from support.lab import drawn_all, quick
 from torch import nn
 from torch.nn import functional
 
@@ -13,6 +12,7 @@ import deadhead
 from deadhead.lab.experiments import run_experiment
 from deadhead.lab.experiments.circle import Circle, _balance, _repeats
 from deadhead.lab.experiments.circle_network import LISTING_RADIUS, Gated, sample
+from support.lab import drawn_all, quick
 
 
 @pytest.fixture
