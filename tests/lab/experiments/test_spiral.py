@@ -10,7 +10,7 @@ from torch import nn
 import deadhead
 from deadhead.data.calibration import as_batch, calibrate
 from deadhead.lab.experiments import run_experiment
-from deadhead.lab.experiments.spiral_moves import band, one_gradient_move, unit_correlation
+from deadhead.lab.experiments.spiral_moves import band, one_gradient_move, unit_correlations
 from deadhead.lab.experiments.spiral_networks import arms, pruned, start
 from deadhead.select.plan import plan_of
 from support.lab import drawn_all, quick
@@ -26,12 +26,12 @@ def net() -> nn.Sequential:
 
 def test_pruned_is_the_network_whose_removed_units_are_held_at_their_means(net: nn.Sequential) -> None:
     x = torch.randn(30, 2, dtype=torch.float64)
-    value = x
+    value = intact = x
     for layer, kept in ((0, KEEP[0]), (2, KEEP[1])):
-        value = torch.relu(net[layer](value))
+        value, intact = torch.relu(net[layer](value)), torch.relu(net[layer](intact))
         for unit in range(value.shape[1]):
             if unit not in kept.tolist():
-                value[:, unit] = value[:, unit].mean()
+                value[:, unit] = intact[:, unit].mean()
     found = pruned(net, KEEP, x)
     torch.testing.assert_close(found(x), net[4](value), rtol=0, atol=1e-12)
     assert [len(found[i].bias) for i in (0, 2, 4)] == [3, 2, 2]
@@ -70,9 +70,14 @@ def test_one_gradient_moves_a_weight_by_six_learning_rates(learning_rate: float)
 
 
 def test_units_are_as_similar_as_their_activations_correlate() -> None:
-    one, x = start(8, 0), torch.randn(100, 2)
-    assert unit_correlation(one, one, x) > 0.999
-    assert unit_correlation(one, start(8, 1), x) < 0.9
+    one, other, x = start(8, 0), start(8, 1), torch.randn(100, 2)
+    with torch.no_grad():
+        one[0].bias[3] = -100.0  # a constant unit
+    assert unit_correlations(one, one, x)[3] is None
+    assert min(each for each in unit_correlations(one, one, x) if each is not None) > 0.999
+    for unit, found in enumerate(unit_correlations(one, other, x)[:8]):
+        pair = [torch.relu(net[0](x))[:, unit].detach().numpy() for net in (one, other)]
+        assert found is None if unit == 3 else found == pytest.approx(np.corrcoef(pair)[0, 1], abs=1e-5)
 
 
 def test_the_arms_are_half_a_turn_apart() -> None:

@@ -214,10 +214,15 @@ def _maps(s: Circle, net: Gated) -> dict[str, Any]:
         "edge_units": float(((net.bias <= 0) & (net.vote > 0))[others].mean()) if others.any() else None,
         "loss_at_circle": float(loss[near].sum() / loss.sum()),
         "bias_like": np.flatnonzero(everywhere).tolist(),
-        "gradient_maps": wide_gradients.T.reshape(s.units, s.grid, s.grid)[:, ::3, ::3].round(2).tolist(),
-        "loss_map": wide_loss.reshape(s.grid, s.grid)[::3, ::3].round(3).tolist(),
-        "inside_map": (1 / (1 + np.exp(wide))).reshape(s.grid, s.grid)[::3, ::3].round(2).tolist(),
+        "gradient_maps": _hundredths(wide_gradients.T.reshape(s.units, s.grid, s.grid)),
+        "loss_maps": _hundredths(wide_loss.reshape(1, s.grid, s.grid)),
+        "inside_maps": _hundredths((1 / (1 + np.exp(wide))).reshape(1, s.grid, s.grid)),
     }
+
+
+def _hundredths(maps: Array) -> Any:
+    """Every second value along both sides, as whole hundredths: short, and enough for a figure."""
+    return (100 * maps[..., ::2, ::2]).round().astype(int).tolist()
 
 
 def _repeats(s: Circle, draw: np.random.Generator) -> dict[str, Any]:

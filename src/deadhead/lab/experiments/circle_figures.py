@@ -74,7 +74,7 @@ def tables(whole: Figure, results: Results) -> None:
         ([each["listing"] for each in results], PREDICTED, "s", 0.02, "the listing's circle"),
     )
     for column, (name, title) in zip(panels.T, titles.items(), strict=True):
-        for axes, (kind, word) in zip(column, (("mean", "mean"), ("spread", "standard deviation")), strict=True):
+        for axes, (kind, word) in zip(column, (("mean", "mean"), ("spread", "deviation")), strict=True):
             key = f"{name}_{kind}"
             for found, colour, marker, shift, label in series:
                 values = np.array([each[key] for each in found])
@@ -156,13 +156,11 @@ def maps(whole: Figure, results: Results) -> None:
     """Output, loss, and each unit's gradient over [-2, 2]^2, of the first seed's network."""
     first = results[0]
     bias_like = set(first["bias_like"])
-    many: list[tuple[str, Any, bool]] = [("p(inside)", first["inside_map"], False), ("loss", first["loss_map"], False)]
-    many += [
-        (f"unit {i}{' (bias-like)' if i in bias_like else ''}", each, True)
-        for i, each in enumerate(first["gradient_maps"])
-    ]
+    inside, loss, gradients = (np.array(first[f"{name}_maps"]) / 100 for name in ("inside", "loss", "gradient"))
+    many: list[tuple[str, Any, bool]] = [("p(inside)", inside[0], False), ("loss", loss[0], False)]
+    many += [(f"unit {i}{' (bias-like)' if i in bias_like else ''}", each, True) for i, each in enumerate(gradients)]
     panels = whole.subplots(-(-len(many) // 6), 6, squeeze=False)
-    limit = float(np.quantile(np.abs(first["gradient_maps"]), 0.99)) or 1.0
+    limit = float(np.quantile(np.abs(gradients), 0.99)) or 1.0
     angle = np.linspace(0, 2 * np.pi, 100)
     for axes, (title, values, signed) in zip(panels.flat, many, strict=False):
         how: dict[str, Any] = {"cmap": "RdBu_r", "vmin": -limit, "vmax": limit} if signed else {"cmap": "viridis"}
@@ -181,7 +179,7 @@ def maps(whole: Figure, results: Results) -> None:
 
 PICTURES = (
     Picture("losses", "Loss and log loss of random subnetworks, both circles, kernel 0.03.", (7.5, 5.4), losses),
-    Picture("tables", "The essay's tables for both circles: means over seeds with their range.", (9, 4.2), tables),
+    Picture("tables", "The essay's tables for both circles, means and ranges over seeds.", (9, 4.2), tables),
     Picture("gradients", "Gradients of loss and log loss, mean over seeds, kernel 0.03.", (8.5, 3), gradients),
     Picture("nodes", "Gradients of the log loss for each unit at p = 0.5, first seed, kernel 0.03.", (7.5, 5), nodes),
     Picture("flips", "Log loss along paths that flip every unit once, and of complements.", (7.5, 5.4), flips),

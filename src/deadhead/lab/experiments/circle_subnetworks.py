@@ -122,7 +122,7 @@ def gradients(drawn: Sequence[Drawn]) -> dict[str, Any]:
 
 def _gradient_curves(raw: Sequence[Array], logs: Sequence[Array], on: Any) -> dict[str, Any]:
     """Densities of gradients, kernel 0.03."""
-    curve, half = np.linspace(-1.5, 1.5, 151), logs[1]
+    curve, half = np.linspace(-1.5, 1.5, 121), logs[1]
 
     def smooth(values: Array) -> list[float]:
         return [float(v) for v in density(values.ravel(), curve, 0.03).round(3)] if len(values) else [0.0] * len(curve)

@@ -32,7 +32,10 @@ def kernels(before: Net, nets: Mapping[str, Net], halves: Mapping[str, Keep], x:
         found[f"{kind}_kernel_correlation"] = float(np.corrcoef([end.flatten().double() for end in ends])[0, 1])
         found[f"{kind}_move_correlation"] = float(np.corrcoef(moves)[0, 1])
         found[f"{kind}_never_moved"] = float(((moves[0] == 0) & (moves[1] == 0)).mean())
-        found[f"{kind}_unit_correlation"] = unit_correlation(one, other, x)
+        similar = unit_correlations(one, other, x)
+        live = [each for each in similar if each is not None]
+        found[f"{kind}_unit_correlation"] = float(np.median([each or 0.0 for each in similar]))
+        found[f"{kind}_live_unit_correlation"] = float(np.median(live)) if live else None
     moved = (nets["trained"][2].weight - before[2].weight).detach().abs().flatten().double().numpy()
     place, trough = band(moved[moved > 0])
     counts = np.histogram(moved[moved > 0], np.linspace(0, 1.5, 151))[0]
@@ -45,14 +48,14 @@ def kernels(before: Net, nets: Mapping[str, Net], halves: Mapping[str, Keep], x:
     }
 
 
-def unit_correlation(one: Net, other: Net, x: Tensor) -> float:
-    """Median over units of the correlation of their activations in two networks; a constant unit counts as 0."""
-    values = []
+def unit_correlations(one: Net, other: Net, x: Tensor) -> list[float | None]:
+    """Correlation of each unit's activations over x in two networks; None where it is constant in one of them."""
+    values: list[float | None] = []
     for a, b in zip(hidden(one, x), hidden(other, x), strict=True):
         a, b = (a - a.mean(0)).double(), (b - b.mean(0)).double()
         norms = a.norm(dim=0) * b.norm(dim=0)
-        values += [float(v) for v in torch.where(norms > 1e-9, (a * b).sum(0) / norms.clamp_min(1e-9), 0.0)]
-    return float(np.median(values))
+        values += [float(v / n) if n > 1e-9 else None for v, n in zip((a * b).sum(0), norms, strict=True)]
+    return values
 
 
 def band(moves: Any) -> tuple[float, float]:

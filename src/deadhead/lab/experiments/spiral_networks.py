@@ -50,7 +50,7 @@ def hidden(net: Net, x: Tensor) -> tuple[Tensor, Tensor]:
 
 
 def pruned(net: Net, keep: Keep, x: Tensor, *, adjust: bool = True) -> Net:
-    """A smaller network in which removed units are replaced by their mean activation over x, or left out.
+    """A smaller network in which removed units are replaced by their mean activation in the intact one, or left out.
 
     It is what `deadhead.prune(..., compensate="mean")` gives for the same units, without its report: an experiment
     prunes a thousand times.
@@ -63,11 +63,11 @@ def pruned(net: Net, keep: Keep, x: Tensor, *, adjust: bool = True) -> Net:
 
     Source: "Train first vs prune first in neural networks", AI Alignment Forum, "What exactly is pruning".
     """
+    means = [h.mean(0) for h in hidden(net, x)]
     net = copy.deepcopy(net)
     with torch.no_grad():
-        for position, kept in zip((0, 2), keep, strict=True):
+        for position, kept, mean in zip((0, 2), keep, means, strict=True):
             producer, consumer = net[position], net[position + 2]
-            mean = net[: position + 2](x).mean(0)
             gone = torch.ones(len(mean), dtype=torch.bool)
             gone[kept] = False
             if adjust:
