@@ -150,6 +150,16 @@ def test_deciding_on_a_part_of_the_data_measures_on_all_of_it() -> None:
     assert part.order("oracle") != subject().order("oracle")
 
 
+def test_networks_of_the_same_layers_share_a_trace_and_nothing_else() -> None:
+    other = Subject(shape("diamond", hidden=(5, 4), points=200, held=50, seed=2, most_epochs=2))
+    assert other.network.static is subject().network.static
+    with torch.no_grad():
+        error = (other.task.model(other.task.inputs) - other.task.targets).square().sum(1).mean().item() / 2
+    assert other.curve([]).error == pytest.approx([error])
+    assert subject().curve([]).error == pytest.approx([error_by_hand(())])
+    assert error != pytest.approx(error_by_hand(()))
+
+
 def test_what_is_free_ends_before_the_first_point_past_the_limit() -> None:
     curve = Curve(10, bare=1.0, removed=[0, 1, 2, 3], error=[0.0, 0.2, 0.0, 0.5], accuracy=[1.0, 0.99, 0.98, 0.98])
     assert curve.free_by_error() == 0.0

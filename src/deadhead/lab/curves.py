@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -13,7 +14,7 @@ from deadhead.compensate import Problem, compensate
 from deadhead.data.calibration import Batch, as_batch, calibrate
 from deadhead.data.opened import opened
 from deadhead.gates.state import PrunedState
-from deadhead.graph.network import trace
+from deadhead.graph.network import Network, trace
 from deadhead.lab.tasks import Task, accuracy
 from deadhead.progress import Progress, track
 from deadhead.reconstruction.march import choose_and_compensate
@@ -127,7 +128,7 @@ class Subject:
         self.task = task
         self.measured = task.data[0]
         deciding = [tuple(each[:decide_on] for each in self.measured)]
-        self.loss, self.batches, self.network = opened(trace(task.model, task.inputs[:2]), deciding, LOSS, None)
+        self.loss, self.batches, self.network = opened(traced(task), deciding, LOSS, None)
         self.all = opened(self.network, task.data, LOSS, None)[1]
         self.held = opened(self.network, task.held, LOSS, None)[1]
         self.place = {group.name: i for i, group in enumerate(self.network.groups)}
@@ -254,6 +255,19 @@ class Subject:
         assert isinstance(outputs, Tensor)
         error = (outputs - batch.targets).double().square().sum(1).mean().item() / 2
         return error, accuracy(outputs, batch.targets)
+
+
+def traced(task: Task) -> Network:
+    """The network of a task, traced once for all networks of the same layers: graphs don't depend on weights."""
+    layers = repr(task.model)
+    if layers not in _TRACED:
+        _TRACED[layers] = trace(task.model, task.inputs[:2])
+    network = copy.copy(_TRACED[layers])
+    network.module = task.model
+    return network
+
+
+_TRACED: dict[str, Network] = {}
 
 
 def smallest(scores: Mapping[str, Tensor], order: Sequence[Unit]) -> Unit:

@@ -6,6 +6,7 @@ when the network is as good on the points that it is trained on as the paper's.
 
 from __future__ import annotations
 
+import functools
 import itertools
 import math
 from collections.abc import Callable
@@ -16,7 +17,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 
 from deadhead.errors import DataError
-from deadhead.lab.data import mnist
+from deadhead.lab.data import Split, mnist
 from deadhead.progress import Progress, track
 
 Reached = Callable[[nn.Module], bool]
@@ -189,7 +190,7 @@ def mnist20(
 
     Source: Wolfe et al. (2016), sections 4.2 to 4.4.
     """
-    split, draw = mnist(), torch.Generator().manual_seed(seed)
+    split, draw = _mnist(), torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(split.train_inputs), generator=draw)[:images]
     others = torch.randperm(len(split.test_inputs), generator=draw)[:held]
     x, y = _small(split.train_inputs[chosen]), F.one_hot(split.train_targets[chosen], 10).float()
@@ -330,7 +331,7 @@ def one_digit(
 
     Source: Wolfe et al. (2016), section 4.5.
     """
-    split, draw = mnist(), torch.Generator().manual_seed(seed)
+    split, draw = _mnist(), torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(split.train_inputs), generator=draw)[:images]
     x, y = _up_to(largest, split.train_inputs[chosen]), _against(split.train_targets[chosen], digit)
     model = sigmoid_network((784, hidden, 2), softmax=True, seed=seed, start=start)
@@ -340,6 +341,12 @@ def one_digit(
     )  # fmt: skip
     outer = _up_to(largest, split.test_inputs[:held]), _against(split.test_targets[:held], digit)
     return Task(f"digit {digit}", model.eval(), x, y, *outer, steps)
+
+
+@functools.lru_cache(1)
+def _mnist() -> Split:
+    """MNIST, read once in a process; its tensors are not changed."""
+    return mnist()
 
 
 def _small(images: Tensor) -> Tensor:

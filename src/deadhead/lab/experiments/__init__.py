@@ -4,10 +4,10 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import cascade, circle, consistency, cosine, one_digit, shapes, spiral, surfaces
+from deadhead.lab.experiments import cascade, circle, consistency, cosine, mnist20, one_digit, shapes, spiral, surfaces
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
 __all__ = [
-    "EXPERIMENTS", "cascade", "circle", "consistency", "cosine", "experiment", "one_digit", "run_experiment", "shapes",
-    "spiral", "surfaces",
+    "EXPERIMENTS", "cascade", "circle", "consistency", "cosine", "experiment", "mnist20", "one_digit", "run_experiment",
+    "shapes", "spiral", "surfaces",
 ]  # fmt: skip

@@ -16,8 +16,8 @@ CLAIMS = (
         {"quadratic_gap": [0.1, 0.1], "linear_flat_by_brute": [0.2, 0.2]},
         {"quadratic_gap": [0.9, 0.9], "linear_flat_by_brute": [1.0, 1.0]},
         "For both shapes: the mean log error over the curve of quadratic estimates less that of brute force, by "
-        "the same of linear estimates; and the share of units removed while the error is flat (start + 5 % of the range to the "
-        "error with no unit), of linear estimates by that of brute force.",
+        "the same of linear estimates; and the share of units removed while the error is flat (start + 5 % of the "
+        "range to the error with no unit), of linear estimates by that of brute force.",
         "curves",
     ),
 )  # fmt: skip
