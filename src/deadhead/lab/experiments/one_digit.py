@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from deadhead.lab.curves import Curve, Subject, by_ways
-from deadhead.lab.experiments.one_digit_claims import CLAIMS
+from deadhead.lab.experiments.one_digit_claims import CLAIMS, TAKEAWAY, VARIANTS
 from deadhead.lab.experiments.one_digit_figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
 from deadhead.lab.tasks import Task, shape
@@ -60,10 +60,8 @@ QUICK = {
     "hidden": 6, "images": 150, "deciding": 100, "held": 50, "most_epochs": 2, "refitted": (3,), "digital": False,
 }  # fmt: skip
 
-VARIANTS = {"normal start": {"start": "normal", "start_epochs": 3, "most_epochs": 6, "beside": False}}
 
-
-@experiment("one_digit", OneDigit, claims=CLAIMS, pictures=PICTURES, quick=QUICK, variants=VARIANTS)
+@experiment("one_digit", OneDigit, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS)
 def one_digit(settings: OneDigit, seed: int, progress: Progress | None) -> dict[str, Any]:
     """What pruning does to networks that tell one digit from the others and whose training was stopped early.
 
