@@ -21,7 +21,8 @@ CLAIMS = (
         "D6.1", PAPER + "4.5", "Brute force improves the error at first.", "for each digit",
         Share("lowest_within_10", high=0.99),
         {"lowest_within_10": [0.9, 0.9, 0.9]}, {"lowest_within_10": [0.9, 1.0, 1.1]},
-        "Lowest error within ten removals, to the intact network's, digits 0, 1 and 2.", "errors", variants=tuple(VARIANTS),
+        "Lowest error within ten removals, to the intact network's, digits 0, 1 and 2.",
+        "errors", variants=tuple(VARIANTS),
     ),
     Claim(
         "D6.2", PAPER + "4.5", "By brute force the error stays within its start until 60 to 80 % are removed.",
@@ -29,7 +30,8 @@ CLAIMS = (
         Every(Share("first_above_0", low=0.55), Share("first_above_1", low=0.75), Share("first_above_2", low=0.55)),
         {"first_above_0": 0.6, "first_above_1": 0.8, "first_above_2": 0.7},
         {"first_above_0": 0.1, "first_above_1": 0.1, "first_above_2": 0.1},
-        "Share of units removed when the error is first above the intact network's.", "errors", variants=tuple(VARIANTS),
+        "Share of units removed when the error is first above the intact network's.",
+        "errors", variants=tuple(VARIANTS),
     ),
     Claim(
         "D6.3", PAPER + "4.5.1", "Digit 0: the quadratic criterion beats the linear one, which explodes at once.",
