@@ -40,7 +40,7 @@ def loss_without(net: Net, index: Any, reads: Pairs) -> float:
     """
     weight = net.get_parameter(LAYER)
     before = weight.detach().clone()
-    removed = before.flatten()
+    removed = before.flatten().clone()  # flatten may give a view
     removed[index] = 0.0
     weight.copy_(removed.reshape(before.shape))
     total = sum(functional.cross_entropy(net(x), y, reduction="sum").double() for x, y in reads)
@@ -104,7 +104,7 @@ def greedy(net: Net, rounds: int, reads: Pairs, held: Pairs, progress: Progress 
     for number in track(progress, "removing two by two", range(1, rounds + 1)):
         closed += [i for i in alone.flatten().argsort(stable=True).tolist() if i not in closed][:2]
         with torch.no_grad():
-            removed = before.flatten()
+            removed = before.flatten().clone()  # flatten may give a view
             removed[closed] = 0.0
             weight.copy_(removed.reshape(before.shape))
         losses["scored"].append(loss_without(net, [], reads))

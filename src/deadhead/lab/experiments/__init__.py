@@ -4,10 +4,10 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import circle, consistency, parameter_saliencies, schedule, spiral
+from deadhead.lab.experiments import circle, consistency, importance, parameter_saliencies, schedule, spiral, storage
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
 __all__ = [
-    "EXPERIMENTS", "circle", "consistency", "experiment", "parameter_saliencies", "run_experiment", "schedule",
-    "spiral",
+    "EXPERIMENTS", "circle", "consistency", "experiment", "importance", "parameter_saliencies", "run_experiment",
+    "schedule", "spiral", "storage",
 ]  # fmt: skip
