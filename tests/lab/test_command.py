@@ -1,9 +1,11 @@
-"""`deadhead lab`: every experiment runs quickly, and shows what it found."""
+"""`deadhead lab`: runs experiments, and shows what they found."""
 
 from __future__ import annotations
 
 import sys
+from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -20,10 +22,12 @@ def run(monkeypatch: pytest.MonkeyPatch, *arguments: str) -> int:
     return 0
 
 
-def test_all_experiments_run_quickly_and_show_what_they_found(
+def test_all_experiments_run_and_show_what_they_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
+    few = {name: EXPERIMENTS[name] for name in ("circle", "consistency")}  # each has a quick run in its own tests
+    monkeypatch.setattr(EXPERIMENTS, "_entries", few)
     assert run(monkeypatch, "run", "--all", "--quick", "--pages", "pages") == 0
     for name in EXPERIMENTS:
         assert (tmp_path / "pages" / f"{name}.md").exists()
@@ -31,6 +35,35 @@ def test_all_experiments_run_quickly_and_show_what_they_found(
         assert run(monkeypatch, "show", name) == 0
         assert EXPERIMENTS[name].claims[0].id in capsys.readouterr().out
     assert "[circle](circle.md)" in (tmp_path / "pages/index.md").read_text()
+
+
+def test_a_variant_stands_on_the_page_and_a_board_beside_the_results(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    pytest.importorskip("tensorboard")
+    pytest.importorskip("submitit")
+    monkeypatch.chdir(tmp_path)
+    entry = EXPERIMENTS["consistency"]
+    claims = [
+        replace(claim, why="Was {factor_mean} and {five.factor_mean}.", variants=("five",)) for claim in entry.claims
+    ]
+
+    def function(settings: Any, seed: int, progress: Any) -> dict[str, Any]:
+        return {**entry.function(settings, seed, progress), "factor_mean": settings.factor}
+
+    changed = replace(entry, function=function, claims=claims, variants={"five": {"factor": 5.0}})
+    monkeypatch.setattr(EXPERIMENTS, "_entries", {"consistency": changed})
+    assert run(monkeypatch, "run", "consistency", "--cluster", "debug", "--tensorboard") == 0
+    assert len(list(tmp_path.glob("lab-results/consistency/*/seed-0/tensorboard/events*"))) == 2
+    (page,) = tmp_path.glob("lab-results/consistency/*/consistency.md")
+    assert "Was 3 and 5." in page.read_text()
+    assert "- five (factor 5): " in page.read_text()
+    assert "1 seed and 1 variant" in page.read_text()
+    capsys.readouterr()
+    opened = []
+    monkeypatch.setattr("typer.launch", opened.append)
+    assert run(monkeypatch, "show", "consistency", "--open") == 0
+    assert opened == [str(page.relative_to(tmp_path))]
 
 
 def test_what_cannot_be_run_or_shown_is_one_sentence(

@@ -303,26 +303,41 @@ def lab_run(
     quick: Annotated[bool, typer.Option("--quick", help="About a hundredth of the work.")] = False,
     seeds: Annotated[str | None, typer.Option(help="How many seeds, as in 5, or range(5, 10).")] = None,
     processes: Annotated[int, typer.Option(help="How many jobs run at once.")] = 1,
+    cluster: Annotated[
+        str | None,
+        typer.Option(help="Run the jobs by submitit: slurm, local or debug.", metavar="EXECUTOR"),
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder of the results; finished jobs in it are not run again.")] = Path(
         "lab-results"
     ),
     pages: Annotated[Path | None, typer.Option(help="Folder for pages of findings.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard logs.")] = False,
 ) -> None:
-    """Run an experiment, judge its claims, and write results, figures and a page of findings."""
+    """Run an experiment, judge its claims, and write results, figures and a page of findings.
+
+    With default settings an experiment's variants are run, too, which separate the causes of what was found. A run
+    that was stopped goes on where it was.
+    """
     from deadhead.cli.lab import run_and_show
 
-    run_and_show(name, settings or [], every, quick, seeds, processes, out, pages)
+    run_and_show(
+        name, settings or [], every=every, quick=quick, seeds=seeds, processes=processes, cluster=cluster, out=out,
+        pages=pages, tensorboard=tensorboard,
+    )  # fmt: skip
 
 
 @lab.command("show")
 def lab_show(
     name: Annotated[str, typer.Argument(help="An experiment that was run.", metavar="EXPERIMENT")],
     out: Annotated[Path, typer.Option(help="Folder of the results.")] = Path("lab-results"),
+    launch: Annotated[bool, typer.Option("--open", help="Also open the page with its figures.")] = False,
 ) -> None:
     """Show what an experiment that was run has found."""
     from deadhead.cli.lab import show
 
-    show(name, out)
+    for page in show(name, out):
+        if launch:
+            typer.launch(str(page))
 
 
 @lab.command()

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from rich.console import Console
-from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeElapsedColumn
+from rich.progress import BarColumn, MofNCompleteColumn, Progress, TaskID, TextColumn, TimeRemainingColumn
 from rich.table import Table
 from rich.text import Text
 
@@ -18,8 +18,9 @@ from deadhead.cli.resolve import folder_for
 from deadhead.cli.resolve import settings as settings_of
 from deadhead.errors import DeadheadError
 from deadhead.lab.experiments import EXPERIMENTS, run_experiment
-from deadhead.lab.findings import judged, takeaway, write_page
-from deadhead.lab.runner import Job, Plan, jobs_of, read_plan, run_jobs
+from deadhead.lab.findings import Found, judged, takeaway, write_page
+from deadhead.lab.runner import Job, Plan, jobs_of, read_plan, run_jobs, run_on_cluster
+from deadhead.lab.runner.board import write_board
 from deadhead.lab.runner.configuration import plan
 from deadhead.progress import Progress as Callback
 
@@ -32,35 +33,57 @@ def list_experiments() -> None:
 def run_and_show(
     name: str | None,
     settings: Sequence[str],
+    *,
     every: bool,
     quick: bool,
     seeds: str | None,
     processes: int,
+    cluster: str | None,
     out: Path,
     pages: Path | None,
+    tensorboard: bool,
 ) -> None:
     """`lab run`: run one experiment or all, write results and pages, and print the claims with their verdicts."""
     if every == (name is not None):
         raise DeadheadError("Name one experiment or a YAML file, or give --all, and not both.")
     folder_for(out)
     for each in _plans(name, settings, quick, seeds):
-        jobs = jobs_of(each, out)
-        with _lines() as progress:
-            run_jobs(jobs, processes=processes, progress=progress)
-        for folder in dict.fromkeys(job.folder for job in jobs):
-            _report(each, [job for job in jobs if job.folder == folder], pages)
+        beside = each.variants()
+        jobs = {key: jobs_of(of, out) for key, of in {"": each, **beside}.items()}
+        how = {**each.cluster, **({"executor": cluster} if cluster else {})}
+        records = _run([job for group in jobs.values() for job in group], processes, how, out)
+        if tensorboard:
+            for place, record in records.items():
+                write_board(place / "tensorboard", record["results"])
+        variants = {key: [records[job.place] for job in jobs[key]] for key in beside}
+        for folder in dict.fromkeys(job.folder for job in jobs[""]):
+            group = [job for job in jobs[""] if job.folder == folder]
+            _report(each, group, [records[job.place] for job in group], variants, pages)
 
 
-def show(name: str, out: Path) -> None:
-    """`lab show`: the claims with their verdicts of every combination of settings in a folder of results."""
+def show(name: str, out: Path) -> list[Path]:
+    """`lab show`: the claims with their verdicts of every combination of settings in a folder of results.
+
+    Args:
+        name: an experiment's.
+        out: the folder.
+
+    Returns:
+        The pages with figures.
+    """
     EXPERIMENTS[name]
     folders = sorted({path.parents[1] for path in (out / name).glob("*/seed-*/result.json")})
     if not folders:
         raise DeadheadError(f"{out} has no results of {name}: run `deadhead lab run {name} --out {out}`.")
+    pages = []
     for folder in folders:
         records = [json.loads(path.read_text()) for path in sorted(folder.glob("seed-*/result.json"))]
         _print_claims(name, records)
-        Console().print(Text(f"Figures: {folder / f'{name}.md'}"))
+        page = folder / f"{name}.md"
+        if page.exists():  # a variant has none: it is on the page of the experiment
+            Console().print(Text(f"Page with figures: {page}"))
+            pages.append(page)
+    return pages
 
 
 def print_consistency() -> None:
@@ -80,25 +103,44 @@ def _plans(name: str | None, settings: Sequence[str], quick: bool, seeds: str | 
         yield plan(each, given, seeds=count, quick=quick)
 
 
-def _report(of: Plan, jobs: Sequence[Job], pages: Path | None) -> None:
-    records = run_jobs(jobs)  # all are finished: this reads them
+def _run(jobs: Sequence[Job], processes: int, cluster: dict[str, Any], out: Path) -> dict[Path, dict[str, Any]]:
+    """What every job has written, by its folder, run here or on a cluster."""
+    jobs = list({job.place: job for job in jobs}.values())
+    if cluster:
+        parameters = {key: value for key, value in cluster.items() if key != "executor"}
+        executor = cluster.get("executor", "slurm")
+        found = run_on_cluster(jobs, out / "cluster-logs", executor=executor, **parameters)
+    else:
+        with _lines() as progress:
+            found = run_jobs(jobs, processes=processes, progress=progress)
+    return dict(zip([job.place for job in jobs], found, strict=True))
+
+
+def _report(
+    of: Plan,
+    jobs: Sequence[Job],
+    records: Sequence[dict[str, Any]],
+    variants: dict[str, list[dict[str, Any]]],
+    pages: Path | None,
+) -> None:
+    """Write the page of one combination of settings, and print what it says."""
     given = "".join(f" --set {key}={json.dumps(value)}" for key, value in jobs[0].options.items())
     seeds = f" --seeds {len(jobs)}" if of.seeds == tuple(range(len(of.seeds))) else f" --seeds {list(of.seeds)}"
     command = f"deadhead lab run {of.experiment}{' --quick' if of.quick else ''}{given}{seeds}"
-    path = write_page(jobs[0].folder, of.experiment, records, command)
+    found = Found(of.experiment, records, command, variants)
+    path = write_page(jobs[0].folder, found)
     if pages is not None:
-        path = write_page(pages, of.experiment, records, command)
+        path = write_page(pages, found)
     if of.experiment in _TABLES:
         _TABLES[of.experiment](records[0]["results"])
-    if EXPERIMENTS[of.experiment].claims:
-        _print_claims(of.experiment, records)
-    else:
-        Console().print_json(json.dumps([record["results"] for record in records]))
+    _print_claims(of.experiment, records)
     Console().print(Text(f"Page with figures: {path}"))
 
 
 def _print_claims(name: str, records: Sequence[dict[str, Any]]) -> None:
     found = judged(EXPERIMENTS[name], records)
+    if not found:
+        return
     table = Table("claim", "the document says", "number there", "ours", "verdict")
     for claim, each in found:
         numbers = "\n".join(dict.fromkeys(map(str, each.numbers)))
@@ -109,15 +151,16 @@ def _print_claims(name: str, records: Sequence[dict[str, Any]]) -> None:
 
 @contextmanager
 def _lines() -> Iterator[Callback]:
-    """A line of progress for every job that has begun, on standard error."""
-    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeElapsedColumn())
+    """A line of progress for every running job, on standard error: its step, and how long that will take."""
+    columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
     tasks: dict[str, TaskID] = {}
     with Progress(*columns, console=Console(stderr=True), transient=True) as lines:
 
         def tell(label: str, done: int, total: int) -> None:
-            if label not in tasks:
-                tasks[label] = lines.add_task(label, total=total)
-            lines.update(tasks[label], completed=done, total=total)
+            job = label.rpartition(": ")[0]
+            if job not in tasks:
+                tasks[job] = lines.add_task(label, total=total)
+            lines.update(tasks[job], description=label, completed=done, total=total)
 
         yield tell
 

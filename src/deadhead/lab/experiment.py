@@ -8,8 +8,9 @@ from dataclasses import dataclass
 from typing import Any
 
 from deadhead.errors import DeadheadError
-from deadhead.lab.judges import SEEDS, Judge, Judgement, Results
+from deadhead.lab.judges import SEEDS, Judge, Judgement
 from deadhead.registry import Entry
+
 
 @dataclass(frozen=True)
 class Claim:

@@ -83,9 +83,9 @@ class Share:
         cases = [_numbers(each[self.value]) for each in results if each[self.value] is not None]
         worst = [min(case, key=lambda x: min(x - self.low, self.high - x)) for case in cases]
         if len(cases) < SEEDS:
-            return Judgement(OPEN, (_range(self.value, worst),))
+            return Judgement(OPEN, (over_seeds(self.value, worst),))
         met = sum(all(self.low <= x <= self.high for x in case) for case in cases) / len(cases)
-        return Judgement(HOLDS if met >= 0.8 else PART if met >= 0.4 else FAILS, (_range(self.value, worst),))
+        return Judgement(HOLDS if met >= 0.8 else PART if met >= 0.4 else FAILS, (over_seeds(self.value, worst),))
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Difference:
     def __call__(self, results: Results) -> Judgement:
         values = [float(each[self.value]) for each in results if each[self.value] is not None]
         if len(values) < SEEDS:
-            return Judgement(OPEN, (_range(self.value, values),))
+            return Judgement(OPEN, (over_seeds(self.value, values),))
         mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
         half = float(stats.t.ppf((1 + self.confidence) / 2, len(values) - 1)) * error
         number = Number(self.value, mean, mean - half, mean + half)
@@ -145,7 +145,7 @@ class InBand:
 
     def __call__(self, results: Results) -> Judgement:
         found = [each[self.value] if self.at is None else each[self.value][self.at] for each in results]
-        number = _range(self.value, [float(x) for x in found if x is not None])
+        number = over_seeds(self.value, [float(x) for x in found if x is not None])
         if sum(x is not None for x in found) < SEEDS:
             return Judgement(OPEN, (number,))
         right = self.side is not None and self.side[0] <= number.mean <= self.side[1]
@@ -176,7 +176,9 @@ class Exact:
         errors = [x for each in results for x in _numbers(each[self.value])]
         controls = [x for each in results for x in _numbers(each[self.control])]
         exact = bool(errors) and max(errors) <= self.tolerance < min(controls, default=-math.inf)
-        return Judgement(HOLDS if exact else FAILS, (_range(self.value, errors), _range(self.control, controls)))
+        return Judgement(
+            HOLDS if exact else FAILS, (over_seeds(self.value, errors), over_seeds(self.control, controls))
+        )
 
 
 class Every:
@@ -202,7 +204,13 @@ def _numbers(value: Any) -> list[float]:
     return [float(x) for x in (value if isinstance(value, (list, tuple)) else [value])]
 
 
-def _range(what: str, values: Sequence[float]) -> Number:
+def over_seeds(what: str, values: Sequence[float]) -> Number:
+    """The mean of values with their range.
+
+    Args:
+        what: their name.
+        values: of all seeds.
+    """
     if not values:
         return Number(what, math.nan, math.nan, math.nan)
     return Number(what, statistics.fmean(values), min(values), max(values))

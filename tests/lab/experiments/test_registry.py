@@ -6,15 +6,28 @@ import pytest
 
 from deadhead.errors import DeadheadError
 from deadhead.lab.experiments import EXPERIMENTS, run_experiment
+from deadhead.lab.findings.rows import ROWS, row_of
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
-def test_every_experiment_has_a_summary_a_seed_and_claims(name: str) -> None:
+def test_every_experiment_has_a_summary_a_seed_and_claims_that_name_what_exists(name: str) -> None:
     entry = EXPERIMENTS[name]
     assert entry.summary.endswith(".")
     assert entry.options["seed"] == 0
-    assert len({claim.id for claim in entry.claims}) == len(entry.claims) > 0
+    assert len({claim.id for claim in entry.claims}) == len(entry.claims)
+    assert len(entry.claims) + len(entry.pictures) > 0
     assert entry.read({}, quick=True) is not None
+    for changed in entry.variants.values():
+        entry.read(changed)
+    for claim in entry.claims:
+        assert claim.picture in {"", *(picture.name for picture in entry.pictures)}
+        assert set(claim.variants) <= set(entry.variants)
+        assert row_of(claim.id) in ROWS
+
+
+def test_no_claim_is_judged_twice() -> None:
+    claims = [claim.id for name in EXPERIMENTS for claim in EXPERIMENTS[name].claims]
+    assert len(claims) == len(set(claims))
 
 
 def test_an_experiment_gives_what_its_settings_say() -> None:

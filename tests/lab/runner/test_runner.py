@@ -10,10 +10,10 @@ import pytest
 
 from deadhead.errors import DeadheadError
 from deadhead.lab.experiments import EXPERIMENTS
-from deadhead.lab.findings import write_page
 from deadhead.lab.runner import jobs_of, read_plan, run_jobs
 from deadhead.lab.runner.cluster import run_on_cluster
 from deadhead.lab.runner.configuration import plan
+from deadhead.lab.runner.jobs import source_of
 
 SMALL = {"points": 50, "epochs": 1, "networks": 10, "paths": 8, "flips": 4, "draws": 2, "grid": 5}
 
@@ -33,8 +33,10 @@ def test_a_file_expands_lists_and_ranges_and_evaluates_nothing(tmp_path: Path) -
     with pytest.raises(DeadheadError, match="cannot be read as YAML"):
         read_plan(path)
     path.write_text("experiment: circle\nsedes: 3\n")
-    with pytest.raises(DeadheadError, match="unknown entry 'sedes': use experiment, seeds, quick, options"):
+    with pytest.raises(DeadheadError, match="unknown entry 'sedes': use experiment, seeds, quick, options, cluster"):
         read_plan(path)
+    path.write_text("experiment: circle\ncluster: {executor: debug, timeout_min: 2}\n")
+    assert read_plan(path).cluster == {"executor": "debug", "timeout_min": 2}
     path.write_text("experiment: circle\noptions: {netwroks: 3}\n")
     with pytest.raises(DeadheadError, match="no option 'netwroks'; its options are units, points"):
         read_plan(path)
@@ -69,9 +71,41 @@ def test_two_processes_give_the_numbers_of_one(tmp_path: Path) -> None:
     found = plan("circle", SMALL, seeds=2)
     seen = set()
     one = run_jobs(jobs_of(found, tmp_path / "one"))
-    two = run_jobs(jobs_of(found, tmp_path / "two"), processes=2, progress=lambda label, *_: seen.add(label))
+    two = run_jobs(
+        jobs_of(found, tmp_path / "two"), processes=2, progress=lambda label, *_: seen.add(label.partition(":")[0])
+    )
     assert [each["results"] for each in one] == [each["results"] for each in two]
     assert len(seen) == 2
+
+
+def test_variants_are_run_beside_the_defaults_alone(monkeypatch: pytest.MonkeyPatch) -> None:
+    entry = replace(EXPERIMENTS["circle"], variants={"few": {"points": 9}})
+    monkeypatch.setitem(EXPERIMENTS._entries, "circle", entry)
+    (few,) = plan("circle", seeds=2).variants().values()
+    assert (few.options, few.seeds) == (({"points": 9},), (0, 1))
+    assert not plan("circle", quick=True).variants()
+    assert not plan("circle", {"epochs": 1}).variants()
+
+
+def test_a_job_is_run_again_when_the_experiments_code_has_changed_but_not_its_texts(tmp_path: Path) -> None:
+    sources = {
+        "same": 'def f():\n    "A text."\n    return 1  # a note\n',
+        "other": "def f():\n    return 2\n",
+        "first": "def f():\n    return 1\n",
+    }
+    found = {}
+    for name, text in sources.items():
+        path = tmp_path / f"{name}.py"
+        path.write_text(text)
+        space: dict[str, object] = {}
+        exec(compile(text, str(path), "exec"), space)
+        found[name] = source_of(replace(EXPERIMENTS["circle"], function=space["f"]))
+    assert found["first"] == found["same"] != found["other"]
+    (job,) = jobs_of(plan("circle", SMALL), tmp_path)
+    (record,) = run_jobs([job])
+    assert job.record() == record
+    (job.place / "result.json").write_text(json.dumps({**record, "source": "before"}))
+    assert job.record() is None
 
 
 def test_a_record_says_where_it_comes_from_and_a_failed_job_where_to_read(tmp_path, monkeypatch) -> None:  # type: ignore[no-untyped-def]
@@ -100,14 +134,3 @@ def test_a_cluster_gives_the_same_numbers(tmp_path: Path, executor: str) -> None
     here = run_jobs(jobs_of(found, tmp_path / "here"))
     there = run_on_cluster(jobs_of(found, tmp_path / "there"), tmp_path / "logs", executor=executor, timeout_min=2)
     assert [each["results"] for each in here] == [each["results"] for each in there]
-
-
-def test_verdicts_of_a_page_change_with_its_results(tmp_path: Path) -> None:
-    (record,) = run_jobs(jobs_of(plan("consistency"), tmp_path / "out"))
-    text = write_page(tmp_path, "consistency", [record], "the command").read_text()
-    assert "Of 2 claims, judged on 1 seed, 1 hold, 1 hold in part and 0 do not hold." in text.splitlines()[2]
-    assert "1 hold, 1 hold in part and 0 do not hold" in (tmp_path / "index.md").read_text()
-    other = {**record, "results": {**record["results"], "table_mismatches": 2, "scale_error": 1.0}}
-    text = write_page(tmp_path, "consistency", [other], "the command").read_text()
-    assert "0 hold, 1 hold in part and 1 do not hold. Not confirmed: The gradient rule" in text
-    assert "0 hold, 1 hold in part and 1 do not hold" in (tmp_path / "index.md").read_text()

@@ -5,7 +5,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field, replace
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -13,7 +13,7 @@ from typing import Any
 from deadhead.errors import DeadheadError
 from deadhead.lab.experiments import EXPERIMENTS
 
-KEYS = ("experiment", "seeds", "quick", "options")
+KEYS = ("experiment", "seeds", "quick", "options", "cluster")
 RANGE = re.compile(r"range\(\s*(-?\d+)\s*(?:,\s*(-?\d+)\s*)?(?:,\s*(-?[1-9]\d*)\s*)?\)")
 
 
@@ -26,12 +26,21 @@ class Plan:
         options: settings of each combination; what is missing has its default.
         seeds: run for each combination.
         quick: start from the quick run's settings.
+        cluster: `executor` and parameters of `run_on_cluster` (default: the jobs run here).
     """
 
     experiment: str
     options: tuple[dict[str, Any], ...]
     seeds: tuple[int, ...]
     quick: bool = False
+    cluster: dict[str, Any] = field(default_factory=dict)
+
+    def variants(self) -> dict[str, Plan]:
+        """Plans of the experiment's variants: none beside settings other than the defaults."""
+        if self.quick or self.options != ({},):
+            return {}
+        changed = EXPERIMENTS[self.experiment].variants
+        return {name: replace(self, options=(dict(options),)) for name, options in changed.items()}
 
 
 def expanded(value: Any) -> Any:
@@ -80,7 +89,8 @@ def read_plan(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
     """The plan in a YAML file, with options of the command line in place of its own.
 
     Args:
-        path: a mapping of experiment, seeds, quick and options.
+        path: a mapping of experiment, seeds, quick, options and cluster (executor, and parameters of submitit such as
+            timeout_min or slurm_partition).
         overrides: options by name.
 
     Raises:
@@ -99,11 +109,15 @@ def read_plan(path: Path, overrides: Mapping[str, Any] | None = None) -> Plan:
     for key in content:
         if key not in KEYS:
             raise DeadheadError(f"{path} has the unknown entry {key!r}: use {', '.join(KEYS)}.")
-    options = content.get("options") or {}
-    if not isinstance(options, dict) or not isinstance(content.get("quick", False), bool):
-        raise DeadheadError(f"{path}: give options as a mapping of values by name, and quick as true or false.")
+    options, cluster = content.get("options") or {}, content.get("cluster") or {}
+    mappings = isinstance(options, dict) and isinstance(cluster, dict)
+    if not mappings or not isinstance(content.get("quick", False), bool):
+        raise DeadheadError(
+            f"{path}: give options and cluster as mappings of values by name, and quick as true or false."
+        )
     seeds, quick = content.get("seeds", 1), content.get("quick", False)
-    return plan(str(content["experiment"]), {**options, **(overrides or {})}, seeds=seeds, quick=quick)
+    found = plan(str(content["experiment"]), {**options, **(overrides or {})}, seeds=seeds, quick=quick)
+    return replace(found, cluster=cluster)
 
 
 def _choices(value: Any, default: Any) -> list[Any]:

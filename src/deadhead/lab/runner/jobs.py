@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import ast
 import dataclasses
 import hashlib
+import inspect
 import json
 import platform
 import subprocess
@@ -18,6 +20,7 @@ import torch
 
 from deadhead.errors import DeadheadError
 from deadhead.files import append_line, json_text, write_together
+from deadhead.lab.experiment import Experiment
 from deadhead.lab.experiments import EXPERIMENTS
 from deadhead.lab.runner.configuration import Plan
 from deadhead.progress import Progress
@@ -56,12 +59,12 @@ class Job:
         return f"{self.experiment}{given} seed {self.seed}"
 
     def record(self) -> dict[str, Any] | None:
-        """What the finished job has written, or None."""
+        """What the finished job has written, or None; None, too, where the experiment's file has changed since."""
         path = self.place / "result.json"
         if not path.exists():
             return None
         found: dict[str, Any] = json.loads(path.read_text())
-        return found
+        return found if found.get("source") == source_of(EXPERIMENTS[self.experiment]) else None
 
 
 def jobs_of(plan: Plan, out: Path) -> list[Job]:
@@ -79,6 +82,24 @@ def jobs_of(plan: Plan, out: Path) -> list[Job]:
     return jobs
 
 
+def source_of(entry: Experiment) -> str:
+    """A hash of the code of an experiment's own file, without its docstrings and comments.
+
+    Args:
+        entry: the experiment.
+    """
+    tree = ast.parse(Path(inspect.getfile(entry.function)).read_text())
+    for node in ast.walk(tree):
+        body = getattr(node, "body", None)
+        if isinstance(body, list):
+            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
+    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
+
+
+def _is_text(node: ast.AST) -> bool:
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+
+
 def run_job(job: Job, progress: Progress | None = None) -> None:
     """Run a job, unless its result is there, and write result.json and progress.jsonl into its folder.
 
@@ -86,7 +107,7 @@ def run_job(job: Job, progress: Progress | None = None) -> None:
 
     Args:
         job: what to run.
-        progress: called with the job's label.
+        progress: called as `progress("LABEL: STEP", done, total)`.
 
     Raises:
         DeadheadError: the experiment failed; error.txt in its folder has the traceback.
@@ -105,7 +126,7 @@ def run_job(job: Job, progress: Progress | None = None) -> None:
             line = {"step": step, "done": done, "total": total, "seconds": round(elapsed, 2)}
             append_line(job.place / "progress.jsonl", json_text(line))
         if progress is not None:
-            progress(job.label, done, total)
+            progress(f"{job.label}: {step}", done, total)
 
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -128,6 +149,7 @@ def run_job(job: Job, progress: Progress | None = None) -> None:
         "versions": {name: version(name) for name in ("deadhead", "torch", "numpy")}
         | {"python": platform.python_version()},
         "git": _revision(),
+        "source": source_of(entry),
         "seconds": round(time.monotonic() - start, 2),
         "results": results,
     }

@@ -20,7 +20,7 @@ def run_jobs(jobs: Sequence[Job], *, processes: int = 1, progress: Progress | No
     Args:
         jobs: from `jobs_of`.
         processes: how many run at once (default: one after another, in this process).
-        progress: called as `progress(label, done, total)` for every running job.
+        progress: called as `progress("LABEL: STEP", done, total)` for every running job.
 
     Raises:
         DeadheadError: a job failed, or `processes` is less than one.
@@ -63,4 +63,4 @@ def _tell(job: Job, progress: Progress) -> None:
     path = job.place / "progress.jsonl"
     with contextlib.suppress(OSError, ValueError, IndexError):
         line = json.loads(path.read_text().splitlines()[-1])
-        progress(job.label, line["done"], line["total"])
+        progress(f"{job.label}: {line['step']}", line["done"], line["total"])

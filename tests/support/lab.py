@@ -1,0 +1,26 @@
+"""Quick runs of experiments, each computed once in a process."""
+
+from __future__ import annotations
+
+import functools
+from typing import Any
+
+from deadhead.lab.experiments import EXPERIMENTS, run_experiment
+from deadhead.lab.findings import drawn, filled
+
+
+@functools.cache
+def quick(name: str, seed: int = 0) -> dict[str, Any]:
+    """Results of the quick run of an experiment; not to be changed."""
+    return run_experiment(name, quick=True, seed=seed)
+
+
+def drawn_all(name: str) -> None:
+    """Draw every figure of an experiment, and every frame of its films, and fill its sentences, from its quick run."""
+    entry, results = EXPERIMENTS[name], [quick(name)]
+    for sentence in (entry.takeaway, *(claim.why for claim in entry.claims)):
+        assert "{" not in filled(sentence, results, dict.fromkeys(entry.variants, results))
+    for picture in entry.pictures:
+        for frame in [(i,) for i in range(picture.frames)] or [()]:
+            png = drawn(picture.size, lambda whole, draw=picture.draw, at=frame: draw(whole, results, *at))  # type: ignore[misc]
+            assert png.startswith(b"\x89PNG")
