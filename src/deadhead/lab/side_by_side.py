@@ -120,7 +120,7 @@ class SideBySide:
         Raises:
             LossError: a loss is not finite.
         """
-        batches = torch.randperm(len(inputs), generator=draw).split(batch_size)
+        batches = torch.split(torch.randperm(len(inputs), generator=draw), batch_size)
         losses = torch.stack([self.step(inputs[rows], targets[rows]) for rows in track(progress, label, batches)])
         if not losses.isfinite().all():
             raise LossError(

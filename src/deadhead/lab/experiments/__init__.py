@@ -4,7 +4,16 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import circle, consistency, spiral, unit_pruning
+from deadhead.lab.experiments import circle, consistency, spiral, unit_pruning, unit_saliencies
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
-__all__ = ["EXPERIMENTS", "circle", "consistency", "experiment", "run_experiment", "spiral", "unit_pruning"]
+__all__ = [
+    "EXPERIMENTS",
+    "circle",
+    "consistency",
+    "experiment",
+    "run_experiment",
+    "spiral",
+    "unit_pruning",
+    "unit_saliencies",
+]
