@@ -4,7 +4,7 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import circle, consistency, spiral, unit_pruning, unit_saliencies
+from deadhead.lab.experiments import circle, consistency, regulariser, reopen, spiral, unit_pruning, unit_saliencies
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
 __all__ = [
@@ -12,6 +12,8 @@ __all__ = [
     "circle",
     "consistency",
     "experiment",
+    "regulariser",
+    "reopen",
     "run_experiment",
     "spiral",
     "unit_pruning",
