@@ -12,7 +12,7 @@ from torch import Tensor, nn
 from deadhead.lab.arms import Arms, Way, batched, parameters, remaining
 from deadhead.lab.data import Split, load
 from deadhead.lab.experiments.registry import experiment
-from deadhead.lab.experiments.regulariser_claims import CLAIMS
+from deadhead.lab.experiments.regulariser_claims import CLAIMS, TAKEAWAY, VARIANTS
 from deadhead.lab.experiments.regulariser_figures import PICTURES
 from deadhead.lab.experiments.unit_pruning import MRS
 from deadhead.lab.models import small_cnn
@@ -56,12 +56,14 @@ class Regulariser:
 
 
 QUICK = {
-    "images": 200, "epochs": 8, "learning_rate": 0.1, "rounds": (2, 4), "fractions": (0.2, 0.6), "sizes": (),
-    "every": 4, "tested": 300, "read": 100,
+    "images": 200, "epochs": 30, "learning_rate": 0.2, "batch_size": 20, "rounds": (6, 8), "fractions": (0.2, 0.6),
+    "sizes": (), "every": 5, "tested": 300, "read": 100,
 }  # fmt: skip
 
 
-@experiment("regulariser", Regulariser, claims=CLAIMS, pictures=PICTURES, quick=QUICK)
+@experiment(
+    "regulariser", Regulariser, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS
+)
 def regulariser(settings: Regulariser, seed: int, progress: Progress | None) -> dict[str, Any]:
     """Whether pruning units in training keeps a network from memorising wrong labels.
 

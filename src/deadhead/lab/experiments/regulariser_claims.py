@@ -2,8 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from deadhead.lab.experiment import Claim
 from deadhead.lab.judges import Difference, Every
+
+TAKEAWAY = ""
+VARIANTS: Mapping[str, Mapping[str, Any]] = {}
 
 CLAIMS = (
     Claim(

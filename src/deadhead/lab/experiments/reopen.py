@@ -13,7 +13,7 @@ from torch import Tensor, nn
 from deadhead.lab.arms import UNITS, Arms, Way, batched, parameters, remaining
 from deadhead.lab.data import Split, load
 from deadhead.lab.experiments.registry import experiment
-from deadhead.lab.experiments.reopen_claims import CLAIMS
+from deadhead.lab.experiments.reopen_claims import CLAIMS, TAKEAWAY, VARIANTS
 from deadhead.lab.experiments.reopen_figures import PICTURES
 from deadhead.lab.experiments.unit_pruning import MRS
 from deadhead.lab.models import small_cnn
@@ -39,6 +39,8 @@ class Reopen:
         fractions: of the units of each layer that are closed by then.
         again: the epoch after which units are opened and chosen once more.
         trained_open: epochs that one copy trains with all units open before they are chosen once more.
+        copies: those that are trained beside the twin, of `ways`.
+        disrupted: fractions of units that are closed in the trained twin.
         read: training images that a round reads.
         images: training images in all.
         tested: test images.
@@ -51,18 +53,20 @@ class Reopen:
     fractions: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6)
     again: int = 6
     trained_open: int = 1
+    copies: tuple[str, ...] = ("removed", "reopened", "reopened anew", "open for an epoch")
+    disrupted: tuple[float, ...] = (0.1, 0.2, 0.4, 0.6)
     read: int = 1000
     images: int = 60000
     tested: int = 10000
 
 
 QUICK = {
-    "epochs": 5, "learning_rate": 0.1, "rounds": (1, 2), "fractions": (0.2, 0.6), "again": 3, "read": 200,
-    "images": 700, "tested": 300,
+    "epochs": 4, "learning_rate": 0.1, "rounds": (1, 2), "fractions": (0.2, 0.6), "again": 3, "read": 200,
+    "copies": ("removed", "reopened"), "disrupted": (0.6,), "images": 1000, "tested": 300,
 }  # fmt: skip
 
 
-@experiment("reopen", Reopen, claims=CLAIMS, pictures=PICTURES, quick=QUICK)
+@experiment("reopen", Reopen, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS)
 def reopen(settings: Reopen, seed: int, progress: Progress | None) -> dict[str, Any]:
     """Whether units that can come back make a better small network than units that are removed for good.
 
@@ -119,13 +123,13 @@ def ways(s: Reopen) -> dict[str, Way]:
     options = {**MRS, "samples": s.read}
     once_more = {**rounds, s.again: rounds[s.rounds[-1]]}
     later = {**rounds, s.again + s.trained_open: rounds[s.rounds[-1]]}
-    return {
-        "twin": Way(),
+    found = {
         "removed": Way(rounds, options),
         "reopened": Way(once_more, options),
         "reopened anew": Way(once_more, options),
         "open for an epoch": Way(later, options),
     }
+    return {"twin": Way(), **{name: found[name] for name in s.copies}}
 
 
 def _open(arms: Arms, epoch: int, s: Reopen, seed: int) -> None:
@@ -135,7 +139,7 @@ def _open(arms: Arms, epoch: int, s: Reopen, seed: int) -> None:
         if name in due and arms.masks[name].closed:
             arms.masks[name].open(how=how, seed=seed)
             arms.hold(name)
-    if epoch == s.again:
+    if epoch == s.again and "open for an epoch" in arms.masks:
         arms.masks["open for an epoch"].open()
         arms.hold("open for an epoch")
 
@@ -152,6 +156,8 @@ def _ends(arms: Arms, data: Split, ever: Mapping[str, set[tuple[str, int]]]) -> 
         }
     found: dict[str, Any] = {"ends": ends, "twin_loss": ends["twin"]["test_loss"]}
     for key, name in (("reopened", "reopened"), ("anew", "reopened anew"), ("open", "open for an epoch")):
+        if name not in arms.masks:
+            continue
         closed = {(layer, unit) for layer, units in arms.masks[name].closed.items() for unit in units}
         other = {(layer, unit) for layer, units in arms.masks["removed"].closed.items() for unit in units}
         found[f"{key}_loss_change"] = ends[name]["test_loss"] - ends["removed"]["test_loss"]
@@ -170,7 +176,7 @@ def _disruption(net: nn.Module, known: Data, data: Split, s: Reopen, progress: P
     before = evaluate(net, data.test_inputs, data.test_targets)[0]
     biases = sum(UNITS.values()) + 10
     rises: dict[str, list[float]] = {"units": [], "units refitted": [], "weights": []}
-    for fraction in track(progress, "units or weights", s.fractions):
+    for fraction in track(progress, "units or weights", s.disrupted):
         units = remaining(fraction)
         share = (parameters(units) - biases) / (parameters() - biases)
         ways: dict[str, dict[str, Any]] = {
@@ -189,8 +195,8 @@ def _disruption(net: nn.Module, known: Data, data: Split, s: Reopen, progress: P
     refitted = zip(rises["units refitted"], rises["weights"], strict=True)
     return {
         "rises": rises,
-        "sizes": [parameters(remaining(fraction)) for fraction in s.fractions],
+        "sizes": [parameters(remaining(fraction)) for fraction in s.disrupted],
         "units_less_weights": [unit - weight for unit, weight in pairs],
-        "units_less_weights_mean": sum(rises["units"]) / len(s.fractions) - sum(rises["weights"]) / len(s.fractions),
+        "units_less_weights_mean": (sum(rises["units"]) - sum(rises["weights"])) / len(s.disrupted),
         "refitted_less_weights": [unit - weight for unit, weight in refitted],
     }

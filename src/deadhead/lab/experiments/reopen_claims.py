@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from deadhead.lab.experiment import Claim
 from deadhead.lab.judges import Difference
 
 NODES = '"Pruning in Neural Networks: Purpose and Concept", pruning nodes'
+
+TAKEAWAY = ""
+VARIANTS: Mapping[str, Mapping[str, Any]] = {}
 
 CLAIMS = (
     Claim(

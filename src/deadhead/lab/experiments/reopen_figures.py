@@ -23,14 +23,15 @@ LOOK = {
 def losses(whole: Figure, results: Results) -> None:
     """Test loss after each epoch, mean over seeds, and at the end, all seeds."""
     left, right = whole.subplots(1, 2, width_ratios=(1.3, 1))
-    for place, (name, (colour, line)) in enumerate(LOOK.items()):
+    shown = {name: look for name, look in LOOK.items() if name in results[0]["curves"]}
+    for place, (name, (colour, line)) in enumerate(shown.items()):
         values = np.array([each["curves"][name] for each in results])
         left.plot(range(1, values.shape[1] + 1), values.mean(0), color=colour, linestyle=line, linewidth=1, label=name)
         right.scatter(values[:, -1], [place] * len(values), color=colour, s=14, alpha=0.6)
         right.scatter([values[:, -1].mean()], [place], color=colour, marker="|", s=140)
     left.set(xlabel="epoch", ylabel="test loss (nats)", yscale="log")
     left.legend(frameon=False, fontsize=7)
-    right.set_yticks(range(len(LOOK)), list(LOOK), fontsize=7)
+    right.set_yticks(range(len(shown)), list(shown), fontsize=7)
     right.invert_yaxis()
     right.set_xlabel("test loss at the end (nats), seeds and mean")
 

@@ -14,7 +14,7 @@ from torch import Tensor, nn
 from deadhead.lab.arms import UNITS, Arms, Way, batched, parameters, remaining
 from deadhead.lab.data import Split, load
 from deadhead.lab.experiments.registry import experiment
-from deadhead.lab.experiments.unit_pruning_claims import CLAIMS
+from deadhead.lab.experiments.unit_pruning_claims import CLAIMS, TAKEAWAY, VARIANTS
 from deadhead.lab.experiments.unit_pruning_figures import PICTURES
 from deadhead.lab.models import small_cnn
 from deadhead.lab.side_by_side import SideBySide
@@ -67,11 +67,13 @@ class UnitPruning:
 QUICK = {
     "epochs": 4, "learning_rate": 0.1, "rounds": (1, 2, 3), "fractions": (0.1, 0.2, 0.6),
     "weight_fractions": (0.2, 0.8, 0.9), "gentle": 0.2, "read": 200, "watched": 300, "more": 1,
-    "thresholds": (0.0, 0.1), "images": 1000, "tested": 500, "ways": ("mrs", "weights"),
+    "thresholds": (0.0, 0.1), "images": 1500, "tested": 400, "ways": ("mrs", "weights"),
 }  # fmt: skip
 
 
-@experiment("unit_pruning", UnitPruning, claims=CLAIMS, pictures=PICTURES, quick=QUICK)
+@experiment(
+    "unit_pruning", UnitPruning, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS
+)
 def unit_pruning(settings: UnitPruning, seed: int, progress: Progress | None) -> dict[str, Any]:
     """How accurate a network is that lost three fifths of its units while it trained, by what was removed and how.
 

@@ -76,8 +76,8 @@ def sizes(whole: Figure, results: Results) -> None:
     for name, marker in (("mrs", "o"), ("mrs, less", "s"), ("obs, least squares", "^"), ("random", "x")):
         if name not in results[0]:
             continue
-        x, y = ([each[name][key] for each in results] for key in ("parameters", "accuracy"))
-        axes.scatter(x, 100 * np.array(y), color=LOOK[name][0], marker=marker, s=18, label=f"units: {name}")
+        x, y = (np.array([each[name][key] for each in results]) for key in ("parameters", "accuracy"))
+        axes.scatter(x, 100 * y, color=LOOK[name][0], marker=marker, s=18, label=f"units: {name}")
     axes.axvline(4019, color=FAINT, linewidth=0.8, label="Evci (2018): 4,019")
     shown = [100 * each[name]["accuracy"] for each in results for name in results[0]["names"] if name != "weights"]
     axes.set(xlabel="parameters of the dense network", ylabel="accuracy on the test images (%)", xscale="log")

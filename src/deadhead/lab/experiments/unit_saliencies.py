@@ -20,7 +20,7 @@ from deadhead.graph.network import Network, trace
 from deadhead.lab.arms import UNITS, batched
 from deadhead.lab.data import Split, load
 from deadhead.lab.experiments.registry import experiment
-from deadhead.lab.experiments.unit_saliencies_claims import CLAIMS
+from deadhead.lab.experiments.unit_saliencies_claims import CLAIMS, TAKEAWAY, VARIANTS
 from deadhead.lab.experiments.unit_saliencies_figures import PICTURES
 from deadhead.lab.experiments.unit_saliencies_numbers import numbers
 from deadhead.lab.models import small_cnn
@@ -78,7 +78,15 @@ QUICK = {
 }  # fmt: skip
 
 
-@experiment("unit_saliencies", UnitSaliencies, claims=CLAIMS, pictures=PICTURES, quick=QUICK)
+@experiment(
+    "unit_saliencies",
+    UnitSaliencies,
+    claims=CLAIMS,
+    pictures=PICTURES,
+    quick=QUICK,
+    takeaway=TAKEAWAY,
+    variants=VARIANTS,
+)
 def unit_saliencies(settings: UnitSaliencies, seed: int, progress: Progress | None) -> dict[str, Any]:
     """By how much the loss rises through training when part of a layer's units is replaced, chosen by five saliencies.
 

@@ -2,9 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
+from typing import Any
+
 from deadhead.lab.experiment import Claim
 from deadhead.lab.judges import FAILS, HOLDS, OPEN, PART, Difference, Every, InBand, Judge, Judgement, Results, Share
 
+TAKEAWAY = ""
+VARIANTS: Mapping[str, Mapping[str, Any]] = {}
 FACTORS = ("0.1", "0.2", "0.4", "0.5", "0.6", "0.8")
 
 
