@@ -16,12 +16,16 @@ from deadhead.lab.experiments import (
     mnist20,
     one_digit,
     parameter_saliencies,
+    regulariser,
+    reopen,
     rules,
     schedule,
     shapes,
     spiral,
     storage,
     surfaces,
+    unit_pruning,
+    unit_saliencies,
 )
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
@@ -39,6 +43,8 @@ __all__ = [
     "mnist20",
     "one_digit",
     "parameter_saliencies",
+    "regulariser",
+    "reopen",
     "rules",
     "run_experiment",
     "schedule",
@@ -46,4 +52,6 @@ __all__ = [
     "spiral",
     "storage",
     "surfaces",
+    "unit_pruning",
+    "unit_saliencies",
 ]
