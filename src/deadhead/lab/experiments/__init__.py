@@ -4,7 +4,7 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import circle, consistency, spiral
+from deadhead.lab.experiments import attack, circle, consistency, spiral
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
-__all__ = ["EXPERIMENTS", "circle", "consistency", "experiment", "run_experiment", "spiral"]
+__all__ = ["EXPERIMENTS", "attack", "circle", "consistency", "experiment", "run_experiment", "spiral"]

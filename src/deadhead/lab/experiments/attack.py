@@ -1,0 +1,212 @@
+"""The learning-rate attack: do units die of a few steps that are far too large, and what shows that they did?"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from deadhead.lab.data import load
+from deadhead.lab.experiments.attack_claims import CLAIMS
+from deadhead.lab.experiments.attack_figures import PICTURES
+from deadhead.lab.experiments.attack_looks import Look, Looker
+from deadhead.lab.experiments.attack_numbers import numbers
+from deadhead.lab.experiments.attack_runs import LAYERS, Copy, Run, Trainer, attacked_units, plan
+from deadhead.lab.experiments.attack_shown import shown
+from deadhead.lab.experiments.registry import experiment
+from deadhead.lab.models import cifar_cnn
+from deadhead.lab.train import evaluate
+from deadhead.progress import Progress
+
+
+@dataclass(frozen=True)
+class Attacks:
+    """Settings; layers, learning rate, epochs, repeats, intervals, starts and the multipliers 100 and 1,000 are Evci's.
+
+    The source trains every attacked network to the end, a choice that costs days here: attacked copies start from the
+    intact network at the step of their first attack, on the same batches, and are followed for about 2,000 steps, those
+    with several starts to a common end. Ratios to the intact network are taken at the same step.
+
+    Args:
+        data: "cifar10", or "digits" magnified to 32x32.
+        networks: "norm" (ReLU and batch norm), "relu", "tanh".
+        norm: where batch norm stands: "after" the nonlinearity, as the source's histograms have it, or "before".
+        units: attacked in each layer, evenly spaced: 0, 2, 4, 6 of conv1, 0, 4, 8, 12 of conv2, 0, 16, 32, 48 of fc1.
+        epochs: of the intact networks.
+        tanh_epochs: of the intact Tanh network.
+        batch_size: of training; a choice.
+        learning_rate: of SGD without momentum.
+        samples: validation images, which are not trained on.
+        repeats: attacked steps.
+        interval: between them.
+        wide_interval: between them where multipliers are compared.
+        mild: multiplier with batch norm; also for ReLU, where the source names none.
+        strong: multiplier with Tanh; also for ReLU, and for all networks where they are compared.
+        early: first attacked step with batch norm.
+        late: first attacked step with Tanh and ReLU.
+        starts: first attacked steps that are compared with batch norm.
+        tanh_starts: the same with Tanh.
+        multipliers: that are compared; a choice.
+        early_end: up to which copies attacked early are trained.
+        late_end: the same for those attacked late.
+        last: the same for those whose starts are compared.
+        fade_end: the same for the unit of fc1 that is attacked first with Tanh.
+        checkpoints: steps after which units are measured.
+        stack: copies that train side by side.
+    """
+
+    data: str = "cifar10"
+    networks: tuple[str, ...] = ("norm", "relu", "tanh")
+    norm: str = "after"
+    units: int = 4
+    epochs: int = 10
+    tanh_epochs: int = 30
+    batch_size: int = 32
+    learning_rate: float = 0.01
+    samples: int = 1000
+    repeats: int = 10
+    interval: int = 10
+    wide_interval: int = 100
+    mild: float = 100.0
+    strong: float = 1000.0
+    early: int = 50
+    late: int = 2000
+    starts: tuple[int, ...] = (500, 1500, 2500, 5000)
+    tanh_starts: tuple[int, ...] = (50, 2500, 5000)
+    multipliers: tuple[float, ...] = (10.0, 30.0, 100.0, 300.0)
+    early_end: int = 2500
+    late_end: int = 4000
+    last: int = 6000
+    fade_end: int = 15000
+    checkpoints: tuple[int, ...] = (
+        100, 250, 500, 1000, 1500, 2000, 2100, 2500, 3000, 4000, 5000, 6000, 8000, 10000, 13000, 14000, 15000,
+        20000, 25000, 30000, 40000,
+    )  # fmt: skip
+    stack: int = 8
+
+
+QUICK = {
+    "data": "digits", "units": 1, "epochs": 1, "tanh_epochs": 1, "samples": 40, "repeats": 2, "interval": 2,
+    "wide_interval": 2, "early": 4, "late": 8, "starts": (4, 8), "tanh_starts": (4, 8), "multipliers": (10.0, 100.0),
+    "early_end": 20, "late_end": 20, "last": 20, "fade_end": 20, "checkpoints": (4, 8, 12, 16),
+}  # fmt: skip
+BEFORE = {"norm": "before", "networks": ("norm",), "starts": (), "multipliers": (), "units": 2}
+
+
+@experiment(
+    "attack", Attacks, claims=CLAIMS, pictures=PICTURES, quick=QUICK, variants={"norm before the nonlinearity": BEFORE}
+)
+def attack(settings: Attacks, seed: int, progress: Progress | None) -> dict[str, Any]:
+    """Whether a unit dies when its weights learn 100 or 1,000 times faster at ten steps, and what shows that it did.
+
+    Three small networks learn CIFAR-10 from JPEG copies, which are not comparable with published figures. Of each,
+    copies are made in which one unit is attacked; penalty, saliency, gradients, weights, losses and histograms of the
+    unit are measured through time beside those of the intact network.
+
+    Args:
+        settings: see `Attacks`.
+        seed: of start, order and images.
+        progress: called after each step, with the number of steps of all copies.
+
+    Returns:
+        Numbers that the claims are judged by, and what the figures show.
+
+    Source: Evci (2018), chapter 3.
+    """
+    s = settings
+    train, validation, test = _images(s, seed)
+    epochs = {name: s.tanh_epochs if name == "tanh" else s.epochs for name in s.networks}
+    trainer = Trainer(*train, s, max(epochs.values()), seed)
+    ends = {name: len(trainer.batches) // max(epochs.values()) * each for name, each in epochs.items()}
+    runs = plan(s, ends)
+    kinds = {name: _network(name, s, seed) for name in s.networks}
+    lookers = {name: Looker(_network(name, s, seed), *validation) for name in s.networks}
+    intact = {name: Copy(Run("intact", name, "conv1", 0, 0, 1.0, 1, 0, ends[name]), kinds[name]) for name in kinds}
+    looks = _history(s, trainer, list(intact.values()), runs, lookers, progress)
+    accuracies = {name: evaluate(each.network.eval(), *test)[1] for name, each in intact.items()}
+    return {"accuracies": accuracies} | numbers(looks, s) | shown(looks)
+
+
+def _history(
+    s: Attacks,
+    trainer: Trainer,
+    copies: list[Copy],
+    runs: Sequence[Run],
+    lookers: Mapping[str, Looker],
+    progress: Progress | None,
+) -> dict[Run, list[Look]]:
+    """Train all copies from start to end, and look at them on the way.
+
+    Args:
+        s: the settings.
+        trainer: what trains them.
+        copies: the intact networks; each attacked copy joins them at its start.
+        runs: the attacks.
+        lookers: {network: what looks at networks of its kind}.
+        progress: called after each step.
+    """
+    intact = {each.run.network: each for each in copies}
+    ends = {each.run.end for each in copies} | {run.end for run in runs}
+    cuts = sorted({0, *ends, *(run.start for run in runs), *(each for each in s.checkpoints if each <= max(ends))})
+    total = sum(run.end - run.start for run in (*runs, *(each.run for each in copies)))
+    looks: dict[Run, list[Look]] = {each.run: [] for each in copies} | {run: [] for run in runs}
+    losses: dict[Run, list[tuple[int, float]]] = {run: [] for run in looks}
+    done = 0
+
+    def stepped(count: int) -> None:
+        nonlocal done
+        done += count
+        if progress is not None:
+            progress("attack", done, total)
+
+    for first, last in zip(cuts, cuts[1:], strict=False):
+        copies += [Copy(run, copy.deepcopy(intact[run.network].network)) for run in runs if run.start == first]
+        active = [each for each in copies if each.run.end >= last]
+        for each, loss in zip(active, trainer.train(active, first, last, stepped), strict=True):
+            losses[each.run].append((last - first, loss))
+            if last in s.checkpoints or last in ends:
+                whole = each.run.set == "intact" or last == each.run.end
+                looks[each.run].append(_look(each, last, losses[each.run], whole, lookers, runs))
+                losses[each.run].clear()
+        copies = [each for each in copies if each.run.end > last]
+    return looks
+
+
+def _look(
+    each: Copy,
+    step: int,
+    losses: Sequence[tuple[int, float]],
+    whole: bool,
+    lookers: Mapping[str, Looker],
+    runs: Sequence[Run],
+) -> Look:
+    own = {each.run.layer: [each.run.unit]}
+    kept = attacked_units(runs, each.run.network) if each.run.set == "intact" else own
+    penalised = {layer: range(size) for layer, size in LAYERS.items()} if whole else own
+    loss = sum(count * mean for count, mean in losses) / sum(count for count, _ in losses)
+    return lookers[each.run.network].look(each.network, step, loss, penalised, kept)
+
+
+def _network(name: str, s: Attacks, seed: int) -> nn.Sequential:
+    """The start of a network: uniform up to 1 / sqrt(inputs), torch's own; the bound 1 / inputs reads as a misprint."""
+    return cifar_cnn("tanh" if name == "tanh" else "relu", s.norm if name == "norm" else "none", seed=seed)
+
+
+Images = tuple[Tensor, Tensor]
+
+
+def _images(s: Attacks, seed: int) -> tuple[Images, Images, Images]:
+    """Training, validation and test images in [-1, 1] with their classes; validation images are of the test set."""
+    split = load(s.data)
+    inputs = [split.train_inputs, split.test_inputs]
+    if split.train_inputs.shape[1:] == (1, 8, 8):
+        inputs = [each.repeat_interleave(4, 2).repeat_interleave(4, 3).expand(-1, 3, -1, -1) for each in inputs]
+    train, test = (each.mul(2).sub_(1) for each in inputs)
+    order = torch.randperm(len(test), generator=torch.Generator().manual_seed(seed))
+    first, rest = order[: s.samples], order[s.samples :]
+    targets = split.test_targets
+    return (train, split.train_targets), (test[first], targets[first]), (test[rest], targets[rest])

@@ -1,0 +1,3 @@
+"""What Evci (2018), chapter 3, claims of frozen, dead and attacked units, and how it is judged."""
+
+CLAIMS = ()

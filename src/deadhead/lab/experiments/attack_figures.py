@@ -1,0 +1,3 @@
+"""Figures of the experiment `attack`."""
+
+PICTURES = ()
