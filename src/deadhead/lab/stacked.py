@@ -53,7 +53,9 @@ class Stack(nn.Sequential):
 
     def forward(self, inputs: Tensor) -> Tensor:
         """(samples, ...) to (K, samples, outputs)."""
-        return super().forward(inputs).unflatten(1, (self.copies, -1)).transpose(0, 1)
+        for module in self:
+            inputs = module(inputs)
+        return inputs.reshape(len(inputs), self.copies, -1).transpose(0, 1)
 
     @torch.no_grad()
     def unstack(self, networks: Sequence[nn.Sequential]) -> None:
@@ -92,7 +94,7 @@ class Mixed(nn.Module):
     def forward(self, inputs: Tensor) -> Tensor:
         """In and out in the shape of the channels of all networks."""
         each = inputs.shape[1] // sum(self.counts)
-        shares = inputs.split([count * each for count in self.counts], 1)
+        shares = torch.split(inputs, [count * each for count in self.counts], 1)
         return torch.cat([module(share) for module, share in zip(self.runs, shares, strict=True)], 1)
 
 
@@ -115,9 +117,9 @@ class StackedLinear(nn.Module):
         """Each layer's outputs, side by side."""
         if self.shared:
             return functional.linear(inputs, self.weight, self.bias)
-        weight = self.weight.unflatten(0, (self.copies, -1)).transpose(1, 2)
-        bias = self.bias.unflatten(0, (self.copies, 1, -1))
-        found = torch.baddbmm(bias, inputs.unflatten(1, (self.copies, -1)).transpose(0, 1), weight)
+        weight = self.weight.reshape(self.copies, -1, self.weight.shape[1]).transpose(1, 2)
+        bias = self.bias.reshape(self.copies, 1, -1)
+        found = torch.baddbmm(bias, inputs.reshape(len(inputs), self.copies, -1).transpose(0, 1), weight)
         return found.transpose(0, 1).flatten(1)
 
 
@@ -129,7 +131,9 @@ def _stacked(name: str, modules: Sequence[nn.Module], shared: bool) -> nn.Module
     if isinstance(first, (*PLAIN, nn.Flatten)):
         return copy.deepcopy(first)
     if not isinstance(first, JOINED) or (isinstance(first, nn.Conv2d) and first.groups > 1):
-        raise DeadheadError(f"{name} ({first}) cannot be stacked: give convs without groups, linear layers, batch norm.")
+        raise DeadheadError(
+            f"{name} ({first}) cannot be stacked: give convs without groups, linear layers, batch norm."
+        )
     tensors = {
         key: torch.cat([module.state_dict()[key] for module in modules]) if tensor.dim() else tensor.clone()
         for key, tensor in first.state_dict().items()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import copy
+import itertools
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -17,6 +18,7 @@ from deadhead.lab.experiments.attack_looks import Look, Looker
 from deadhead.lab.experiments.attack_numbers import numbers
 from deadhead.lab.experiments.attack_runs import LAYERS, Copy, Run, Trainer, attacked_units, plan
 from deadhead.lab.experiments.attack_shown import shown
+from deadhead.lab.experiments.attack_why import TAKEAWAY
 from deadhead.lab.experiments.registry import experiment
 from deadhead.lab.models import cifar_cnn
 from deadhead.lab.train import evaluate
@@ -28,14 +30,15 @@ class Attacks:
     """Settings; layers, learning rate, epochs, repeats, intervals, starts and the multipliers 100 and 1,000 are Evci's.
 
     The source trains every attacked network to the end, a choice that costs days here: attacked copies start from the
-    intact network at the step of their first attack, on the same batches, and are followed for about 2,000 steps, those
-    with several starts to a common end. Ratios to the intact network are taken at the same step.
+    intact network at the step of their first attack, on the same batches, and are followed for 1,000 to 1,500
+    steps, those with several starts to a common end. Ratios to the intact network are taken at the same step.
 
     Args:
         data: "cifar10", or "digits" magnified to 32x32.
         networks: "norm" (ReLU and batch norm), "relu", "tanh".
         norm: where batch norm stands: "after" the nonlinearity, as the source's histograms have it, or "before".
-        units: attacked in each layer, evenly spaced: 0, 2, 4, 6 of conv1, 0, 4, 8, 12 of conv2, 0, 16, 32, 48 of fc1.
+        units: attacked in each layer, a quarter of it apart: 0, 2, 4 of conv1, as in figure 3.1, 0, 4, 8 of conv2, as
+            in figure 3.9, 0, 16, 32 of fc1, as in figure 3.7.
         epochs: of the intact networks.
         tanh_epochs: of the intact Tanh network.
         batch_size: of training; a choice.
@@ -62,7 +65,7 @@ class Attacks:
     data: str = "cifar10"
     networks: tuple[str, ...] = ("norm", "relu", "tanh")
     norm: str = "after"
-    units: int = 4
+    units: int = 3
     epochs: int = 10
     tanh_epochs: int = 30
     batch_size: int = 32
@@ -78,28 +81,28 @@ class Attacks:
     starts: tuple[int, ...] = (500, 1500, 2500, 5000)
     tanh_starts: tuple[int, ...] = (50, 2500, 5000)
     multipliers: tuple[float, ...] = (10.0, 30.0, 100.0, 300.0)
-    early_end: int = 2500
-    late_end: int = 4000
+    early_end: int = 1500
+    late_end: int = 3000
     last: int = 6000
-    fade_end: int = 15000
+    fade_end: int = 8000
     checkpoints: tuple[int, ...] = (
-        100, 250, 500, 1000, 1500, 2000, 2100, 2500, 3000, 4000, 5000, 6000, 8000, 10000, 13000, 14000, 15000,
-        20000, 25000, 30000, 40000,
+        100, 500, 1000, 1500, 2000, 2250, 2500, 3000, 4000, 6000, 8000, 13000, 14000, 15000, 25000,
     )  # fmt: skip
     stack: int = 8
 
 
 QUICK = {
-    "data": "digits", "units": 1, "epochs": 1, "tanh_epochs": 1, "samples": 40, "repeats": 2, "interval": 2,
-    "wide_interval": 2, "early": 4, "late": 8, "starts": (4, 8), "tanh_starts": (4, 8), "multipliers": (10.0, 100.0),
-    "early_end": 20, "late_end": 20, "last": 20, "fade_end": 20, "checkpoints": (4, 8, 12, 16),
+    "data": "digits", "units": 1, "epochs": 1, "tanh_epochs": 1, "batch_size": 180, "samples": 20, "repeats": 2,
+    "interval": 1, "wide_interval": 1, "early": 1, "late": 3, "starts": (1, 2, 3), "tanh_starts": (1, 2),
+    "multipliers": (10.0, 100.0), "early_end": 5, "late_end": 5, "last": 5, "fade_end": 5, "checkpoints": (4,),
 }  # fmt: skip
-BEFORE = {"norm": "before", "networks": ("norm",), "starts": (), "multipliers": (), "units": 2}
+BEFORE = {"norm": "before", "networks": ("norm",), "starts": (), "multipliers": (), "units": 2, "epochs": 3}
 
 
 @experiment(
-    "attack", Attacks, claims=CLAIMS, pictures=PICTURES, quick=QUICK, variants={"norm before the nonlinearity": BEFORE}
-)
+    "attack", Attacks, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY,
+    variants={"batch norm first": BEFORE},
+)  # fmt: skip
 def attack(settings: Attacks, seed: int, progress: Progress | None) -> dict[str, Any]:
     """Whether a unit dies when its weights learn 100 or 1,000 times faster at ten steps, and what shows that it did.
 
@@ -127,8 +130,8 @@ def attack(settings: Attacks, seed: int, progress: Progress | None) -> dict[str,
     lookers = {name: Looker(_network(name, s, seed), *validation) for name in s.networks}
     intact = {name: Copy(Run("intact", name, "conv1", 0, 0, 1.0, 1, 0, ends[name]), kinds[name]) for name in kinds}
     looks = _history(s, trainer, list(intact.values()), runs, lookers, progress)
-    accuracies = {name: evaluate(each.network.eval(), *test)[1] for name, each in intact.items()}
-    return {"accuracies": accuracies} | numbers(looks, s) | shown(looks)
+    accuracies = {f"accuracies_{name}": evaluate(each.network, *test)[1] for name, each in intact.items()}
+    return accuracies | numbers(looks, s) | shown(looks)
 
 
 def _history(
@@ -153,7 +156,7 @@ def _history(
     ends = {each.run.end for each in copies} | {run.end for run in runs}
     cuts = sorted({0, *ends, *(run.start for run in runs), *(each for each in s.checkpoints if each <= max(ends))})
     total = sum(run.end - run.start for run in (*runs, *(each.run for each in copies)))
-    looks: dict[Run, list[Look]] = {each.run: [] for each in copies} | {run: [] for run in runs}
+    looks: dict[Run, list[Look]] = {run: [] for run in (*(each.run for each in copies), *runs)}
     losses: dict[Run, list[tuple[int, float]]] = {run: [] for run in looks}
     done = 0
 
@@ -163,7 +166,7 @@ def _history(
         if progress is not None:
             progress("attack", done, total)
 
-    for first, last in zip(cuts, cuts[1:], strict=False):
+    for first, last in itertools.pairwise(cuts):
         copies += [Copy(run, copy.deepcopy(intact[run.network].network)) for run in runs if run.start == first]
         active = [each for each in copies if each.run.end >= last]
         for each, loss in zip(active, trainer.train(active, first, last, stepped), strict=True):

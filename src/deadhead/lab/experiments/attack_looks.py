@@ -61,7 +61,7 @@ class Looker:
 
     def __init__(self, network: nn.Sequential, inputs: Tensor, targets: Tensor) -> None:
         self.network, loss = network.eval(), as_loss("cross_entropy")
-        pairs = list(zip(inputs.split(BATCH), targets.split(BATCH), strict=True))
+        pairs = list(zip(torch.split(inputs, BATCH), torch.split(targets, BATCH), strict=True))
         batches = read(pairs, samples=len(inputs), labels_to_model=loss.labels_to_model)
         traced = prepared_network(self.network, batches)
         self.probe = Probe(traced, batches, loss, traced.groups, "producer")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -94,8 +94,8 @@ def numbers(looks: Looks, s: Attacks) -> dict[str, Any]:
         sets.setdefault(f"{each.run.set} {each.run.network}", []).append(each)
     result: dict[str, Any] = {"attacked": attacked, "diverged": attacked - len(found)}
     result |= _states(found, intact) | _ranks(found, intact)
-    for name, each in sets.items():
-        result |= _of_a_set(name.replace(" ", "_"), each)
+    for name, members in sets.items():
+        result |= _of_a_set(name.replace(" ", "_"), members)
     if "norm" in intact:
         result |= _intact(intact["norm"])
     result |= _killed(sets.get("early norm", ())) | _starts(sets.get("starts norm", ()), intact)
@@ -164,7 +164,7 @@ def _nothing(look: Look, intact: Look, name: str, layer: str) -> Tensor:
 
 
 def _ranks(found: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> dict[str, Any]:
-    """How saliency, output gradient and norm rank the units of a layer, against the penalty, at the end of each copy."""
+    """How saliency, output gradient and norm rank the units of a layer as the penalty does, at the end of each copy."""
     names = ("mrs", "output_gradient", "incoming")
     every = {
         network: [looks[-1], *(each.looks[-1] for each in found if each.run.network == network)]
@@ -230,7 +230,7 @@ def entropy_change(attacked: Tensor, intact: Tensor) -> float:
 
 
 def _starts(each: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> dict[str, Any]:
-    """Attacks of the same unit from different steps on: penalties, and norm against output gradient, at a common end."""
+    """Attacks of the same unit from different steps on: penalties, and norms against gradients, at a common end."""
     ratios, taus, rhos = [], [], []
     for layer in ("conv1", "conv2"):
         runs = sorted((o for o in each if o.run.layer == layer), key=lambda o: o.run.start)
@@ -240,7 +240,9 @@ def _starts(each: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> di
         ratios.append(max(q) / min(q))
         taus.append(float(stats.kendalltau([o.run.start for o in runs], q).statistic))
         ends = [*(o.looks[-1] for o in runs), runs[0].intact[-1]]
-        rhos.append(_rho(*(torch.stack([getattr(e, n)[layer][0] for e in ends]) for n in ("incoming", "output_gradient"))))
+        rhos.append(
+            _rho(*(torch.stack([getattr(e, n)[layer][0] for e in ends]) for n in ("incoming", "output_gradient")))
+        )
     return {"start_ratios": ratios or None, "start_tau": _mean(taus), "weights_gradient_rho": _mean(rhos)}
 
 
@@ -334,6 +336,3 @@ def _less(first: float | None, second: float | None) -> float | None:
 
 def _digits(value: float) -> float:
     return float(f"{value:.4g}")
-
-
-Reader = Callable[[Look], Tensor]

@@ -68,12 +68,13 @@ def plan(s: Attacks, ends: dict[str, int]) -> list[Run]:
             runs.append(new)
 
     for layer, size in LAYERS.items():
-        for unit in range(0, size, -(-size // s.units)):
+        for unit in range(0, s.units * size // 4, size // 4):
             add("early", "norm", layer, unit, s.early, s.mild, s.interval, s.early_end)
             add("late", "norm", layer, unit, s.late, s.strong, s.interval, s.late_end)
             add("late", "tanh", layer, unit, s.late, s.strong, s.interval, s.late_end)
             add("late", "relu", layer, unit, s.late, s.strong, s.interval, s.late_end)
-            add("mild", "relu", layer, unit, s.late, s.mild, s.interval, s.late_end)
+            if layer == "conv2":
+                add("mild", "relu", layer, unit, s.late, s.mild, s.interval, s.late_end)
     for layer in ("conv1", "conv2"):
         for start in s.starts:
             add("starts", "norm", layer, 0, start, s.mild, s.interval, s.last)
@@ -122,7 +123,7 @@ class Trainer:
         self.batches = [
             rows
             for _ in range(epochs)
-            for rows in torch.randperm(len(inputs), generator=draw).int().split(s.batch_size)
+            for rows in torch.split(torch.randperm(len(inputs), generator=draw).int(), s.batch_size)
             if len(rows) > 1 or s.batch_size == 1
         ]
         self.stack = s.stack
@@ -159,14 +160,16 @@ class Trainer:
                 if ahead:
                     weight = stack.get_submodule(each.run.layer).weight
                     unit = place * LAYERS[each.run.layer] + each.run.unit
-                    when = {"start": ahead[0], "repeats": len(ahead), "interval": each.run.interval}
-                    attacks.enter_context(Attack(optimizer, weight, unit, multiplier=each.run.multiplier, **when))
+                    attack = Attack(
+                        optimizer, weight, unit, ahead[0], len(ahead), each.run.interval, each.run.multiplier
+                    )
+                    attacks.enter_context(attack)
             for rows in self.batches[first:last]:
                 inputs = self.inputs[rows].contiguous(memory_format=torch.channels_last)
                 outputs = stack(inputs)
                 targets = self.targets[rows].repeat(len(copies))
                 found = functional.cross_entropy(outputs.flatten(0, 1), targets, reduction="none")
-                found = found.unflatten(0, (len(copies), -1)).mean(1)
+                found = found.reshape(len(copies), -1).mean(1)
                 optimizer.zero_grad()
                 torch.autograd.backward(found.sum())
                 optimizer.step()

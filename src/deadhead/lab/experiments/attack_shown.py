@@ -29,9 +29,13 @@ def shown(looks: Mapping[Run, Sequence[Look]]) -> dict[str, Any]:
         intact[key] = _series(whole, run)
         curves.append(
             {
-                "set": run.set, "key": key, "start": run.start, "multiplier": run.multiplier, "q": _short(each.q),
+                "set": run.set,
+                "key": key,
+                "start": run.start,
+                "multiplier": run.multiplier,
+                "q": _short(each.q),
                 **_series(each.looks, run),
-            }  # fmt: skip
+            }
         )
     histograms = [
         {"set": each.run.set, "key": f"{each.run.network} {each.run.layer} {each.run.unit}", "start": each.run.start,
@@ -42,7 +46,12 @@ def shown(looks: Mapping[Run, Sequence[Look]]) -> dict[str, Any]:
 
 
 def _is_shown(run: Run) -> bool:
-    shown = {("early", "norm", "conv1"), ("late", "tanh", "conv1"), ("late", "relu", "conv2"), ("starts", "tanh", "fc1")}
+    shown = {
+        ("early", "norm", "conv1"),
+        ("late", "tanh", "conv1"),
+        ("late", "relu", "conv2"),
+        ("starts", "tanh", "fc1"),
+    }
     return (run.set, run.network, run.layer) in shown
 
 
