@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deadhead.lab.experiments import EXPERIMENTS
-from deadhead.lab.experiments.attack import Attacks
 from deadhead.lab.experiments.attack_looks import Look, Looker
-from deadhead.lab.experiments.attack_numbers import Outcome, _states, entropy_change, outcomes, saturation
+from deadhead.lab.experiments.attack_numbers import _states, entropy_change, saturation
+from deadhead.lab.experiments.attack_outcomes import Outcome, outcomes
 from deadhead.lab.experiments.attack_runs import LAYERS, Copy, Run, Trainer, attacked_units, plan
+from deadhead.lab.experiments.attack_settings import Attacks
 from deadhead.lab.judges import FAILS, HOLDS
 from deadhead.lab.models import cifar_cnn
 from support.lab import drawn_all, quick
@@ -42,7 +43,7 @@ def alone(network: nn.Sequential, run: Run, trainer: Trainer, first: int, last: 
                 if step in (run.start + i * run.interval for i in range(run.repeats)) and name == f"{run.layer}.weight":
                     rate[run.unit] *= run.multiplier
                 parameter -= rate * gradient
-        losses.append(float(loss))
+        losses.append(loss.item())
     return losses
 
 
@@ -88,7 +89,6 @@ def test_a_look_is_what_a_plain_loop_measures() -> None:
     look = Looker(cifar_cnn("relu", "none", seed=4).double(), inputs, targets).look(
         network, 7, 0.5, {"conv2": [5]}, {"fc1": [2]}
     )
-    first, rest = network[:3], network[4:]  # the raw output of conv2 comes after module 4
     assert [name for name, _ in network.named_children()][4] == "conv2"
     raw = network[:5](inputs).detach().requires_grad_()
     losses = functional.cross_entropy(network[5:](raw), targets, reduction="none")
@@ -103,9 +103,10 @@ def test_a_look_is_what_a_plain_loop_measures() -> None:
     torch.testing.assert_close(look.output_gradient["conv2"], gradient.abs().sum((0, 2, 3)), rtol=1e-9, atol=0)
     torch.testing.assert_close(look.largest["conv2"], gradient.abs().amax((0, 2, 3)), rtol=1e-9, atol=0)
     assert look.loss == pytest.approx(float(losses.mean().detach()), rel=1e-9)
-    assert look.values["fc1"][2]["consumer"].min() >= 0 > look.values["fc1"][2]["producer"].min()
-    assert look.step, look.training_loss == (7, 0.5)
-    del first, rest
+    kept = look.values["fc1"][2]
+    torch.testing.assert_close(kept["consumer"], kept["producer"].relu())
+    torch.testing.assert_close(kept["producer"], network[:10](inputs)[:, 2].detach().float())
+    assert (look.step, look.training_loss) == (7, 0.5)
 
 
 def made_up(step: int, mrp: list[float], largest: list[float]) -> Look:

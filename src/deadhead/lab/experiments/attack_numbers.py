@@ -3,9 +3,8 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 import torch
@@ -13,70 +12,23 @@ from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor
 
 from deadhead.lab.experiments.attack_looks import Look
-from deadhead.lab.experiments.attack_runs import LAYERS, Run
+from deadhead.lab.experiments.attack_outcomes import (
+    LOWEST,
+    NOTHING,
+    Looks,
+    Outcome,
+    digits,
+    less,
+    mean,
+    outcomes,
+    over,
+    rho,
+)
+from deadhead.lab.experiments.attack_runs import LAYERS
+from deadhead.lab.experiments.attack_settings import Attacks
 
-if TYPE_CHECKING:
-    from deadhead.lab.experiments.attack import Attacks
-
-NOTHING = 0.01
-"""Of the intact layer's median: a smaller penalty is about 0, and so is a smaller largest gradient."""
-LOWEST = 1e-3
-"""Ratios below it count as it in logarithms."""
 BINS = 32
-
-Looks = Mapping[Run, Sequence[Look]]
-
-
-@dataclass(frozen=True)
-class Outcome:
-    """An attacked copy beside its intact network.
-
-    Args:
-        run: the attack.
-        looks: at the copy.
-        intact: at the intact network, at the same steps.
-    """
-
-    run: Run
-    looks: Sequence[Look]
-    intact: Sequence[Look]
-
-    def ratio(self, name: str, at: int = -1) -> float:
-        """A quantity of the attacked unit over the intact unit's, at one of the looks."""
-        unit, layer = self.run.unit, self.run.layer
-        attacked, intact = (float(getattr(each[at], name)[layer][unit]) for each in (self.looks, self.intact))
-        return attacked / intact if intact > 0 else math.nan
-
-    def values(self, place: str) -> tuple[Tensor, Tensor]:
-        """The unit's values at the end, attacked and intact."""
-        layer, unit = self.run.layer, self.run.unit
-        return self.looks[-1].values[layer][unit][place], self.intact[-1].values[layer][unit][place]
-
-    @property
-    def q(self) -> float:
-        """Attacked over intact penalty at the end."""
-        return self.ratio("mrp")
-
-    @property
-    def log_q(self) -> float:
-        """Its natural logarithm, not below that of `LOWEST`."""
-        return math.log(max(self.q, LOWEST))
-
-    @property
-    def half(self) -> int:
-        """The place of the look that is nearest to the middle between start and end."""
-        middle = (self.run.start + self.run.end) / 2
-        return min(range(len(self.looks) - 1), key=lambda i: abs(self.looks[i].step - middle), default=-1)
-
-
-def outcomes(looks: Looks) -> list[Outcome]:
-    """Every attacked copy whose loss stayed finite, beside its intact network."""
-    intact = {run.network: {look.step: look for look in each} for run, each in looks.items() if run.set == "intact"}
-    return [
-        Outcome(run, each, [intact[run.network][look.step] for look in each])
-        for run, each in looks.items()
-        if run.set != "intact" and each and all(math.isfinite(look.loss) and look.mrp for look in each)
-    ]
+"""Of a histogram whose entropy is taken."""
 
 
 def numbers(looks: Looks, s: Attacks) -> dict[str, Any]:
@@ -106,24 +58,24 @@ def numbers(looks: Looks, s: Attacks) -> dict[str, Any]:
 def _of_a_set(name: str, each: Sequence[Outcome]) -> dict[str, Any]:
     changes = [abs(o.looks[-1].training_loss / o.intact[-1].training_loss - 1) for o in each]
     return {
-        f"{name}_log_q": _mean(o.log_q for o in each),
-        f"{name}_killed": _mean(o.q < 0.5 for o in each),
-        f"{name}_gained": _mean(o.q > 1 for o in each),
-        f"{name}_loss_change": _mean(changes),
-        f"{name}_killed_by_layer": [_mean(o.q < 0.5 for o in each if o.run.layer == layer) for layer in LAYERS],
+        f"{name}_log_q": mean(o.log_q for o in each),
+        f"{name}_killed": mean(o.q < 0.5 for o in each),
+        f"{name}_gained": mean(o.q > 1 for o in each),
+        f"{name}_loss_change": mean(changes),
+        f"{name}_killed_by_layer": [mean(o.q < 0.5 for o in each if o.run.layer == layer) for layer in LAYERS],
     }
 
 
 def _intact(looks: Sequence[Look]) -> dict[str, Any]:
     """The intact network with batch norm: penalty and norm of conv1 through time, and of all layers."""
 
-    def mean(name: str, layer: str, first: float, last: float) -> float | None:
-        return _mean(float(getattr(each, name)[layer].mean()) for each in looks if first <= each.step <= last)
+    def held(name: str, layer: str, first: float, last: float) -> float | None:
+        return mean(float(getattr(each, name)[layer].mean()) for each in looks if first <= each.step <= last)
 
     end = looks[-1].step
-    settled = {layer: _over(mean("mrp", layer, 0.8 * end, end), mean("mrp", layer, 2000, 4000)) for layer in LAYERS}
-    grown = {layer: _over(mean("mrp", layer, 2000, 2000), mean("mrp", layer, 100, 100)) for layer in LAYERS}
-    norms = {layer: _over(mean("incoming", layer, end, end), mean("incoming", layer, 0, 100)) for layer in LAYERS}
+    settled = {layer: over(held("mrp", layer, 0.8 * end, end), held("mrp", layer, 2000, 4000)) for layer in LAYERS}
+    grown = {layer: over(held("mrp", layer, 2000, 2000), held("mrp", layer, 100, 100)) for layer in LAYERS}
+    norms = {layer: over(held("incoming", layer, end, end), held("incoming", layer, 0, 100)) for layer in LAYERS}
     return {
         "mrp_settled": settled["conv1"], "mrp_growth": grown["conv1"], "norm_growth": norms["conv1"],
         "mrp_settled_by_layer": list(settled.values()), "mrp_growth_by_layer": list(grown.values()),
@@ -152,9 +104,9 @@ def _states(found: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> d
         if each.half >= 0 and _nothing(each.looks[each.half], each.intact[each.half], "mrp", layer)[unit]:
             stayed_dead.append(bool(_nothing(each.looks[-1], each.intact[-1], "mrp", layer)[unit]))
     return {
-        "frozen_stay": _mean(stayed), "frozen_at_half": len(stayed),
-        "dead_stay": _mean(stayed_dead), "dead_at_half": len(stayed_dead),
-        "dead_frozen": _mean(dead_frozen), "dead_at_end": len(dead_frozen), "frozen_not_dead": frozen_alive,
+        "frozen_stay": mean(stayed), "frozen_at_half": len(stayed),
+        "dead_stay": mean(stayed_dead), "dead_at_half": len(stayed_dead),
+        "dead_frozen": mean(dead_frozen), "dead_at_end": len(dead_frozen), "frozen_not_dead": frozen_alive,
     }  # fmt: skip
 
 
@@ -175,16 +127,16 @@ def _ranks(found: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> di
     for looks in every.values():
         for layer in LAYERS:
             for name in names:
-                rhos = [_rho(look.mrp[layer], getattr(look, name)[layer]) for look in looks]
-                means.setdefault(name, []).append(_mean(rhos))
+                rhos = [rho(look.mrp[layer], getattr(look, name)[layer]) for look in looks]
+                means.setdefault(name, []).append(mean(rhos))
             smallest += [bool(look.mrp[layer][look.mrs[layer].argmin()] <= look.mrp[layer].min()) for look in looks]
-    overall = {name: _mean(values) for name, values in means.items()}
+    overall = {name: mean(values) for name, values in means.items()}
     big = [each for each in found if _quarter(each, "mrp", False) and _quarter(each, "incoming", True)]
     return {
         "mrs_rho": means["mrs"], "mrs_rho_of": [f"{network} {layer}" for network in every for layer in LAYERS],
-        "smallest_agrees": _mean(smallest), "mean_rho": overall,
-        "mrs_over_gradient": _less(overall["mrs"], overall["output_gradient"]),
-        "mrs_over_norm": _less(overall["mrs"], overall["incoming"]),
+        "smallest_agrees": mean(smallest), "mean_rho": overall,
+        "mrs_over_gradient": less(overall["mrs"], overall["output_gradient"]),
+        "mrs_over_norm": less(overall["mrs"], overall["incoming"]),
         "low_penalty_big_norm": len(big),
     }  # fmt: skip
 
@@ -202,13 +154,13 @@ def _killed(each: Sequence[Outcome]) -> dict[str, Any]:
     killed = [o for o in each if o.q < 0.5]
 
     def log_ratio(name: str) -> float | None:
-        return _mean(math.log(max(o.ratio(name), LOWEST)) for o in killed)
+        return mean(math.log(max(o.ratio(name), LOWEST)) for o in killed)
 
     return {
         "killed_weights": log_ratio("incoming"),
         "killed_outgoing": log_ratio("outgoing"),
         "killed_gradient": log_ratio("output_gradient"),
-        "killed_entropy": _mean(entropy_change(*o.values("consumer")) for o in killed),
+        "killed_entropy": mean(entropy_change(*o.values("consumer")) for o in killed),
     }
 
 
@@ -241,9 +193,9 @@ def _starts(each: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> di
         taus.append(float(stats.kendalltau([o.run.start for o in runs], q).statistic))
         ends = [*(o.looks[-1] for o in runs), runs[0].intact[-1]]
         rhos.append(
-            _rho(*(torch.stack([getattr(e, n)[layer][0] for e in ends]) for n in ("incoming", "output_gradient")))
+            rho(*(torch.stack([getattr(e, n)[layer][0] for e in ends]) for n in ("incoming", "output_gradient")))
         )
-    return {"start_ratios": ratios or None, "start_tau": _mean(taus), "weights_gradient_rho": _mean(rhos)}
+    return {"start_ratios": ratios or None, "start_tau": mean(taus), "weights_gradient_rho": mean(rhos)}
 
 
 def _multipliers(each: Sequence[Outcome], s: Attacks) -> dict[str, Any]:
@@ -252,8 +204,8 @@ def _multipliers(each: Sequence[Outcome], s: Attacks) -> dict[str, Any]:
         runs = sorted((o for o in each if o.run.layer == layer), key=lambda o: o.run.multiplier)
         if len(runs) > 1:
             taus.append(float(stats.kendalltau([o.run.multiplier for o in runs], [o.q for o in runs]).statistic))
-            q.append([_digits(o.q) for o in runs])
-    return {"multiplier_tau": _mean(taus), "multiplier_q": q, "multipliers": list(s.multipliers)}
+            q.append([digits(o.q) for o in runs])
+    return {"multiplier_tau": mean(taus), "multiplier_q": q, "multipliers": list(s.multipliers)}
 
 
 def _tanh(sets: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
@@ -261,7 +213,7 @@ def _tanh(sets: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
     late = sets.get("late tanh", ())
     rises = [saturation(o.values("consumer")[0]) - saturation(o.values("consumer")[1]) for o in late]
     starts = sorted((o for o in sets.get("starts tanh", ()) if o.run.layer == "fc1"), key=lambda o: o.run.start)
-    found = {"tanh_below_1": _mean(o.q < 1 for o in late), "tanh_saturation_rise": _mean(rises)}
+    found = {"tanh_below_1": mean(o.q < 1 for o in late), "tanh_saturation_rise": mean(rises)}
     if len(starts) < 2:
         return {**found, "tanh_early_log_q": None, "tanh_early_fades": None, "tanh_later_saturation": None}
     first, later = starts[0], starts[1:]
@@ -273,7 +225,7 @@ def _tanh(sets: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
         **found,
         "tanh_early_log_q": early,
         "tanh_early_fades": first.log_q - early,
-        "tanh_later_saturation": _less(_mean(saturation(o.values("consumer")[0]) for o in later), own),
+        "tanh_later_saturation": less(mean(saturation(o.values("consumer")[0]) for o in later), own),
     }
 
 
@@ -297,42 +249,21 @@ def _relu(sets: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
     return {
         "relu_conv2_dead": len(dead) if second else None,
         "relu_conv2_width": float(np.median(widths)) if widths else None,
-        "others_log_ratio": _mean(others),
+        "others_log_ratio": mean(others),
     }
 
 
 def _between(sets: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
     """The same attack in three networks."""
-    killed = {name: _mean(o.q < 0.5 for o in sets.get(f"late {name}", ())) for name in ("norm", "tanh", "relu")}
-    logs = {name: _mean(o.log_q for o in sets.get(f"late {name}", ())) for name in killed}
+    killed = {name: mean(o.q < 0.5 for o in sets.get(f"late {name}", ())) for name in ("norm", "tanh", "relu")}
+    logs = {name: mean(o.log_q for o in sets.get(f"late {name}", ())) for name in killed}
     nearer = None
     if None not in logs.values():
         norm, tanh, relu = (float(each or 0) for each in logs.values())
         nearer = abs(norm - tanh) - abs(norm - relu)
     return {
-        "relu_killed_less_norm": _less(killed["relu"], killed["norm"]),
-        "relu_killed_less_tanh": _less(killed["relu"], killed["tanh"]),
-        "relu_gained": [_mean(o.q > 1 for o in sets[name]) for name in ("late relu", "mild relu") if name in sets],
+        "relu_killed_less_norm": less(killed["relu"], killed["norm"]),
+        "relu_killed_less_tanh": less(killed["relu"], killed["tanh"]),
+        "relu_gained": [mean(o.q > 1 for o in sets[name]) for name in ("late relu", "mild relu") if name in sets],
         "norm_distance_tanh_less_relu": nearer,
     }
-
-
-def _rho(first: Tensor, second: Tensor) -> float:
-    return float(stats.spearmanr(first.numpy(), second.numpy()).statistic)
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    there = [float(each) for each in values if each is not None and math.isfinite(each)]
-    return sum(there) / len(there) if there else None
-
-
-def _over(first: float | None, second: float | None) -> float | None:
-    return first / second if first is not None and second else None
-
-
-def _less(first: float | None, second: float | None) -> float | None:
-    return first - second if first is not None and second is not None else None
-
-
-def _digits(value: float) -> float:
-    return float(f"{value:.4g}")

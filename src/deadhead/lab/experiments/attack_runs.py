@@ -5,17 +5,15 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from deadhead.lab.experiments.attack_settings import Attacks
 from deadhead.lab.stacked import Stack
 from deadhead.training.watching.attack import Attack
-
-if TYPE_CHECKING:
-    from deadhead.lab.experiments.attack import Attacks
 
 LAYERS = {"conv1": 8, "conv2": 16, "fc1": 64}
 """The layers that are attacked, and how many units each has."""

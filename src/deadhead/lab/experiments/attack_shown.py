@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from deadhead.lab.experiments.attack_looks import PLACES, Look
-from deadhead.lab.experiments.attack_numbers import outcomes
+from deadhead.lab.experiments.attack_outcomes import outcomes
 from deadhead.lab.experiments.attack_runs import Run
 
 SERIES = ("mrp", "mrs", "output_gradient", "incoming", "outgoing")
