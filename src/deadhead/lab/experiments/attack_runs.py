@@ -78,10 +78,9 @@ def plan(s: Attacks, ends: dict[str, int]) -> list[Run]:
             add("starts", "norm", layer, 0, start, s.mild, s.interval, s.last)
         for multiplier in s.multipliers:
             add("multipliers", "norm", layer, 0, s.early, multiplier, s.wide_interval, s.early_end)
-    for layer, unit in (("conv1", 0), ("fc1", 16)):
-        for start in s.tanh_starts:
-            fades = layer == "fc1" and start == min(s.tanh_starts)
-            add("starts", "tanh", layer, unit, start, s.strong, s.interval, s.fade_end if fades else s.last)
+    for start in s.tanh_starts:
+        end = s.fade_end if start == min(s.tanh_starts) else s.last
+        add("starts", "tanh", "fc1", 16, start, s.strong, s.interval, end)
     return runs
 
 

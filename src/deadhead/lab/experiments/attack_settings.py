@@ -32,7 +32,7 @@ class Attacks:
         early: first attacked step with batch norm.
         late: first attacked step with Tanh and ReLU.
         starts: first attacked steps that are compared with batch norm.
-        tanh_starts: the same with Tanh.
+        tanh_starts: the same with Tanh, unit 16 of fc1.
         multipliers: that are compared; a choice.
         early_end: up to which copies attacked early are trained.
         late_end: the same for those attacked late.
@@ -66,7 +66,7 @@ class Attacks:
     last: int = 6000
     fade_end: int = 8000
     checkpoints: tuple[int, ...] = (
-        100, 500, 1000, 1500, 2000, 2250, 2500, 3000, 4000, 6000, 8000, 13000, 14000, 15000, 25000,
+        100, 500, 1000, 1500, 2000, 2500, 3000, 4000, 6000, 8000, 13000, 14500, 25000,
     )  # fmt: skip
     stack: int = 8
 
