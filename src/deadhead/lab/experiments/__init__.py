@@ -5,6 +5,7 @@ import below. Files here import anything of the package but the command line.
 """
 
 from deadhead.lab.experiments import (
+    attack,
     cascade,
     certificate,
     circle,
@@ -31,6 +32,7 @@ from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_exper
 
 __all__ = [
     "EXPERIMENTS",
+    "attack",
     "cascade",
     "certificate",
     "circle",
