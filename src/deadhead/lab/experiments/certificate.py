@@ -82,7 +82,8 @@ class Certificate:
 
 QUICK = {
     "width": 12, "turns": 0.75, "points": (40, 100, 120), "unseen": 200, "epochs": 8, "removed": (0.5,),
-    "fine_tuning": 1, "sets": 10, "data": "digits", "images": 300, "image_epochs": 1, "unseen_images": 20, "image_sets": 2,
+    "fine_tuning": 1, "sets": 10, "data": "digits", "images": 300, "image_epochs": 1, "unseen_images": 20,
+    "image_sets": 2,
 }  # fmt: skip
 
 

@@ -38,7 +38,7 @@ def cnn(whole: Figure, results: Results) -> None:
 PICTURES = (
     Picture(
         "spiral",
-        "The spiral network: half of each hidden layer removed, by the lowest saliency; the 600 largest of 2500 weights are drawn.",
+        "The spiral network: half of each hidden layer removed, by the lowest saliency; 600 of 2500 weights are drawn.",
         (5, 4.4),
         spiral,
     ),
