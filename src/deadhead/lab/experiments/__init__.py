@@ -4,7 +4,40 @@
 import below. Files here import anything of the package but the command line.
 """
 
-from deadhead.lab.experiments import circle, consistency, spiral
+from deadhead.lab.experiments import (
+    cascade,
+    certificate,
+    circle,
+    consistency,
+    cosine,
+    goodhart,
+    layers,
+    mnist20,
+    one_digit,
+    rules,
+    schedule,
+    shapes,
+    spiral,
+    surfaces,
+)
 from deadhead.lab.experiments.registry import EXPERIMENTS, experiment, run_experiment
 
-__all__ = ["EXPERIMENTS", "circle", "consistency", "experiment", "run_experiment", "spiral"]
+__all__ = [
+    "EXPERIMENTS",
+    "cascade",
+    "certificate",
+    "circle",
+    "consistency",
+    "cosine",
+    "experiment",
+    "goodhart",
+    "layers",
+    "mnist20",
+    "one_digit",
+    "rules",
+    "run_experiment",
+    "schedule",
+    "shapes",
+    "spiral",
+    "surfaces",
+]
