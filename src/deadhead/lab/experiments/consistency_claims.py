@@ -41,7 +41,7 @@ CLAIMS = (
 )
 TAKEAWAY = (
     "The same op written in two ways need not get the same relevance: of {pairs:mean} pairs of a rule for linear "
-    "layers and a rule for nonlinearities only {pairs_that_agree:mean} agree. Combine gradient with gradient, rescale or "
-    "deconvnet, or LRP-0 with pass, lest relevance depend on how a network is written; for maxima only the gradient is "
-    "consistent with every constant."
+    "layers and a rule for nonlinearities only {pairs_that_agree:mean} agree. Combine gradient with gradient, "
+    "rescale or deconvnet, or LRP-0 with pass, lest relevance depend on how a network is written; for maxima only "
+    "the gradient is consistent with every constant."
 )
