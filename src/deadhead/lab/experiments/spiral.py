@@ -72,11 +72,13 @@ class Spiral:
 
 
 QUICK = {"width": 20, "points": 100, "turns": 0.75, "epochs": 15, "draws": 3, "shares": [0.5], "grid": 25}
+FEWER: dict[str, Any] = {"shares": [0.5]}
+"""A variant compares no ways of pruning."""
 VARIANTS: dict[str, dict[str, Any]] = {
-    "whole batches": {"batch_size": 1000, "epochs": 2000},
-    "twice the rate": {"learning_rate": 0.02},
-    "ten times the rate": {"learning_rate": ESSAY_RATE, "batch_size": 1000},
-    "ten times the rate, half the turns": {"learning_rate": ESSAY_RATE, "batch_size": 1000, "turns": 0.75},
+    "whole batches": {"batch_size": 1000, "epochs": 2000, **FEWER},
+    "twice the rate": {"learning_rate": 0.02, **FEWER},
+    "ten times the rate": {"learning_rate": ESSAY_RATE, "batch_size": 1000, **FEWER},
+    "ten times the rate, half the turns": {"learning_rate": ESSAY_RATE, "batch_size": 1000, "turns": 0.75, **FEWER},
 }
 
 
@@ -256,7 +258,10 @@ def _ways(task: Task, net: Net, nets: dict[str, Net]) -> dict[str, Any]:
             nets["obs, train, prune"] = best
         for name, each in zip(ways, (pruned(net, keep, task.x), refitted(share, "activation_std"), best), strict=True):
             ways[name].append(task.accuracy(each))
-    return {"ways": ways, "shares": shares}
+    intact = task.accuracy(net)
+    free = {name: [intact - each <= 0.005 for each in found] for name, found in ways.items()}
+    removable = {name: max([0.0, *shares[: (*each, False).index(False)]]) for name, each in free.items()}
+    return {"ways": ways, "shares": shares, "removable_by": removable}
 
 
 def _constant_unit(net: Net, x: Tensor) -> dict[str, Any]:
