@@ -29,7 +29,7 @@ from deadhead.lab.experiments.spiral_networks import (
     start,
 )
 from deadhead.lab.train import fit
-from deadhead.progress import Progress, track
+from deadhead.progress import Progress
 from deadhead.pruning.prune import prune
 
 BARE = ", units left out"
@@ -94,6 +94,7 @@ class Task:
         held: (points, 2) that nothing is trained on.
         truth: (points,) their arms.
         square: (grid x grid, 2) where labels are compared.
+        progress: called after every step of training.
     """
 
     settings: Spiral
@@ -103,12 +104,13 @@ class Task:
     held: Tensor
     truth: Tensor
     square: Tensor
+    progress: Progress | None
 
     @classmethod
-    def of(cls, s: Spiral, seed: int) -> Task:
+    def of(cls, s: Spiral, seed: int, progress: Progress | None) -> Task:
         """The task of a seed."""
         data, other = (arms(s.points, s.turns, s.noise, np.random.default_rng([seed, i])) for i in (1, 2))
-        return cls(s, seed, *data, *other, box(s.grid))
+        return cls(s, seed, *data, *other, box(s.grid), progress)
 
     def fitted(self, net: Net, seed: int, after: Callable[[Net, int], None] | None = None) -> Net:
         """A trained copy of a network; `after` is called with it and the number of steps done."""
@@ -120,7 +122,7 @@ class Task:
             "learning_rate": s.learning_rate,
             "seed": seed,
         }
-        fit(net, self.x, self.y, after_step=after_step, **recipe)
+        fit(net, self.x, self.y, progress=self.progress, after_step=after_step, **recipe)
         return net
 
     def accuracy(self, net: Net) -> float:
@@ -145,14 +147,14 @@ def spiral(settings: Spiral, seed: int, progress: Progress | None) -> dict[str, 
     Args:
         settings: see `Spiral`.
         seed: of start, data, order and random halves.
-        progress: called after each training.
+        progress: called after every step of each training.
 
     Returns:
         Numbers that the claims are judged by, decision pictures and kernels.
 
     Source: "Train first vs prune first in neural networks", AI Alignment Forum.
     """
-    task, before = Task.of(settings, seed), start(settings.width, seed)
+    task, before = Task.of(settings, seed, progress), start(settings.width, seed)
     draw = torch.Generator().manual_seed(seed)
     count = settings.width - round(settings.removed * settings.width)
     chances = [random_units(settings.width, count, draw) for _ in range(settings.draws)]
@@ -160,7 +162,7 @@ def spiral(settings: Spiral, seed: int, progress: Progress | None) -> dict[str, 
     moments = _moments(settings)
     trained = task.fitted(before, seed, lambda net, step: film.append(_shades(net, 28)) if step in moments else None)
     halves = {"random": chances[0], "inactive": most_active(trained, task.x, count)}
-    nets, curves = _orders(task, before, trained, halves, progress)
+    nets, curves = _orders(task, before, trained, halves)
     found = _ways(task, trained, nets)
     found |= _scores(task, nets) | _removable(task, trained, chances) | _constant_unit(trained, task.x)
     found |= kernels(before, nets, halves, task.x)
@@ -172,12 +174,12 @@ def spiral(settings: Spiral, seed: int, progress: Progress | None) -> dict[str, 
         "film": [_shades(before, 28), *film],
         "film_steps": [0, *moments],
         "points": [task.x[::4].numpy().round(3).tolist(), task.y[::4].tolist()],
-        "essay": _at_the_essays_rate(settings, seed, before, halves["random"]),
+        "essay": _at_the_essays_rate(task, before, halves["random"]),
     }
 
 
 def _orders(
-    task: Task, before: Net, trained: Net, halves: dict[str, Keep], progress: Progress | None
+    task: Task, before: Net, trained: Net, halves: dict[str, Keep]
 ) -> tuple[dict[str, Net], dict[str, list[float]]]:
     """The networks of every order, and the accuracies of those of random halves as they train."""
     nets, work = {"trained": trained}, {}
@@ -190,7 +192,7 @@ def _orders(
     work["random, prune, train again"] = work["random, prune, train"][0], task.seed + 1000
     curves: dict[str, list[float]] = {}
     an_epoch = -(-len(task.x) // task.settings.batch_size)
-    for name, (net, order) in track(progress, "spiral", work.items()):
+    for name, (net, order) in work.items():
         curve = curves.setdefault(name, [])
 
         def after(net: Net, step: int, curve: list[float] = curve) -> None:
@@ -279,9 +281,10 @@ def _constant_unit(net: Net, x: Tensor) -> dict[str, Any]:
     }
 
 
-def _at_the_essays_rate(s: Spiral, seed: int, before: Net, chance: Keep) -> dict[str, Any]:
+def _at_the_essays_rate(task: Task, before: Net, chance: Keep) -> dict[str, Any]:
     """Kernels, moves and decisions of networks trained with the learning rate of which the essay's band is a trace."""
-    task = Task.of(replace(s, learning_rate=ESSAY_RATE, batch_size=2 * s.points), seed)
+    s, seed = task.settings, task.seed
+    task = replace(task, settings=replace(s, learning_rate=ESSAY_RATE, batch_size=2 * s.points))
     trained = task.fitted(before, seed)
     halves = {"random": chance, "inactive": most_active(trained, task.x, len(chance[0]))}
     nets = {"trained": trained}
