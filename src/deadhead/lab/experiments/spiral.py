@@ -34,6 +34,8 @@ from deadhead.pruning.prune import prune
 
 BARE = ", units left out"
 """After the name of an order in which no bias makes up for removed units."""
+UNSHOWN = ("random, prune, train again", "inactive, train, prune, refit")
+"""Orders without a decision picture."""
 CHECKED = (1, 2, 5, 10, 20, 50, 100, 200)
 """Epochs after which the accuracy of a network in training is measured."""
 ESSAY_RATE = 0.1
@@ -170,7 +172,7 @@ def spiral(settings: Spiral, seed: int, progress: Progress | None) -> dict[str, 
     return found | {
         "one_gradient_move": one_gradient_move(settings.learning_rate),
         "curves": curves,
-        "pictures": {name: _shades(net, 42) for name, net in nets.items() if "again" not in name},
+        "pictures": {name: _shades(net, 42) for name, net in nets.items() if name not in UNSHOWN},
         "film": [_shades(before, 28), *film],
         "film_steps": [0, *moments],
         "points": [task.x[::4].numpy().round(3).tolist(), task.y[::4].tolist()],
@@ -255,13 +257,13 @@ def _ways(task: Task, net: Net, nets: dict[str, Net]) -> dict[str, Any]:
     shares = sorted({*s.shares, s.removed})
     for share in shares:
         keep = most_active(net, task.x, s.width - round(share * s.width))
-        best = refitted(share, "obs")
+        found = pruned(net, keep, task.x), refitted(share, "activation_std"), refitted(share, "obs")
         if share == s.removed:
-            nets["obs, train, prune"] = best
-        for name, each in zip(ways, (pruned(net, keep, task.x), refitted(share, "activation_std"), best), strict=True):
+            nets["inactive, train, prune, refit"], nets["obs, train, prune, refit"] = found[1:]
+        for name, each in zip(ways, found, strict=True):
             ways[name].append(task.accuracy(each))
     intact = task.accuracy(net)
-    free = {name: [intact - each <= 0.005 for each in found] for name, found in ways.items()}
+    free = {name: [intact - each <= 0.005 for each in right] for name, right in ways.items()}
     removable = {name: max([0.0, *shares[: (*each, False).index(False)]]) for name, each in free.items()}
     return {"ways": ways, "shares": shares, "removable_by": removable}
 
