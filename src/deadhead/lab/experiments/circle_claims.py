@@ -37,11 +37,12 @@ WHY = {
     "the others the cheapest unit multiplies the loss by up to the end of {ratio_without_one}, because each cuts off "
     "an edge that no other cuts. The larger circle ({listing.ratio_without_one}) and three times the training "
     "({longer.ratio_without_one}) change nothing in this; twice the units do ({wider.ratio_without_one}).",
-    "A4.1": "Only p = 0.25 is too far from a bell: {log_distance[0]}, against {log_distance[1]} at p = 0.5 and "
-    "{log_distance[2]} at p = 0.75. Five units on average cannot surround the circle, so that few networks are much "
-    "better than one that always gives the same answer, and the left side of the curve is steep: the log loss has the "
-    "skewness {log_skewness[0]}. The listing's circle, which leaves less to cut off, is nearer "
-    "({listing.log_distance[0]}), and so are networks that were trained three times as long ({longer.log_distance[0]}).",
+    "A4.1": "Mostly p = 0.25 is too far from a bell: {log_distance[0]}, against {log_distance[1]} at p = 0.5 and "
+    "{log_distance[2]} at p = 0.75. Five units on average cannot surround the circle, and many such networks know "
+    "nothing: those that lose what the best constant answer loses, to 10 %, are {ignorant[0]} times as many as the "
+    "fitted bell has ({ignorant[2]} times at p = 0.75). The listing's circle, which leaves less to cut off, is nearer "
+    "({listing.log_distance[0]}), and so are networks that were trained three times as long "
+    "({longer.log_distance[0]}).",
     "A4.3": "It is small, but not noise. In four of five samples of the same size, Lilliefors' test finds nothing up "
     "to {normal_up_to[0]:mean}, {normal_up_to[1]:mean} and {normal_up_to[2]:mean} networks at p = 0.25, 0.5 and 0.75, "
     "and the essay has 1,000; with the listing's circle up to {listing.normal_up_to[0]:mean}, "
@@ -58,11 +59,11 @@ WHY = {
     "({small_units} of them) the density at 0 is {trough_without_small_units} of the lower peak.",
     "A5.7": "Twenty units need not have one that hardly matters: the ratio is {node_spread_ratio} here and "
     "{listing.node_spread_ratio} with the listing's circle. Forty always have ({wider.node_spread_ratio}).",
-    "A5.8": "The dip test decides, with dead units' zeros among the gradients; Silverman's test without them agrees (p "
-    "{silverman_p[0]} for on, {silverman_p[1]} for off). On and off are not two distributions with a peak each, but "
-    "twenty: units sit at different places, and even of a single unit's gradients only {units_with_one_peak[0]:mean%} "
-    "pass the test when on and {units_with_one_peak[1]:mean%} when off. More training smooths them (p "
-    "{longer.one_peak_p[0]} and {longer.one_peak_p[1]}), and so does the listing's circle when on "
+    "A5.8": "The dip test decides, with dead units' zeros among the gradients; Silverman's test without them agrees "
+    "(p {silverman_p[0]} for on, {silverman_p[1]} for off). On and off are not two distributions with a peak each, "
+    "but twenty: units sit at different places, and even of a single unit's gradients only "
+    "{units_with_one_peak[0]:mean%} pass the test when on and {units_with_one_peak[1]:mean%} when off. More training "
+    "smooths them (p {longer.one_peak_p[0]} and {longer.one_peak_p[1]}), and so does the listing's circle when on "
     "({listing.one_peak_p[0]}, off {listing.one_peak_p[1]}).",
     "A6.3": "A network and its complement share the votes of the whole, so that one has too many where the other has "
     "too few. The log loss of a random half is a parabola in the sum of its votes ({vote_share:mean%} of the "

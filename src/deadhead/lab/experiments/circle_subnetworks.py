@@ -73,10 +73,14 @@ def tables(drawn: Sequence[Drawn]) -> dict[str, Any]:
 
 
 def normality(count: int, net: Gated, x: Array, y: Array, draw: np.random.Generator) -> dict[str, Any]:
-    """How near the log loss is to a normal distribution, and how many networks it takes to tell them apart."""
-    found: dict[str, Any] = {
-        "log_distance": [], "log_distance_gain": [], "log_skewness": [], "lilliefors_p": [], "normal_up_to": []
-    }  # fmt: skip
+    """How near the log loss is to a normal distribution, and how many networks it takes to tell them apart.
+
+    `ignorant` is how many times as many networks as the fitted normal would have lose, to 10 %, what the best constant
+    answer loses: the entropy of y.
+    """
+    names = ("log_distance", "log_distance_gain", "log_skewness", "lilliefors_p", "normal_up_to", "ignorant")
+    found: dict[str, Any] = {name: [] for name in names}
+    constant = np.log(stats.bernoulli(y.mean()).entropy())
     for p in PROBABILITIES:
         losses = net.losses(x, y, random_gates(4 * count, net, p, draw))
         logs, first = np.log(losses), np.log(losses[:count])
@@ -89,6 +93,8 @@ def normality(count: int, net: Gated, x: Array, y: Array, draw: np.random.Genera
         found["log_skewness"].append(float(stats.skew(logs)))
         found["lilliefors_p"].append(lilliefors(first))
         found["normal_up_to"].append(passed)
+        low, high = stats.norm.cdf([constant - 0.1, constant + 0.1], logs.mean(), logs.std())
+        found["ignorant"].append(float((np.abs(logs - constant) < 0.1).mean() / (high - low)))
     return found
 
 

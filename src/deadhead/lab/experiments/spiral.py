@@ -29,11 +29,13 @@ from deadhead.lab.experiments.spiral_networks import (
     start,
 )
 from deadhead.lab.train import fit
-from deadhead.progress import Progress, track
+from deadhead.progress import Progress
 from deadhead.pruning.prune import prune
 
 BARE = ", units left out"
 """After the name of an order in which no bias makes up for removed units."""
+UNSHOWN = ("random, prune, train again", "inactive, train, prune, refit")
+"""Orders without a decision picture."""
 CHECKED = (1, 2, 5, 10, 20, 50, 100, 200)
 """Epochs after which the accuracy of a network in training is measured."""
 ESSAY_RATE = 0.1
@@ -72,11 +74,13 @@ class Spiral:
 
 
 QUICK = {"width": 20, "points": 100, "turns": 0.75, "epochs": 15, "draws": 3, "shares": [0.5], "grid": 25}
+FEWER: dict[str, Any] = {"shares": [0.5]}
+"""A variant compares no ways of pruning."""
 VARIANTS: dict[str, dict[str, Any]] = {
-    "whole batches": {"batch_size": 1000, "epochs": 2000},
-    "twice the rate": {"learning_rate": 0.02},
-    "ten times the rate": {"learning_rate": ESSAY_RATE, "batch_size": 1000},
-    "ten times the rate, half the turns": {"learning_rate": ESSAY_RATE, "batch_size": 1000, "turns": 0.75},
+    "whole batches": {"batch_size": 1000, "epochs": 2000, **FEWER},
+    "twice the rate": {"learning_rate": 0.02, **FEWER},
+    "ten times the rate": {"learning_rate": ESSAY_RATE, "batch_size": 1000, **FEWER},
+    "ten times the rate, half the turns": {"learning_rate": ESSAY_RATE, "batch_size": 1000, "turns": 0.75, **FEWER},
 }
 
 
@@ -92,6 +96,7 @@ class Task:
         held: (points, 2) that nothing is trained on.
         truth: (points,) their arms.
         square: (grid x grid, 2) where labels are compared.
+        progress: called after every step of training.
     """
 
     settings: Spiral
@@ -101,12 +106,13 @@ class Task:
     held: Tensor
     truth: Tensor
     square: Tensor
+    progress: Progress | None
 
     @classmethod
-    def of(cls, s: Spiral, seed: int) -> Task:
+    def of(cls, s: Spiral, seed: int, progress: Progress | None) -> Task:
         """The task of a seed."""
         data, other = (arms(s.points, s.turns, s.noise, np.random.default_rng([seed, i])) for i in (1, 2))
-        return cls(s, seed, *data, *other, box(s.grid))
+        return cls(s, seed, *data, *other, box(s.grid), progress)
 
     def fitted(self, net: Net, seed: int, after: Callable[[Net, int], None] | None = None) -> Net:
         """A trained copy of a network; `after` is called with it and the number of steps done."""
@@ -118,7 +124,7 @@ class Task:
             "learning_rate": s.learning_rate,
             "seed": seed,
         }
-        fit(net, self.x, self.y, after_step=after_step, **recipe)
+        fit(net, self.x, self.y, progress=self.progress, after_step=after_step, **recipe)
         return net
 
     def accuracy(self, net: Net) -> float:
@@ -143,14 +149,14 @@ def spiral(settings: Spiral, seed: int, progress: Progress | None) -> dict[str, 
     Args:
         settings: see `Spiral`.
         seed: of start, data, order and random halves.
-        progress: called after each training.
+        progress: called after every step of each training.
 
     Returns:
         Numbers that the claims are judged by, decision pictures and kernels.
 
     Source: "Train first vs prune first in neural networks", AI Alignment Forum.
     """
-    task, before = Task.of(settings, seed), start(settings.width, seed)
+    task, before = Task.of(settings, seed, progress), start(settings.width, seed)
     draw = torch.Generator().manual_seed(seed)
     count = settings.width - round(settings.removed * settings.width)
     chances = [random_units(settings.width, count, draw) for _ in range(settings.draws)]
@@ -158,7 +164,7 @@ def spiral(settings: Spiral, seed: int, progress: Progress | None) -> dict[str, 
     moments = _moments(settings)
     trained = task.fitted(before, seed, lambda net, step: film.append(_shades(net, 28)) if step in moments else None)
     halves = {"random": chances[0], "inactive": most_active(trained, task.x, count)}
-    nets, curves = _orders(task, before, trained, halves, progress)
+    nets, curves = _orders(task, before, trained, halves)
     found = _ways(task, trained, nets)
     found |= _scores(task, nets) | _removable(task, trained, chances) | _constant_unit(trained, task.x)
     found |= kernels(before, nets, halves, task.x)
@@ -166,16 +172,16 @@ def spiral(settings: Spiral, seed: int, progress: Progress | None) -> dict[str, 
     return found | {
         "one_gradient_move": one_gradient_move(settings.learning_rate),
         "curves": curves,
-        "pictures": {name: _shades(net, 42) for name, net in nets.items() if "again" not in name},
+        "pictures": {name: _shades(net, 42) for name, net in nets.items() if name not in UNSHOWN},
         "film": [_shades(before, 28), *film],
         "film_steps": [0, *moments],
         "points": [task.x[::4].numpy().round(3).tolist(), task.y[::4].tolist()],
-        "essay": _at_the_essays_rate(settings, seed, before, halves["random"]),
+        "essay": _at_the_essays_rate(task, before, halves["random"]),
     }
 
 
 def _orders(
-    task: Task, before: Net, trained: Net, halves: dict[str, Keep], progress: Progress | None
+    task: Task, before: Net, trained: Net, halves: dict[str, Keep]
 ) -> tuple[dict[str, Net], dict[str, list[float]]]:
     """The networks of every order, and the accuracies of those of random halves as they train."""
     nets, work = {"trained": trained}, {}
@@ -188,7 +194,7 @@ def _orders(
     work["random, prune, train again"] = work["random, prune, train"][0], task.seed + 1000
     curves: dict[str, list[float]] = {}
     an_epoch = -(-len(task.x) // task.settings.batch_size)
-    for name, (net, order) in track(progress, "spiral", work.items()):
+    for name, (net, order) in work.items():
         curve = curves.setdefault(name, [])
 
         def after(net: Net, step: int, curve: list[float] = curve) -> None:
@@ -251,12 +257,15 @@ def _ways(task: Task, net: Net, nets: dict[str, Net]) -> dict[str, Any]:
     shares = sorted({*s.shares, s.removed})
     for share in shares:
         keep = most_active(net, task.x, s.width - round(share * s.width))
-        best = refitted(share, "obs")
+        found = pruned(net, keep, task.x), refitted(share, "activation_std"), refitted(share, "obs")
         if share == s.removed:
-            nets["obs, train, prune"] = best
-        for name, each in zip(ways, (pruned(net, keep, task.x), refitted(share, "activation_std"), best), strict=True):
+            nets["inactive, train, prune, refit"], nets["obs, train, prune, refit"] = found[1:]
+        for name, each in zip(ways, found, strict=True):
             ways[name].append(task.accuracy(each))
-    return {"ways": ways, "shares": shares}
+    intact = task.accuracy(net)
+    free = {name: [intact - each <= 0.005 for each in right] for name, right in ways.items()}
+    removable = {name: max([0.0, *shares[: (*each, False).index(False)]]) for name, each in free.items()}
+    return {"ways": ways, "shares": shares, "removable_by": removable}
 
 
 def _constant_unit(net: Net, x: Tensor) -> dict[str, Any]:
@@ -274,9 +283,10 @@ def _constant_unit(net: Net, x: Tensor) -> dict[str, Any]:
     }
 
 
-def _at_the_essays_rate(s: Spiral, seed: int, before: Net, chance: Keep) -> dict[str, Any]:
+def _at_the_essays_rate(task: Task, before: Net, chance: Keep) -> dict[str, Any]:
     """Kernels, moves and decisions of networks trained with the learning rate of which the essay's band is a trace."""
-    task = Task.of(replace(s, learning_rate=ESSAY_RATE, batch_size=2 * s.points), seed)
+    s, seed = task.settings, task.seed
+    task = replace(task, settings=replace(s, learning_rate=ESSAY_RATE, batch_size=2 * s.points))
     trained = task.fitted(before, seed)
     halves = {"random": chance, "inactive": most_active(trained, task.x, len(chance[0]))}
     nets = {"trained": trained}

@@ -48,7 +48,7 @@ def _bar(whole: Figure, shown: Any, panels: Any) -> None:
 def decisions(whole: Figure, results: Results) -> None:
     """Decision pictures of every order, with adjusted biases above and without below, first seed."""
     first, panels = results[0], whole.subplots(2, 1 + len(ORDERS))
-    rows = (("trained", "trained", ""), ("obs, train, prune", "OBS: train, prune, refit", BARE))
+    rows = (("trained", "trained", ""), ("obs, train, prune, refit", "OBS half: train, prune, refit", BARE))
     for row, (alone, name, ending) in zip(panels, rows, strict=True):
         titles = {alone: name} | {f"{each}{ending}": title for each, title in ORDERS.items()}
         for axes, (order, title) in zip(row, titles.items(), strict=True):

@@ -76,6 +76,8 @@ def one_gradient_move(learning_rate: float, steps: int = 2000) -> float:
     Adam divides by the gradient's size, so that one gradient, however small, is worth a step; its momentum then adds
     five more. A unit that dies in its first step leaves all of its weights there.
 
+    Source: Kingma and Ba (2015), algorithm 1.
+
     Args:
         learning_rate: Adam's.
         steps: after which nothing moves any more.
