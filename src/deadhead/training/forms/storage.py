@@ -36,11 +36,7 @@ class Masked(Protocol):
 
     @property
     def network(self) -> Network:
-<<<<<<< HEAD
         """The traced network."""
-=======
-        """The network."""
->>>>>>> units
 
     @property
     def keep(self) -> Mapping[str, Tensor]:
