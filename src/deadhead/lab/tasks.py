@@ -61,13 +61,17 @@ class Task:
         return [(self.held_inputs, self.held_targets)]
 
 
-def sigmoid_network(widths: tuple[int, ...], *, softmax: bool = False, seed: int = 0) -> nn.Sequential:
+def sigmoid_network(
+    widths: tuple[int, ...], *, softmax: bool = False, seed: int = 0, start: str = "torch"
+) -> nn.Sequential:
     """Linear layers, each followed by a logistic sigmoid.
 
     Args:
         widths: of the inputs, the hidden layers and the outputs.
         softmax: at the outputs, in place of the sigmoid.
-        seed: of the start, torch's own.
+        seed: of the start.
+        start: "torch", its own, or "normal", all weights and biases from the standard normal distribution, as in
+            Nielsen (2015), "Neural networks and deep learning", chapter 1.
 
     >>> [type(layer).__name__ for layer in sigmoid_network((1, 3, 2), softmax=True)]
     ['Linear', 'Sigmoid', 'Linear', 'Softmax']
@@ -75,7 +79,10 @@ def sigmoid_network(widths: tuple[int, ...], *, softmax: bool = False, seed: int
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         layers = [layer for i, o in itertools.pairwise(widths) for layer in (nn.Linear(i, o), nn.Sigmoid())]
-    return nn.Sequential(*layers[:-1], nn.Softmax(1)) if softmax else nn.Sequential(*layers)
+        net = nn.Sequential(*layers[:-1], nn.Softmax(1)) if softmax else nn.Sequential(*layers)
+        for parameter in net.parameters() if start == "normal" else ():
+            nn.init.normal_(parameter)
+    return net
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:
@@ -159,6 +166,7 @@ def mnist20(
     held: int = 1000,
     loss: str = "cross_entropy",
     learning_rate: float = 1e-3,
+    start: str = "torch",
     seed: int = 0,
     most_epochs: int = 250,
     progress: Progress | None = None,
@@ -177,6 +185,7 @@ def mnist20(
         held: images held out.
         loss: see `train`.
         learning_rate: Adam's.
+        start: see `sigmoid_network`.
         seed: of images, start and order.
         most_epochs: see `train`.
         progress: called while the network is trained.
@@ -187,7 +196,7 @@ def mnist20(
     chosen = torch.randperm(len(split.train_inputs), generator=draw)[:images]
     others = torch.randperm(len(split.test_inputs), generator=draw)[:held]
     x, y = _small(split.train_inputs[chosen]), F.one_hot(split.train_targets[chosen], 10).float()
-    model = sigmoid_network((400, *hidden, 10), seed=seed)
+    model = sigmoid_network((400, *hidden, 10), seed=seed, start=start)
     steps = train(
         model, x, y, as_good(x, y, wanted), batch_size=50, learning_rate=learning_rate, most_epochs=most_epochs,
         loss=loss, seed=seed, progress=progress,
@@ -200,30 +209,37 @@ def cosine(
     hidden: tuple[int, ...],
     *,
     points: int = 1000,
+    low: float = -math.pi,
+    high: float = math.pi,
     wanted: float = 1e-6,
+    start: str = "torch",
     seed: int = 0,
     most_epochs: int = 40000,
     progress: Progress | None = None,
 ) -> Task:
     """Regression of the cosine, one input and one sigmoid output.
 
-    Silent in the paper: x in [-pi, pi], target (1 + cos x) / 2, which a sigmoid can give; all points in a step of Adam
-    0.01, to a mean of (o - t)^2 of 1e-6. Points are in float64, where errors as small as that are still exact.
+    Silent in the paper: x in [-pi, pi], a whole period, target (1 + cos x) / 2, which a sigmoid can give; all points
+    in a step of Adam 0.01, to a mean of (o - t)^2 of 1e-6. Points are in float64, where errors as small as that are
+    still exact.
 
     Args:
         hidden: widths of the hidden layers.
         points: evenly spaced for training, as many between them held out.
+        low: smallest x.
+        high: largest x.
         wanted: mean squared error at which training ends.
+        start: see `sigmoid_network`.
         seed: of the start.
         most_epochs: see `train`.
         progress: called while the network is trained.
 
     Source: Wolfe et al. (2016), section 4.1.
     """
-    grid = torch.linspace(-math.pi, math.pi, 2 * points + 1, dtype=torch.float64)[:-1, None]
+    grid = torch.linspace(low, high, 2 * points + 1, dtype=torch.float64)[:-1, None]
     x, between = grid[::2], grid[1::2]
     y, truth = (1 + x.cos()) / 2, (1 + between.cos()) / 2
-    model = sigmoid_network((1, *hidden, 1), seed=seed).double()
+    model = sigmoid_network((1, *hidden, 1), seed=seed, start=start).double()
 
     def reached(model: nn.Module) -> bool:
         with torch.no_grad():
@@ -299,6 +315,8 @@ def one_digit(
     hidden: int = 100,
     images: int = 60000,
     held: int = 10000,
+    largest: float = 255.0,
+    start: str = "torch",
     seed: int = 0,
     most_epochs: int = 20,
     progress: Progress | None = None,
@@ -314,6 +332,8 @@ def one_digit(
         hidden: width of the hidden layer.
         images: trained on, of MNIST's training part.
         held: images held out, of MNIST's test part.
+        largest: value of a white pixel.
+        start: see `sigmoid_network`.
         seed: of images, start and order.
         most_epochs: see `train`.
         progress: called while the network is trained.
@@ -322,13 +342,13 @@ def one_digit(
     """
     split, draw = _mnist(), torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(split.train_inputs), generator=draw)[:images]
-    x, y = _raw(split.train_inputs[chosen]), _against(split.train_targets[chosen], digit)
-    model = sigmoid_network((784, hidden, 2), softmax=True, seed=seed)
+    x, y = _up_to(largest, split.train_inputs[chosen]), _against(split.train_targets[chosen], digit)
+    model = sigmoid_network((784, hidden, 2), softmax=True, seed=seed, start=start)
     steps = train(
         model, x, y, as_good(x[:5000], y[:5000], DIGITS[digit] if wanted is None else wanted), batch_size=32,
         learning_rate=0.01, most_epochs=most_epochs, optimizer="sgd", check=100, seed=seed, progress=progress,
     )  # fmt: skip
-    outer = _raw(split.test_inputs[:held]), _against(split.test_targets[:held], digit)
+    outer = _up_to(largest, split.test_inputs[:held]), _against(split.test_targets[:held], digit)
     return Task(f"digit {digit}", model.eval(), x, y, *outer, steps)
 
 
@@ -342,8 +362,8 @@ def _small(images: Tensor) -> Tensor:
     return F.interpolate(images, (20, 20), mode="area").flatten(1)
 
 
-def _raw(images: Tensor) -> Tensor:
-    return 255 * images.flatten(1)
+def _up_to(largest: float, images: Tensor) -> Tensor:
+    return largest * images.flatten(1)
 
 
 def _against(targets: Tensor, digit: int) -> Tensor:
