@@ -166,6 +166,7 @@ def mnist20(
     held: int = 1000,
     loss: str = "cross_entropy",
     learning_rate: float = 1e-3,
+    start: str = "torch",
     seed: int = 0,
     most_epochs: int = 250,
     progress: Progress | None = None,
@@ -184,6 +185,7 @@ def mnist20(
         held: images held out.
         loss: see `train`.
         learning_rate: Adam's.
+        start: see `sigmoid_network`.
         seed: of images, start and order.
         most_epochs: see `train`.
         progress: called while the network is trained.
@@ -194,7 +196,7 @@ def mnist20(
     chosen = torch.randperm(len(split.train_inputs), generator=draw)[:images]
     others = torch.randperm(len(split.test_inputs), generator=draw)[:held]
     x, y = _small(split.train_inputs[chosen]), F.one_hot(split.train_targets[chosen], 10).float()
-    model = sigmoid_network((400, *hidden, 10), seed=seed)
+    model = sigmoid_network((400, *hidden, 10), seed=seed, start=start)
     steps = train(
         model, x, y, as_good(x, y, wanted), batch_size=50, learning_rate=learning_rate, most_epochs=most_epochs,
         loss=loss, seed=seed, progress=progress,
