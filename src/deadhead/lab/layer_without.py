@@ -12,7 +12,7 @@ from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn import functional
 
-from deadhead.graph.network import trace
+from deadhead.graph.network import Network, trace
 from deadhead.lab.mnist_cnn import Pairs, network
 from deadhead.lab.weight_surgeon import gram_of, removed_by_surgeon
 from deadhead.progress import Progress, track
@@ -92,13 +92,15 @@ def end_of_training(last: dict[str, Tensor]) -> dict[str, Any]:
     }
 
 
-def greedy(net: Net, rounds: int, reads: Pairs, held: Pairs, progress: Progress | None = None) -> dict[str, Any]:
+def greedy(traced: Network, rounds: int, reads: Pairs, held: Pairs, progress: Progress | None = None) -> dict[str, Any]:
     """Remove the two weights of the lowest loss change, score anew, and so on: the loss of the images that were scored
     and of test images after each round, and by one ranking beside."""
+    how: dict[str, Any] = {"loss": "cross_entropy", "criterion": "loss_change", "parameters": LAYER}
+    net: Net = traced.module
     weight, losses = net.get_parameter(LAYER), {"scored": [loss_without(net, [], reads)]}
     before = weight.detach().clone()
     losses["held_out"] = [loss_without(net, [], held)]
-    alone = score_parameters(net, reads, loss="cross_entropy", criterion="loss_change", parameters=LAYER)[LAYER]
+    alone = score_parameters(traced, reads, **how)[LAYER]
     once, closed = alone.flatten().argsort(stable=True), list[int]()
     losses["one_ranking"] = list(losses["scored"])
     for number in track(progress, "removing two by two", range(1, rounds + 1)):
@@ -109,7 +111,7 @@ def greedy(net: Net, rounds: int, reads: Pairs, held: Pairs, progress: Progress 
             weight.copy_(removed.reshape(before.shape))
         losses["scored"].append(loss_without(net, [], reads))
         losses["held_out"].append(loss_without(net, [], held))
-        alone = score_parameters(net, reads, loss="cross_entropy", criterion="loss_change", parameters=LAYER)[LAYER]
+        alone = score_parameters(traced, reads, **how)[LAYER]
         with torch.no_grad():
             weight.copy_(before)
         losses["one_ranking"].append(loss_without(net, once[: 2 * number], reads))

@@ -27,7 +27,7 @@ from deadhead.lab.layer_without import (
     rounded,
     run_times,
 )  # fmt: skip
-from deadhead.lab.mnist_cnn import Pairs, network, parts
+from deadhead.lab.mnist_cnn import Pairs, Parts, network, parts
 from deadhead.lab.train import fit
 from deadhead.progress import Progress
 from deadhead.scores import score_parameters
@@ -89,34 +89,33 @@ def parameter_saliencies(settings: Settings, seed: int, progress: Progress | Non
     Scores are of removal, dw = -w; lambda of taylor2 is 1 as in table 2.1, and 1/2 beside; the Hessian's rows are
     summed over the layer's weights.
     """
-    found: dict[str, Any] = {}
+    data, found = parts(settings.validation, settings.images), dict[str, Any]()
     for activation in ("relu", "tanh"):
-        net, records, reads, held = through_training(settings, activation, seed, progress)
+        traced, records, reads, held = through_training(settings, data, activation, seed, progress)
         found[activation] = curves(records)
         found |= summary(records, activation)
         if activation == "relu":
-            last = scores(trace(net, reads[0][0][:2]), reads, seed)
-            found |= end_of_training(last)
-            found["greedy"] = greedy(net, settings.rounds, reads, held, progress)
+            found |= end_of_training(scores(traced, reads, seed))
+            found["greedy"] = greedy(traced, settings.rounds, reads, held, progress)
     found |= run_times(settings.widths, settings.repeats, seed, reads, progress)
     return found
 
 
 def through_training(
-    s: Settings, activation: str, seed: int, progress: Progress | None = None
-) -> tuple[Net, Records, Pairs, Pairs]:
+    s: Settings, data: Parts, activation: str, seed: int, progress: Progress | None = None
+) -> tuple[Network, Records, Pairs, Pairs]:
     """Train a network and measure at every checkpoint.
 
     Args:
         s: settings.
+        data: the parts of MNIST.
         activation: of the network.
         seed: of the start, of the order of samples, and of random scores.
         progress: called after each step.
 
     Returns:
-        The trained network, a record for each checkpoint, the images that are scored, and as many test images.
+        The trained network, traced, a record for each checkpoint, the images that are scored, and as many test images.
     """
-    data = parts(s.validation, s.images)
     reads = list(zip(*(torch.split(each, READ) for each in data.validation), strict=True))
     held = list(zip(*(torch.split(each[: s.validation], READ) for each in data.test), strict=True))
     net, records = network(seed, activation), Records()
@@ -131,7 +130,7 @@ def through_training(
         net, *data.train, progress=progress, after_step=after_step, seed=seed, epochs=s.epochs, optimizer="sgd",
         batch_size=s.batch_size, learning_rate=s.learning_rate,
     )  # fmt: skip
-    return net, records, reads, held
+    return traced, records, reads, held
 
 
 def scores(traced: Network, reads: Pairs, seed: int) -> dict[str, Tensor]:
