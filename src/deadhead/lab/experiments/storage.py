@@ -50,7 +50,7 @@ class Settings:
     steps: int = 5
 
 
-QUICK = {"images": 320, "sparsities": (0.9,), "sizes": (64,), "repeats": 2, "steps": 1}
+QUICK = {"images": 320, "sparsities": (0.5, 0.9), "sizes": (64,), "repeats": 2, "steps": 1}
 
 
 @experiment("storage", Settings, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY)
