@@ -46,7 +46,7 @@ class Settings:
         batch_size: of a step.
         learning_rate: of plain SGD.
         every: steps between two checkpoints, up to `until`; then `later`. The thesis has 50 throughout: loss changes
-            of 200 weights at every checkpoint are what the experiment costs, so that later ones are half as many.
+            of 200 weights at every checkpoint are what the experiment costs, so that later ones are a quarter as many.
         until: the last step with the smaller distance; the thesis sees a change of sign at about 1,000 steps.
         later: steps between two checkpoints after that.
         validation: training images held out, on which scores and loss changes are taken.
@@ -64,7 +64,7 @@ class Settings:
     learning_rate: float = 0.01
     every: int = 50
     until: int = 1000
-    later: int = 100
+    later: int = 200
     validation: int = 1000
     images: int = 0
     few: float = 0.01
