@@ -48,24 +48,30 @@ def loss_without(net: Net, index: Any, reads: Pairs) -> float:
     return float(total) / sum(len(y) for _, y in reads)
 
 
-def loss_after_surgery(net: Net, count: int, reads: Pairs, fits: Pairs) -> float:
+def patches_of(net: Net, fits: Pairs) -> Tensor:
+    """The second moments of the patches that the layer reads, of `gram_of`: they do not change in training."""
+    layer = net.conv1
+    return gram_of(torch.cat([functional.unfold(x, layer.kernel_size).transpose(1, 2).flatten(0, 1) for x, _ in fits]))
+
+
+def loss_after_surgery(net: Net, count: int, gram: Tensor, reads: Pairs, fits: Pairs) -> float:
     """The mean loss after the optimal brain surgeon has removed so many weights of the layer and refitted the others,
     which are put back. Beyond the thesis.
 
     Args:
         net: the network.
         count: how many weights are removed.
+        gram: of `patches_of`, for the images of `fits`.
         reads: the images of the loss.
         fits: the images on which weights are chosen and refitted: others, so that the loss is of unseen ones.
     """
-    layer, patches, steep = net.conv1, [], torch.zeros(net.conv1.out_channels)
+    layer, steep = net.conv1, torch.zeros(net.conv1.out_channels)
     for x, y in fits:
         made = layer(x)
         slope = torch.autograd.grad(functional.cross_entropy(net[1:](made), y, reduction="sum"), made)[0]
         steep += slope.square().sum((0, 2, 3))
-        patches.append(functional.unfold(x, layer.kernel_size).transpose(1, 2).flatten(0, 1))
     before = [layer.weight.detach().clone(), layer.bias.detach().clone()]
-    after = removed_by_surgeon(before[0].flatten(1), before[1], gram_of(torch.cat(patches)), count, steep)
+    after = removed_by_surgeon(before[0].flatten(1), before[1], gram, count, steep)
     with torch.no_grad():
         for parameter, value in zip((layer.weight, layer.bias), after, strict=True):
             parameter.copy_(value.reshape(parameter.shape))

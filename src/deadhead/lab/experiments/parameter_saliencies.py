@@ -24,6 +24,7 @@ from deadhead.lab.layer_without import (
     greedy,
     loss_after_surgery,
     loss_without,
+    patches_of,
     rounded,
     run_times,
 )  # fmt: skip
@@ -119,12 +120,12 @@ def through_training(
     reads = list(zip(*(torch.split(each, READ) for each in data.validation), strict=True))
     held = list(zip(*(torch.split(each[: s.validation], READ) for each in data.test), strict=True))
     net, records = network(seed, activation), Records()
-    traced = trace(net, reads[0][0][:2])
+    traced, gram = trace(net, reads[0][0][:2]), patches_of(net, held)
 
     def after_step(step: int) -> None:
         if step % (s.every if step <= s.until else s.later) == 0:
             found = scores(traced, reads, seed + step)
-            records.append({"step": step, **measured(s, net, found, reads, held, activation)})
+            records.append({"step": step, **measured(s, net, found, reads, held, gram, activation)})
 
     fit(
         net, *data.train, progress=progress, after_step=after_step, seed=seed, epochs=s.epochs, optimizer="sgd",
@@ -152,7 +153,7 @@ def scores(traced: Network, reads: Pairs, seed: int) -> dict[str, Tensor]:
 
 
 def measured(
-    s: Settings, net: Net, found: dict[str, Tensor], reads: Pairs, held: Pairs, activation: str
+    s: Settings, net: Net, found: dict[str, Tensor], reads: Pairs, held: Pairs, gram: Tensor, activation: str
 ) -> dict[str, Any]:
     """What a checkpoint records: changes of the loss by removing the weights of the lowest scores, {fraction: {name:
     change}}; those of held-out images; what groups add to the changes of their weights alone."""
@@ -174,7 +175,7 @@ def measured(
         if fraction == s.some:
             together = (SCORES[0], ABSOLUTE[0])
             interactions = {name: now[name] - float(alone[lowest[name]].sum()) for name in together}
-    changes[str(s.most)]["surgeon"] = loss_after_surgery(net, round(s.most * len(alone)), reads, held) - start
+    changes[str(s.most)]["surgeon"] = loss_after_surgery(net, round(s.most * len(alone)), gram, reads, held) - start
     negative = {name: float((found[name] < 0).double().mean()) for name in SCORES}
     negative["tiny"] = float((alone.abs() < 1e-5).double().mean())
     return {"loss": start, "changes": changes, "held_out": held_out, "interactions": interactions, "negative": negative}
