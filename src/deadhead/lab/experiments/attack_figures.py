@@ -60,14 +60,14 @@ def early(whole: Figure, results: Results) -> None:
     every = [each for each in _curves(results[0], "early") if " conv1 " in each["key"]]
     rows = every[:1] + [each for each in every[1:] if each["key"].split()[2] in ("2", "4")]
     panels = whole.subplots(len(rows), len(COLUMNS), squeeze=False, sharex=True)
-    for row, curve in zip(panels, rows, strict=True):
+    for place, (row, curve) in enumerate(zip(panels, rows, strict=True)):
         beside = _until(results[0]["intact"][curve["key"]], curve["steps"][-1])
         for axes, (name, title) in zip(row, COLUMNS.items(), strict=True):
             axes.plot(beside["steps"], _numbers(beside[name]), color=INK, linestyle="--", label="intact")
             axes.plot(curve["steps"], _numbers(curve[name]), color=REMOVED, label="attacked")
             axes.set_ylim(bottom=0)
             axes.tick_params(labelsize=7)
-            axes.set_title(title if row is panels[0] else "", fontsize=8)
+            axes.set_title("" if place else title, fontsize=8)
         row[0].set_ylabel(f"unit {curve['key'].split()[2]} of conv1\nq = {curve['q']:.2f}", fontsize=8)
     panels[0, 0].legend(frameon=False, fontsize=7)
     whole.supxlabel(
@@ -96,10 +96,11 @@ def ratios(whole: Figure, results: Results) -> None:
             )  # fmt: skip
     axes.axvline(1, color=INK, linewidth=0.8, label="as intact")
     axes.axvline(0.5, color=FAINT, linestyle=":", label="killed: below 0.5")
-    axes.set(xscale="log", xlabel=f"q: penalty over that of the intact unit, at least 0.001. {NOTE}")
+    axes.set(xscale="log", xlabel="q: penalty over that of the intact unit, at least 0.001")
     axes.set_yticks(range(len(sets)), [title for _, _, title in sets], fontsize=8)
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=7, loc="upper left")
+    _say(whole)
 
 
 def losses(whole: Figure, results: Results) -> None:
@@ -141,9 +142,9 @@ def multipliers(whole: Figure, results: Results) -> None:
 
 
 def _compared(whole: Figure, first: Mapping[str, Any], name: str, what: str, label: str) -> None:
-    columns = ("mrp", "mrs", "incoming", "output_gradient")
+    columns = ("mrp", "incoming", "output_gradient")
     panels = whole.subplots(2, len(columns), squeeze=False)
-    for row, layer in zip(panels, ("conv1", "conv2"), strict=True):
+    for place, (row, layer) in enumerate(zip(panels, ("conv1", "conv2"), strict=True)):
         curves = [each for each in _curves(first, name) if each["key"] == f"norm {layer} 0"]
         for axes, column in zip(row, columns, strict=True):
             if curves:
@@ -155,10 +156,10 @@ def _compared(whole: Figure, first: Mapping[str, Any], name: str, what: str, lab
                     label=label.format(curve[what]),
                 )  # fmt: skip
             axes.set_ylim(bottom=0)
-            axes.set_title(COLUMNS[column] if row is panels[0] else "", fontsize=9)
+            axes.set_title("" if place else COLUMNS[column], fontsize=9)
             axes.tick_params(labelsize=7)
         row[0].set_ylabel(f"unit 0 of {layer}")
-    panels[0, 0].legend(frameon=False, fontsize=7)
+    panels[0, -1].legend(frameon=False, fontsize=7)
     whole.supxlabel(f"steps. {NOTE}", fontsize=8)
 
 
@@ -250,19 +251,19 @@ def _say(whole: Figure) -> None:
 
 FIRST = "first seed."
 PICTURES = (
-    Picture("intact", "The intact networks.", (9, 2.9), intact),
-    Picture("early", f"Attacked units of conv1 with batch norm, and the same units intact; {FIRST}", (11, 4.6), early),
-    Picture("ratios", "Penalty of every attacked unit over the intact one's, all seeds.", (7.5, 4), ratios),
-    Picture("losses", "Attacks and the training loss.", (8.5, 3), losses),
-    Picture("histograms", f"Values of two attacked units of conv1 with batch norm; {FIRST}", (9, 4.2), squeezed),
-    Picture("starts", f"Attacks from different steps on, with batch norm; {FIRST}", (10, 4), starts),
-    Picture("multipliers", f"Attacks of different strengths, with batch norm; {FIRST}", (10, 4), multipliers),
-    Picture("tanh", f"Activations of units of conv1 with Tanh; {FIRST}", (9, 4), tanh),
+    Picture("intact", "The intact networks.", (8, 2.5), intact),
+    Picture("early", f"Attacked units of conv1 with batch norm, and the same units intact; {FIRST}", (9.5, 4), early),
+    Picture("ratios", "Penalty of every attacked unit over the intact one's, all seeds.", (6.5, 3.6), ratios),
+    Picture("losses", "Attacks and the training loss.", (7.5, 2.6), losses),
+    Picture("histograms", f"Values of two attacked units of conv1 with batch norm; {FIRST}", (7.5, 3.4), squeezed),
+    Picture("starts", f"Attacks from different steps on, with batch norm; {FIRST}", (7.5, 3.6), starts),
+    Picture("multipliers", f"Attacks of different strengths, with batch norm; {FIRST}", (7.5, 3.6), multipliers),
+    Picture("tanh", f"Activations of units of conv1 with Tanh; {FIRST}", (6.5, 3.2), tanh),
     Picture(
-        "tanh_starts", f"Unit 16 of fc1 with Tanh, attacked from different steps on; {FIRST}", (9, 3.8), tanh_starts
+        "tanh_starts", f"Unit 16 of fc1 with Tanh, attacked from different steps on; {FIRST}", (7.5, 3.2), tanh_starts
     ),
-    Picture("relu", f"Raw outputs of units of conv2 with ReLU, attacked with x1,000; {FIRST}", (9, 4), relu),
-    Picture("ranks", "Measures against the penalty, at the end of every run.", (8.5, 3.2), ranks),
-    Picture("norms", "Penalty and norm of attacked units, all seeds and sets.", (9, 3), norms),
-    Picture("states", "Dead and frozen units; neighbours of ReLU units that gained.", (9.5, 3.2), states),
+    Picture("relu", f"Raw outputs of units of conv2 with ReLU, attacked with x1,000; {FIRST}", (6.5, 3.2), relu),
+    Picture("ranks", "Measures against the penalty, at the end of every run.", (7.5, 2.7), ranks),
+    Picture("norms", "Penalty and norm of attacked units, all seeds and sets.", (7.5, 2.7), norms),
+    Picture("states", "Dead and frozen units; neighbours of ReLU units that gained.", (8.5, 2.8), states),
 )

@@ -55,7 +55,7 @@ def tanh_starts(whole: Figure, results: Results) -> None:
             axes.plot(beside["steps"][:count], beside[name][:count], color=INK, linestyle="--", label="intact")
         axes.set_title(title, fontsize=8)
         axes.set_ylim(bottom=0)
-    panels[0, 0].legend(frameon=False, fontsize=6)
+    panels[0, 1].legend(frameon=False, fontsize=6, loc="upper left", bbox_to_anchor=(1.02, 1))
     for axes in panels[0, 2:]:
         axes.set_axis_off()
     for axes, each in zip(panels[1], held, strict=False):
