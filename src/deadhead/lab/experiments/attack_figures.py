@@ -130,7 +130,7 @@ def starts(whole: Figure, results: Results) -> None:
 
 def multipliers(whole: Figure, results: Results) -> None:
     """Attacks of different multipliers: penalty, weights and output gradient of two units, first seed."""
-    _compared(whole, results[0], "multipliers", "multiplier", "x{:g}", ("mrp", "mrs", "incoming"))
+    _compared(whole, results[0], "multipliers", "multiplier", "x{:g}", ("mrp", "incoming"))
 
 
 def _compared(
@@ -253,13 +253,13 @@ PICTURES = (
     Picture("losses", "Attacks and the training loss, all seeds.", (5.5, 2.4), losses),
     Picture("histograms", f"Values of two attacked units of conv1 with batch norm; {FIRST}", (7, 3), squeezed),
     Picture("starts", f"Attacks from different steps on, with batch norm; {FIRST}", (7, 3), starts),
-    Picture("multipliers", f"Attacks of different strengths, with batch norm; {FIRST}", (7, 3), multipliers),
+    Picture("multipliers", f"Attacks of different strengths, with batch norm; {FIRST}", (5.5, 3), multipliers),
     Picture("tanh", f"Activations of units of conv1 with Tanh; {FIRST}", (6.5, 3.2), tanh),
     Picture(
         "tanh_starts", f"Unit 16 of fc1 with Tanh, attacked from different steps on; {FIRST}", (7.5, 3.2), tanh_starts
     ),
     Picture("relu", f"Raw outputs of units of conv2 with ReLU, attacked with x1,000; {FIRST}", (6.5, 3.2), relu),
     Picture("ranks", "Measures against the penalty, at the end of every run.", (6.5, 2.5), ranks),
-    Picture("norms", "Penalty and norm of attacked units, all seeds and sets.", (7.5, 2.7), norms),
+    Picture("norms", "Penalty and norm of attacked units, all seeds and sets.", (6.5, 2.4), norms),
     Picture("states", "Dead and frozen units; neighbours of ReLU units that gained.", (7.5, 2.6), states),
 )

@@ -26,6 +26,7 @@ from deadhead.lab.experiments.attack_outcomes import (
 )
 from deadhead.lab.experiments.attack_runs import LAYERS
 from deadhead.lab.experiments.attack_settings import Attacks
+from deadhead.lab.experiments.attack_states import states
 
 BINS = 32
 """Of a histogram whose entropy is taken."""
@@ -45,7 +46,7 @@ def numbers(looks: Looks, s: Attacks) -> dict[str, Any]:
     for each in found:
         sets.setdefault(f"{each.run.set} {each.run.network}", []).append(each)
     result: dict[str, Any] = {"attacked": attacked, "diverged": attacked - len(found)}
-    result |= _states(found, intact) | _ranks(found, intact)
+    result |= states(found, intact) | _ranks(found, intact)
     for name, members in sets.items():
         result |= _of_a_set(name.replace(" ", "_"), members, intact[members[0].run.network])
     if "norm" in intact:
@@ -91,43 +92,6 @@ def _intact(looks: Sequence[Look]) -> dict[str, Any]:
     return {
         "mrp_settled": settled["conv1"], "mrp_growth": grown["conv1"], "norm_growth": norms["conv1"],
         "mrp_settled_by_layer": list(settled.values()), "mrp_growth_by_layer": list(grown.values()),
-    }  # fmt: skip
-
-
-def _states(found: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> dict[str, Any]:
-    """Which dead and frozen units stay so, and whether the dead are frozen."""
-    stayed: list[bool] = []
-    stayed_dead: list[bool] = []
-    dead_frozen: list[bool] = []
-    dead_faint: list[bool] = []
-    stayed_attacked: list[bool] = []
-    frozen_alive = 0
-    pairs = [(each.looks, each.intact, each.half) for each in found]
-    pairs += [(looks, looks, min(range(len(looks) - 1), key=lambda i: abs(looks[i].step - looks[-1].step / 2)))
-              for looks in intact.values()]  # fmt: skip
-    for looks, beside, half in pairs:
-        for layer in LAYERS:
-            end = nothing(looks[-1], beside[-1], "largest", layer)
-            if half >= 0:
-                stayed += end[nothing(looks[half], beside[half], "largest", layer)].tolist()
-            dead = nothing(looks[-1], beside[-1], "mrp", layer)
-            dead_frozen += end[dead].tolist()
-            dead_faint += nothing(looks[-1], beside[-1], "output_gradient", layer)[dead].tolist()
-            frozen_alive += int((end & ~dead).sum())
-    for each in found:
-        layer, unit = each.run.layer, each.run.unit
-        if each.half >= 0 and nothing(each.looks[each.half], each.intact[each.half], "mrp", layer)[unit]:
-            stayed_dead.append(bool(nothing(each.looks[-1], each.intact[-1], "mrp", layer)[unit]))
-        if each.half >= 0 and nothing(each.looks[each.half], each.intact[each.half], "largest", layer)[unit]:
-            stayed_attacked.append(bool(nothing(each.looks[-1], each.intact[-1], "largest", layer)[unit]))
-    relu = intact.get("relu", ())
-    counts = [int(nothing(look, look, "mrp", "fc1").sum()) for look in relu if look.step >= 1000 and look.mrp]
-    return {
-        "frozen_stay": mean(stayed), "frozen_at_half": len(stayed),
-        "dead_stay": mean(stayed_dead), "dead_at_half": len(stayed_dead),
-        "dead_frozen": mean(dead_frozen), "dead_at_end": len(dead_frozen), "frozen_not_dead": frozen_alive,
-        "dead_small_gradient": mean(dead_faint), "frozen_attacked_stay": mean(stayed_attacked),
-        "relu_fc1_dead_intact": counts,
     }  # fmt: skip
 
 
