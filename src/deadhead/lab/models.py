@@ -50,13 +50,14 @@ def digits_cnn(*, seed: int | None = None) -> nn.Sequential:
         )
 
 
-def small_cnn(activation: str = "relu", *, seed: int | None = None) -> nn.Sequential:
+def small_cnn(activation: str = "relu", *, width: int = 1, seed: int | None = None) -> nn.Sequential:
     """The small CNN for MNIST of Evci (2018): (batch, 1, 28, 28) to (batch, 10) logits.
 
     Convs of 8 and 16 filters of 5x5, each with max pool and nonlinearity, then 64 hidden units: 20,522 parameters.
 
     Args:
         activation: "relu", "tanh" or "sigmoid".
+        width: So many times these units.
         seed: As in `digits_cnn`.
 
     Raises:
@@ -76,16 +77,16 @@ def small_cnn(activation: str = "relu", *, seed: int | None = None) -> nn.Sequen
     with _seeded(seed):
         return nn.Sequential(
             OrderedDict(
-                conv1=nn.Conv2d(1, 8, 5),
+                conv1=nn.Conv2d(1, 8 * width, 5),
                 pool1=nn.MaxPool2d(2),
                 act1=nonlinearity(),
-                conv2=nn.Conv2d(8, 16, 5),
+                conv2=nn.Conv2d(8 * width, 16 * width, 5),
                 pool2=nn.MaxPool2d(2),
                 act2=nonlinearity(),
                 flatten=nn.Flatten(),
-                fc1=nn.Linear(256, 64),
+                fc1=nn.Linear(256 * width, 64 * width),
                 act3=nonlinearity(),
-                fc2=nn.Linear(64, 10),
+                fc2=nn.Linear(64 * width, 10),
             )
         )
 
