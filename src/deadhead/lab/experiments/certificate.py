@@ -20,7 +20,7 @@ from deadhead.lab.experiments.certificate_bounds import Case, Data, bounds
 from deadhead.lab.experiments.certificate_claims import CLAIMS
 from deadhead.lab.experiments.certificate_figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
-from deadhead.lab.experiments.spiral import Spiral, arms
+from deadhead.lab.experiments.spiral_networks import arms
 from deadhead.lab.models import digits_cnn, small_cnn
 from deadhead.lab.train import evaluate, fit
 from deadhead.progress import Progress, track
@@ -147,7 +147,7 @@ def certificate(settings: Certificate, seed: int, progress: Progress | None) -> 
 
 
 def _arms(s: Certificate, count: int, seed: list[int]) -> Data:
-    x, y = arms(Spiral(points=count // 2, turns=s.turns, noise=s.noise), np.random.default_rng(seed))
+    x, y = arms(count // 2, s.turns, s.noise, np.random.default_rng(seed))
     return x.double(), y
 
 

@@ -15,7 +15,7 @@ from deadhead.graph.network import trace
 from deadhead.lab.data import load
 from deadhead.lab.experiments.layers_figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
-from deadhead.lab.experiments.spiral import Spiral, arms
+from deadhead.lab.experiments.spiral_networks import arms
 from deadhead.lab.models import digits_cnn, small_cnn
 from deadhead.lab.train import fit
 from deadhead.progress import Progress, track
@@ -107,7 +107,7 @@ def _shares(graph: Any) -> dict[str, float]:
 
 
 def _spiral(s: Layers, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
-    x, y = arms(Spiral(points=300), np.random.default_rng([seed, 1]))
+    x, y = arms(300, 1.5, 0.02, np.random.default_rng([seed, 1]))
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         net = nn.Sequential(
