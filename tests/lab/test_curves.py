@@ -10,6 +10,7 @@ import torch
 from torch import Tensor
 
 import deadhead as dh
+from deadhead.data.calibration import calibrate
 from deadhead.lab.curves import WAYS, Curve, Subject, Unit, smallest
 from deadhead.lab.tasks import Task, accuracy, shape
 
@@ -102,24 +103,28 @@ def test_a_curve_has_the_errors_and_accuracies_of_the_masked_networks() -> None:
 def test_replacement_by_means_chooses_and_measures_with_units_held_at_their_means() -> None:
     curve = subject().by_means()
     layers, x = list(task().model), task().inputs
-    with torch.no_grad():
-        first = torch.sigmoid(layers[0](x))
-        second = torch.sigmoid(layers[2](first))
 
-        def error(removed: list[Unit]) -> float:
-            one = first.clone()
-            for name, unit in removed:
-                if name == "0":
-                    one[:, unit] = first[:, unit].mean()
-            two = torch.sigmoid(layers[2](one))
-            for name, unit in removed:
-                if name == "2":
-                    two[:, unit] = second[:, unit].mean()
-            return (torch.sigmoid(layers[4](two)) - task().targets).double().square().sum().item() / 2 / len(x)
+    def error(removed: list[Unit], tried: Unit = ("", 0)) -> float:
+        """With removed units at their means in the intact network, and one more at its mean as the network is now."""
+        with torch.no_grad():
+            one = torch.sigmoid(layers[0](fitted))
+            means = {"0": one.mean(0), "2": torch.sigmoid(layers[2](one)).mean(0)}
+            value = x
+            for name, layer in (("0", layers[0]), ("2", layers[2])):
+                value = torch.sigmoid(layer(value))
+                for unit in (unit for own, unit in removed if own == name):
+                    value[:, unit] = means[name][unit]
+                if tried[0] == name:
+                    value[:, tried[1]] = value[:, tried[1]].mean()
+            return (torch.sigmoid(layers[4](value)) - task().targets).double().square().sum().item() / 2 / len(x)
 
-    # Means are those of four fifths of the data, the part that compensations fit to.
-    assert curve.error[1] == pytest.approx(error(curve.order[:1]), rel=0.05, abs=1e-4)
-    assert error(curve.order[:1]) < sorted(error([unit]) for unit in removable([]))[3]
+    fitted = torch.cat([batch.inputs for batch in calibrate(subject().batches).fit])  # what a compensation sees
+    for count in range(8):
+        before = curve.order[:count]
+        assert curve.error[count] == pytest.approx(error(before), rel=1e-4)
+        if count < 7:
+            best = min(error(before, unit) for unit in removable(before))
+            assert error(before, curve.order[count]) == pytest.approx(best, rel=1e-6)
 
 
 def test_least_squares_and_the_surgeon_lose_less_than_zeros() -> None:

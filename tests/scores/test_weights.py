@@ -10,6 +10,7 @@ from torch import Tensor, nn
 
 import deadhead as dh
 from deadhead.data.calibration import calibrate, read
+from deadhead.errors import DataError
 from deadhead.gates.state import PrunedState
 from deadhead.reconstruction.compensation import Compensation
 from deadhead.reconstruction.solve import FIT_DAMPINGS
@@ -132,3 +133,14 @@ def test_remaining_is_the_state_with_removed_slices_zero(case: tuple) -> None:
         assert torch.equal(found[name], value), name
     for name, value in network.frozen_state().items():
         assert torch.equal(value, held[name]), f"{name} of the intact network has changed"
+
+
+def test_magnitude_with_norm_1_sums_absolute_weights() -> None:
+    torch.manual_seed(0)
+    model = nn.Sequential(nn.Conv2d(2, 3, 3), nn.ReLU(), nn.Flatten(), nn.Linear(3 * 16, 2))
+    data = [(torch.randn(4, 2, 6, 6), torch.tensor([0, 1, 0, 1]))]
+    found = dh.score(model, data, loss="cross_entropy", criterion="magnitude", norm=1)["0"]
+    plain = [sum(abs(w) for w in unit.flatten().tolist()) for unit in model[0].weight]
+    torch.testing.assert_close(found, torch.tensor(plain, dtype=torch.float64), rtol=1e-6, atol=0)
+    with pytest.raises(DataError, match="norm=0 is out of range"):
+        dh.score(model, data, loss="cross_entropy", criterion="magnitude", norm=0)

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 
 MOST = 32
 """How many units of a layer are shown."""
-EDGES = 1500
+EDGES = 600
 """How many edges between two layers are shown, the strongest ones."""
 
 

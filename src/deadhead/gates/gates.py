@@ -251,7 +251,9 @@ class Gates:
             return [(batch, None)]
         return [(choose(batch, torch.tensor([sample])), 0) for sample in range(batch.rows)]
 
-    def sensitivities(self, batch: Batch, visit: Visit, sample: int | None = None) -> Tensor:
+    def sensitivities(
+        self, batch: Batch, visit: Visit, sample: int | None = None, groups: Collection[str] | None = None
+    ) -> Tensor:
         """One forward and one backward pass that shows the activation and gradient at each consumer of each group.
 
         Args:
@@ -260,6 +262,8 @@ class Gates:
                 `g = d(sum_n L_n)/da` through that consumer alone, both in the activation's shape; where a node chooses
                 among units, a is 1. Sample n's part of g is `dL_n/da_n` where samples do not affect each other.
             sample: the one sample whose loss is differentiated; the sum over all where None.
+            groups: the names of the groups that are shown, before whose consumers nothing is differentiated; all where
+                None.
 
         Returns:
             The loss of each sample, (samples,).
@@ -271,6 +275,8 @@ class Gates:
         tensors, traced = self.traced(batch)
         edits, leaves = self.edits(traced, {}), []
         for group in traced.units.groups:
+            if groups is not None and group.name not in groups:
+                continue
             for index, site in enumerate(group.consumers):
 
                 def tap(value: Tensor, group: Group = group, index: int = index) -> Tensor:

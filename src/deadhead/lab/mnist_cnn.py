@@ -62,9 +62,9 @@ def batches(part: tuple[Tensor, Tensor], samples: int = 0) -> Pairs:
     return list(zip(*(torch.split(each[:stop], READ) for each in part), strict=True))
 
 
-def network(seed: int, activation: str = "relu") -> Any:
+def network(seed: int, activation: str = "relu", width: int = 1) -> Any:
     """The small CNN with its weights in the memory format in which convolutions of few channels are fastest."""
-    return small_cnn(activation, seed=seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    return small_cnn(activation, width=width, seed=seed).to(memory_format=torch.channels_last)  # type: ignore[call-overload]
 
 
 def epoch(

@@ -61,13 +61,17 @@ class Task:
         return [(self.held_inputs, self.held_targets)]
 
 
-def sigmoid_network(widths: tuple[int, ...], *, softmax: bool = False, seed: int = 0) -> nn.Sequential:
+def sigmoid_network(
+    widths: tuple[int, ...], *, softmax: bool = False, seed: int = 0, start: str = "torch"
+) -> nn.Sequential:
     """Linear layers, each followed by a logistic sigmoid.
 
     Args:
         widths: of the inputs, the hidden layers and the outputs.
         softmax: at the outputs, in place of the sigmoid.
-        seed: of the start, torch's own.
+        seed: of the start.
+        start: "torch", its own, or "normal", all weights and biases from the standard normal distribution, as in
+            Nielsen (2015), "Neural networks and deep learning", chapter 1.
 
     >>> [type(layer).__name__ for layer in sigmoid_network((1, 3, 2), softmax=True)]
     ['Linear', 'Sigmoid', 'Linear', 'Softmax']
@@ -75,7 +79,10 @@ def sigmoid_network(widths: tuple[int, ...], *, softmax: bool = False, seed: int
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         layers = [layer for i, o in itertools.pairwise(widths) for layer in (nn.Linear(i, o), nn.Sigmoid())]
-    return nn.Sequential(*layers[:-1], nn.Softmax(1)) if softmax else nn.Sequential(*layers)
+        net = nn.Sequential(*layers[:-1], nn.Softmax(1)) if softmax else nn.Sequential(*layers)
+        for parameter in net.parameters() if start == "normal" else ():
+            nn.init.normal_(parameter)
+    return net
 
 
 def accuracy(outputs: Tensor, targets: Tensor) -> float:
@@ -300,6 +307,7 @@ def one_digit(
     images: int = 60000,
     held: int = 10000,
     largest: float = 255.0,
+    start: str = "torch",
     seed: int = 0,
     most_epochs: int = 20,
     progress: Progress | None = None,
@@ -316,6 +324,7 @@ def one_digit(
         images: trained on, of MNIST's training part.
         held: images held out, of MNIST's test part.
         largest: value of a white pixel.
+        start: see `sigmoid_network`.
         seed: of images, start and order.
         most_epochs: see `train`.
         progress: called while the network is trained.
@@ -325,7 +334,7 @@ def one_digit(
     split, draw = _mnist(), torch.Generator().manual_seed(seed)
     chosen = torch.randperm(len(split.train_inputs), generator=draw)[:images]
     x, y = _up_to(largest, split.train_inputs[chosen]), _against(split.train_targets[chosen], digit)
-    model = sigmoid_network((784, hidden, 2), softmax=True, seed=seed)
+    model = sigmoid_network((784, hidden, 2), softmax=True, seed=seed, start=start)
     steps = train(
         model, x, y, as_good(x[:5000], y[:5000], DIGITS[digit] if wanted is None else wanted), batch_size=32,
         learning_rate=0.01, most_epochs=most_epochs, optimizer="sgd", check=100, seed=seed, progress=progress,

@@ -55,13 +55,12 @@ def mrs(question: Question) -> dict[str, Tensor]:
             samples: int = samples,
             first: bool = first,
         ) -> None:
-            if group.name in store:
-                layout = gates.layout(batch, group.name, index)
-                store[group.name].add(index, value, gradient, samples, layout, first)
+            layout = gates.layout(batch, group.name, index)
+            store[group.name].add(index, value, gradient, samples, layout, first)
 
         for each in store.values():
             each.open(samples)
-        gates.sensitivities(batch, visit, sample)
+        gates.sensitivities(batch, visit, sample, store)
     return {name: each.result() for name, each in store.items()}
 
 
@@ -80,11 +79,10 @@ def mrs_positions(question: Question) -> dict[str, Tensor]:
     for batch in track(question.progress, "mrs_positions", question.batches):
 
         def visit(group: Group, index: int, value: Tensor, gradient: Tensor) -> None:
-            if group.name in total:
-                site, change = group.consumers[index], (gates.deviation(group, index, value) * gradient).abs()
-                total[group.name] += by_unit(columns_sum(change, site), site, group.size).cpu()
+            site, change = group.consumers[index], (gates.deviation(group, index, value) * gradient).abs()
+            total[group.name] += by_unit(columns_sum(change, site), site, group.size).cpu()
 
-        gates.sensitivities(batch, visit)
+        gates.sensitivities(batch, visit, groups=total)
     return total
 
 

@@ -13,16 +13,25 @@ from deadhead.scores.criterion import Question, criterion
 
 
 @criterion("magnitude", needs_data=False)
-def magnitude(question: Question) -> dict[str, Tensor]:
-    """Weight magnitude: the L2 norm of the weights that make a unit at its producers, `sqrt(sum w^2)`.
+def magnitude(question: Question, *, norm: float = 2.0) -> dict[str, Tensor]:
+    """Weight magnitude: the norm of the weights that make a unit at its producers, `(sum abs(w)^p)^(1/p)`.
 
     Shape (K,). The weights are those of the network as it is pruned and compensated so far, without what read removed
     units. Biases and what comes after (batch norm, say) do not count.
 
-    Source: Evci (2018), section 4.1.
+    Args:
+        question: the network and its groups.
+        norm: p: 2 (default) for the L2 norm, 1 for the L1 norm.
+
+    Raises:
+        DataError: p is not positive.
+
+    Source: Evci (2018), section 4.1 and table 4.1.
     """
-    squares = {name: tensor.double().square() for name, tensor in question.state.remaining().items()}
-    return {group.name: over_producers(group, squares).sqrt() for group in question.groups}
+    if not norm > 0:
+        raise DataError(f"norm={norm} is out of range: it is a positive number, 2 for the L2 norm.")
+    powers = {name: tensor.double().abs().pow(norm) for name, tensor in question.state.remaining().items()}
+    return {group.name: over_producers(group, powers).pow(1 / norm) for group in question.groups}
 
 
 def over_producers(group: Group, tensors: Mapping[str, Tensor]) -> Tensor:

@@ -14,7 +14,7 @@ from support.lab import drawn_all, quick
 
 def test_textures_are_gratings_that_differ_by_class() -> None:
     draw = torch.Generator().manual_seed(0)
-    found = texture(torch.arange(10).repeat_interleave(20), draw)
+    found = texture(torch.arange(10).repeat_interleave(20), 0.6, draw)
     assert (found.min() >= 0, found.max() <= 0.6) == (True, True)
     spectra = torch.fft.rfft2(found[:, 0] - found.mean((1, 2, 3))[:, None, None]).abs().flatten(1)
     means = spectra.unflatten(0, (10, 20)).mean(1)  # of a class, whatever the phase
@@ -25,14 +25,15 @@ def test_textures_are_gratings_that_differ_by_class() -> None:
 def test_the_region_is_the_digit_and_a_pixel_around_it() -> None:
     digit = torch.zeros(1, 1, 28, 28)
     digit[0, 0, 10, 10:13] = 1.0
-    found = on(digit, torch.tensor([3]), torch.tensor([7]), torch.Generator().manual_seed(0))
+    found = on(digit, torch.tensor([3]), torch.full((1, 1, 28, 28), 0.25), torch.tensor([7]))
+    assert found.inputs[0, 0, 0, 0] == 0.25
     assert found.region[0, 0, 9:12, 9:14].sum() == found.region.sum() == 15
     assert (found.inputs[0, 0, 10, 10:13] == 1).all()
     assert (found.targets.item(), found.textures.item()) == (3, 7)
 
 
 def test_textures_go_with_the_class_in_training_and_never_when_swapped() -> None:
-    data = marked("digits", 100, 50, seed=0)
+    data = marked("digits", 100, 50, 0.6, seed=0)
     assert (data.train.textures == data.train.targets).all()
     assert (data.linked.textures == data.linked.targets).all()
     assert (data.swapped.textures != data.swapped.targets).all()

@@ -14,7 +14,7 @@ from torch import nn
 
 from deadhead.lab.cascade import Cascade, Recipe, grow
 from deadhead.lab.curves import Curve, Subject
-from deadhead.lab.experiments.cascade_claims import CLAIMS, NAMES
+from deadhead.lab.experiments.cascade_claims import CLAIMS, NAMES, TAKEAWAY, VARIANTS
 from deadhead.lab.experiments.cascade_figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
 from deadhead.lab.tasks import Task, cosine, mnist20, shape, sigmoid_network, train
@@ -66,7 +66,7 @@ QUICK = {
 }  # fmt: skip
 
 
-@experiment("cascade", Growth, claims=CLAIMS, pictures=PICTURES, quick=QUICK)
+@experiment("cascade", Growth, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS)
 def cascade(settings: Growth, seed: int, progress: Progress | None) -> dict[str, Any]:
     """How many hidden units a network needs that grows by cascade correlation, and how many pruning leaves, at equal
     error on the same data.

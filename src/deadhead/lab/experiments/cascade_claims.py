@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 from deadhead.lab.experiment import Claim
 from deadhead.lab.judges import Difference, Every
@@ -16,6 +17,10 @@ NAMES = {
     "random": "random shape, 2x50",
 }
 """The tasks, and the networks that are pruned."""
+
+VARIANTS: dict[str, dict[str, Any]] = {}
+
+TAKEAWAY = ""
 
 CLAIMS = (
     Claim(

@@ -13,7 +13,7 @@ from deadhead.lab.judges import Results
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
-COLORS = ((REMOVED, "s"), (PREDICTED, "^"), (KEPT, "o"))
+COLORS = ((REMOVED, "s"), (PREDICTED, "^"), (KEPT, "o"), (FAINT, "D"))
 
 
 def bounds(whole: Figure, results: Results) -> None:
@@ -27,7 +27,7 @@ def bounds(whole: Figure, results: Results) -> None:
         ends = np.array([1e-4, 1e6])
         axes.plot(ends, ends, color=REMOVED, linewidth=1, label="bound")
         axes.plot(ends, ends / 100, color=FAINT, linewidth=1, linestyle="--", label="a hundredth of it")
-        axes.set(xscale="log", yscale="log", xlim=(1e-3, 1e6), ylim=(1e-9, 1e2), xlabel="certified bound (nats)")
+        axes.set(xscale="log", yscale="log", xlim=(1e-3, 1e3), ylim=(1e-6, 1e2), xlabel="certified bound (nats)")
         axes.set_title(name, loc="left")
     panels[0].set_ylabel("mean absolute change of the loss (nats)")
     panels[0].legend(frameon=False, fontsize=7, loc="lower right")
@@ -44,7 +44,8 @@ def effects(whole: Figure, results: Results) -> None:
         axes.scatter(x[chosen], y[chosen], s=16, color=REMOVED, marker="s", label=None if labelled else "an exception")
         labelled = True
     axes.set(yscale="log", xlabel="standard deviation of the unit's activation", ylabel="|change of the loss| (nats)")
-    axes.set_xscale("symlog", linthresh=1e-2)
+    axes.set_xscale("symlog", linthresh=1e-2, linscale=0.5)
+    axes.set_xlim(-1e-3, None)
     axes.legend(frameon=False, fontsize=7, loc="upper left")
 
 
@@ -66,8 +67,8 @@ def unseen(whole: Figure, results: Results) -> None:
 
 PICTURES = (
     Picture("bounds", "Change of the loss against its certified bound, single units and random sets.", (8, 3), bounds),
-    Picture("effects", "Deviation of each unit of the trained spiral network and what its removal changes.", (5, 3.2),
-            effects),
+    Picture("effects", "Deviation of each unit of the trained spiral network, and what its removal changes (0 is drawn "
+            "at 1e-9).", (5, 3.2), effects),
     Picture("unseen", "Loss on points that nothing was chosen by; the horizontal line is the intact network.", (8, 2.8),
             unseen),
 )  # fmt: skip

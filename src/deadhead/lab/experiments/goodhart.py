@@ -11,7 +11,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from deadhead.graph.network import Network, trace
-from deadhead.lab.experiments.goodhart_claims import CLAIMS
+from deadhead.lab.experiments.goodhart_claims import CLAIMS, TAKEAWAY
 from deadhead.lab.experiments.goodhart_data import Data, Marked, marked
 from deadhead.lab.experiments.goodhart_figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
@@ -35,6 +35,7 @@ class Goodhart:
         batch_size: images of a step.
         learning_rate: Adam's.
         weight: of the relevance loss; cross-entropy has weight 1.
+        contrast: brightness of the textures; digits have 1.
         methods: whose relevance is in the loss; "none" is the twin without.
         explained: "logit" of the class, or its "margin" over the others' log-sum-exp.
         biases: whether relevance of biases counts as outside.
@@ -47,6 +48,7 @@ class Goodhart:
     batch_size: int = 64
     learning_rate: float = 0.001
     weight: float = 1.0
+    contrast: float = 0.6
     methods: tuple[str, ...] = (NONE, "gradient", "lrp", JUDGED, "baseline")
     explained: str = "logit"
     biases: bool = False
@@ -56,10 +58,11 @@ QUICK = {"data": "digits", "images": 192, "unseen": 60, "epochs": 1, "methods": 
 VARIANTS: dict[str, dict[str, Any]] = {
     "margin": {"methods": (NONE, JUDGED), "explained": "margin"},
     "weight 10": {"methods": (NONE, JUDGED), "weight": 10.0},
+    "bright": {"methods": (NONE, JUDGED), "contrast": 1.0},
 }
 
 
-@experiment("goodhart", Goodhart, claims=CLAIMS, pictures=PICTURES, quick=QUICK, variants=VARIANTS)
+@experiment("goodhart", Goodhart, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS)
 def goodhart(settings: Goodhart, seed: int, progress: Progress | None) -> dict[str, Any]:
     """Whether a network whose training loss holds the share of relevance outside of the digit decides by the digit.
 
@@ -79,16 +82,20 @@ def goodhart(settings: Goodhart, seed: int, progress: Progress | None) -> dict[s
     alignment".
     """
     s = settings
-    data = marked(s.data, s.images, s.unseen, seed)
+    data = marked(s.data, s.images, s.unseen, s.contrast, seed)
     found: dict[str, dict[str, Any]] = {}
+    before: dict[str, float] = {}
     for method in s.methods:
         network = trace(small_cnn(seed=seed), data.train.inputs[:2])
         _trained(network, data.train, method, s, seed, progress)
         found[method] = _judged(network, data, method, s)
+        if method == NONE:
+            before = {each: _inside(network, data.train, data.train, each, s) for each in s.methods}
     keys = found[NONE]
     twin, judged = found[NONE], found[JUDGED]
     return {
         **{key: {method: each[key] for method, each in found.items()} for key in keys},
+        "inside_twin": before,
         "gains": {name: each["accuracy_swapped"] - twin["accuracy_swapped"] for name, each in found.items()},
         "relevance_inside": judged["inside_training"],
         "swapped_gain": judged["accuracy_swapped"] - twin["accuracy_swapped"],
@@ -132,22 +139,15 @@ def _judged(network: Network, data: Data, method: str, s: Goodhart) -> dict[str,
     """What a trained network looks at, by the measure it was trained with and by the swap of the textures."""
     own = JUDGED if method == NONE else method
     options = _options(own, data.train)
-    some = slice(0, s.unseen)
-
-    def inside(part: Marked) -> float:
-        x, explained = part.inputs[some], _explained(s, part.targets[some])
-        share = relevance_loss(network, x, explained, part.region[some], method=own, biases=s.biases, **options)
-        return 1 - float(share)
-
     linked, swapped = (network.module(each.inputs).argmax(1) for each in (data.linked, data.swapped))
     maps = [
         attribute(network, each.inputs, _explained(s, each.targets), own, **options).inputs
         for each in (data.linked, data.swapped)
     ]
     return {
-        "inside_training": inside(data.train),
-        "inside_unseen": inside(data.linked),
-        "inside_swapped": inside(data.swapped),
+        "inside_training": _inside(network, data.train, data.train, method, s),
+        "inside_unseen": _inside(network, data.linked, data.train, method, s),
+        "inside_swapped": _inside(network, data.swapped, data.train, method, s),
         "pointing": _pointing(maps[0], data.linked.region),
         "pointing_swapped": _pointing(maps[1], data.swapped.region),
         "accuracy": _share(linked == data.linked.targets),
@@ -155,6 +155,16 @@ def _judged(network: Network, data: Data, method: str, s: Goodhart) -> dict[str,
         "texture_decides": _share(swapped == data.swapped.textures),
         "maps": [each[0, 0].div(each[0].abs().max()).mul(100).round().int().tolist() for each in maps],
     }
+
+
+@torch.no_grad()
+def _inside(network: Network, part: Marked, train: Marked, method: str, s: Goodhart) -> float:
+    """The share of relevance inside the digit, by a method; that of the twin by the method that is judged."""
+    own, some = JUDGED if method == NONE else method, slice(0, s.unseen)
+    x, explained = part.inputs[some], _explained(s, part.targets[some])
+    options = _options(own, train)
+    share = relevance_loss(network, x, explained, part.region[some], method=own, biases=s.biases, **options)
+    return 1 - float(share)
 
 
 def _pointing(relevance: Tensor, region: Tensor) -> float:

@@ -5,6 +5,7 @@ from __future__ import annotations
 from deadhead.lab.experiment import Claim
 from deadhead.lab.judges import Difference, Every, Share
 
+TAKEAWAY = ""
 CLAIMS = (
     Claim(
         "B8.1",

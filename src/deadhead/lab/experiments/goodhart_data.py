@@ -12,8 +12,8 @@ from torch.nn import functional
 from deadhead.lab.data import load
 
 SIDE, CLASSES = 28, 10
-CONTRAST, NOISE = 0.6, 0.1
-"""Brightness of the textures beside the digit's 1, and standard deviation of the noise on them."""
+NOISE = 0.1
+"""Standard deviation of the noise on textures."""
 
 
 @dataclass(frozen=True)
@@ -42,13 +42,14 @@ class Data:
     swapped: Marked
 
 
-def marked(name: str, images: int, unseen: int, seed: int) -> Data:
+def marked(name: str, images: int, unseen: int, contrast: float, seed: int) -> Data:
     """Digits on textures.
 
     Args:
         name: of a data set of digits, enlarged to 28x28 where it is smaller.
         images: to train on.
         unseen: to measure on, twice.
+        contrast: brightness of the textures.
         seed: of the choice of images, and of textures.
     """
     split, draw = load(name), torch.Generator().manual_seed(seed)
@@ -57,32 +58,36 @@ def marked(name: str, images: int, unseen: int, seed: int) -> Data:
     digits, classes = _enlarged(split.train_inputs[rows]), split.train_targets[rows]
     held, truth = _enlarged(split.test_inputs[others]), split.test_targets[others]
     moved = (truth + torch.randint(1, CLASSES, (len(truth),), generator=draw)) % CLASSES
-    return Data(on(digits, classes, classes, draw), on(held, truth, truth, draw), on(held, truth, moved, draw))
+    return Data(
+        on(digits, classes, texture(classes, contrast, draw), classes),
+        on(held, truth, texture(truth, contrast, draw), truth),
+        on(held, truth, texture(moved, contrast, draw), moved),
+    )
 
 
-def on(digits: Tensor, targets: Tensor, textures: Tensor, draw: torch.Generator) -> Marked:
-    """Digits on textures of given classes.
+def on(digits: Tensor, targets: Tensor, behind: Tensor, textures: Tensor) -> Marked:
+    """Digits on textures.
 
     Args:
         digits: (samples, 1, 28, 28) in [0, 1].
         targets: their classes.
-        textures: (samples,), classes of the textures.
-        draw: of phases and noise.
+        behind: textures, in the shape of the digits.
+        textures: (samples,), their classes.
     """
-    behind = texture(textures, draw)
     region = functional.max_pool2d((digits > 0.2).float(), 3, stride=1, padding=1)
     return Marked(digits + (1 - digits) * behind, targets, region, textures)
 
 
-def texture(classes: Tensor, draw: torch.Generator) -> Tensor:
+def texture(classes: Tensor, contrast: float, draw: torch.Generator) -> Tensor:
     """Gratings of five directions and two wavelengths (4 and 7 pixels), of random phase, with noise.
 
     Args:
         classes: (samples,), 0 to 9.
+        contrast: brightness.
         draw: of phases and noise.
 
     Returns:
-        (samples, 1, 28, 28) in [0, 0.6].
+        (samples, 1, 28, 28) in [0, contrast].
     """
     at = torch.arange(SIDE, dtype=torch.float32)
     angle = classes % 5 * (math.pi / 5)
@@ -91,7 +96,7 @@ def texture(classes: Tensor, draw: torch.Generator) -> Tensor:
     phase = 2 * math.pi * torch.rand(len(classes), 1, 1, generator=draw)
     wave = 0.5 + 0.5 * torch.sin(2 * math.pi * along / wavelength[:, None, None] + phase)
     noisy = wave + NOISE * torch.randn(wave.shape, generator=draw)
-    return CONTRAST * noisy.clamp(0, 1).unsqueeze(1)
+    return contrast * noisy.clamp(0, 1).unsqueeze(1)
 
 
 def _enlarged(images: Tensor) -> Tensor:

@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 MEASURES = {
+    "inside_twin": ("relevance inside, twin without", REMOVED, "_"),
     "inside_training": ("relevance inside, training", REMOVED, "s"),
     "inside_swapped": ("relevance inside, swapped", REMOVED, "x"),
     "pointing": ("pointing accuracy, unseen", PREDICTED, "^"),

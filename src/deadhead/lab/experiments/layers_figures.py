@@ -36,6 +36,11 @@ def cnn(whole: Figure, results: Results) -> None:
 
 
 PICTURES = (
-    Picture("spiral", "The spiral network: half of each hidden layer removed, by the lowest saliency.", (6, 5), spiral),
-    Picture("cnn", "The small CNN on MNIST: half of each layer's channels and units removed.", (7, 5), cnn),
+    Picture(
+        "spiral",
+        "The spiral network: half of each hidden layer removed, by the lowest saliency; 600 of 2500 weights are drawn.",
+        (5, 4.4),
+        spiral,
+    ),
+    Picture("cnn", "The small CNN on MNIST: half of each layer's channels and units removed.", (6, 4.4), cnn),
 )

@@ -105,6 +105,13 @@ def schedule(settings: Settings, seed: int, progress: Progress | None) -> dict[s
         "accuracy": ends["pruned"][1],
         "twin_accuracy": ends["twin"][1],
         "accuracy_drop_points": 100 * (ends["twin"][1] - ends["pruned"][1]),
+        **{
+            f"drop_points_while_{fraction:g}": 100 * (twin.accuracies[after] - pruned.accuracies[after])
+            for fraction, after in zip(settings.fractions, settings.after, strict=True)
+            if after < settings.epochs
+        },
+        "twin_gain_points": 100 * (twin.accuracies[-1] - twin.accuracies[settings.after[-1]]),
+        "pruned_gain_points": 100 * (pruned.accuracies[-1] - pruned.accuracies[settings.after[-1]]),
     }
     found |= gathered(pruned.net, twin.net, pruned.keep, seed)
     found |= removed_units(settings, pruned.net, data, progress)
@@ -238,6 +245,8 @@ def removed_units(s: Settings, net: Net, data: Parts, progress: Progress | None 
                 curve[kind].append(evaluate(each, *data.test)[1])
     return {
         "removal": curve,
+        "at_about_half": _compared(s, curve, 0),
+        "at_a_tenth": _compared(s, curve, 1),
         "output_change_with_means": changes["mean"],
         "output_change_without": changes["zero"],
         **_smallest(curve, evaluate(net, *data.validation)[1], evaluate(net, *data.test)[1]),
@@ -273,6 +282,15 @@ def _smallest(curve: Mapping[str, Any], validation: float, test: float) -> dict[
         "nonzero_fraction_chosen": curve["fractions"][best],
         "removal_drop_points": 100 * (test - curve["mean"][best]),
     }
+
+
+def _compared(s: Settings, curve: Mapping[str, Any], place: int) -> dict[str, float | None]:
+    """What is compared at one of the fractions: parameters and accuracies; nothing where it was not."""
+    if place >= len(s.compared):
+        return dict.fromkeys(("parameters", "zero", "mean", "least_squares", "obs"))
+    at = s.nonzero.index(s.compared[place])
+    found = {kind: curve[kind][at] for kind in ("parameters", "zero", "mean")}
+    return {**found, "least_squares": curve["least_squares"][place], "obs": curve["obs"][place]}
 
 
 def _outputs(net: Net, inputs: Tensor) -> Tensor:

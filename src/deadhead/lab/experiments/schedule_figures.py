@@ -31,7 +31,8 @@ def training(whole: Figure, results: Results) -> None:
             middle.plot(np.arange(epochs) + 1, accuracies, color=colour, alpha=0.6, marker=".", label=shown)
     left.set(yscale="log", xlabel="epoch", ylabel="training loss (nats)", title="Loss")
     middle.set(xlabel="epoch", ylabel="test accuracy (%)", title="Held-out accuracy")
-    middle.set_ylim(bottom=max(80.0, float(middle.get_ylim()[0])))
+    low, high = middle.get_ylim()
+    middle.set_ylim(bottom=max(low, high - 4))
     right.step(np.arange(epochs) + 1, results[0]["closed"], where="pre", color=REMOVED)
     right.set(xlabel="epoch", ylabel="fraction of weights closed", title="Schedule (table 2.2)", ylim=(-0.02, 1))
     for axes in (left, middle):
@@ -78,7 +79,7 @@ def convolutions(whole: Figure, results: Results) -> None:
 
 def connected(whole: Figure, results: Results) -> None:
     """Magnitudes of the linear layers with and without pruning, first seed (figure 2.10)."""
-    panels = whole.subplots(2, 2, height_ratios=(64, 26))
+    panels = whole.subplots(2, 2, height_ratios=(93, 58))
     for column, (run, (label, _)) in zip(panels.T, RUNS.items(), strict=True):
         first = _layer(results, run, "fc1.weight", (64, 256))
         shown = _map(column[0], first, f"fc1, {label}")
@@ -123,14 +124,14 @@ def units(whole: Figure, results: Results) -> None:
     right.axvline(10261, color=FAINT, linestyle=":", label="half of 20,522")
     right.set(xlabel="parameters that remain", ylabel="test accuracy (%)", title="Equal sizes")
     left.set_title("By fraction (colours as on the right)")
-    left.legend(frameon=False, fontsize=6, loc="lower left")
+    left.legend(frameon=False, fontsize=6, loc="center right")
     right.legend(frameon=False, fontsize=7, loc="lower right")
 
 
 PICTURES = (
     Picture("training", "Loss, held-out accuracy and schedule, all seeds.", (9, 2.9), training),
     Picture("convolutions", "Weight magnitudes of the convolutions, first seed.", (7, 4.6), convolutions),
-    Picture("connected", "Weight magnitudes of the linear layers, first seed.", (8.5, 4), connected),
+    Picture("connected", "Weight magnitudes of the linear layers, first seed.", (8.5, 2.9), connected),
     Picture(
         "units", "Units of few non-zero weights removed, mean and range over seeds; obs chooses units of its own.",
         (8.5, 3.3), units,

@@ -14,7 +14,7 @@ from torch import Tensor
 from deadhead.gates.state import PrunedState
 from deadhead.lab.curves import LOSS, WAYS, Curve, Subject, Unit
 from deadhead.lab.experiments.registry import experiment
-from deadhead.lab.experiments.surfaces_claims import CLAIMS
+from deadhead.lab.experiments.surfaces_claims import CLAIMS, TAKEAWAY, VARIANTS
 from deadhead.lab.experiments.surfaces_figures import PICTURES
 from deadhead.lab.tasks import Task, mnist20, shape
 from deadhead.progress import Progress, track
@@ -54,7 +54,7 @@ class Surfaces:
 QUICK = {"images": 120, "units": 6, "every": 2, "step": 0.05, "samples": 60, "digits": False, "most_epochs": 15}
 
 
-@experiment("surfaces", Surfaces, claims=CLAIMS, pictures=PICTURES, quick=QUICK)
+@experiment("surfaces", Surfaces, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS)
 def surfaces(settings: Surfaces, seed: int, progress: Progress | None) -> dict[str, Any]:
     """How the error depends on the gain of units that are about to be removed, for three ways to choose them.
 

@@ -2,10 +2,16 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 from deadhead.lab.experiment import Claim
 from deadhead.lab.judges import Difference, Every, Share
 
 PAPER = "Wolfe et al. (2016), section "
+
+VARIANTS: dict[str, dict[str, Any]] = {}
+
+TAKEAWAY = ""
 
 CLAIMS = (
     Claim(

@@ -34,8 +34,13 @@ TIMED = 1e-3
 class Masked(Protocol):
     """What is read of masks."""
 
-    network: Network
-    keep: Mapping[str, Tensor]
+    @property
+    def network(self) -> Network:
+        """The traced network."""
+
+    @property
+    def keep(self) -> Mapping[str, Tensor]:
+        """{tensor: true where an entry is not closed}."""
 
     def cut(self) -> Pruned:
         """The network cut along its masks."""
