@@ -181,10 +181,10 @@ PICTURES = (
     Picture("losses", "Loss and log loss of random subnetworks, both circles, kernel 0.03.", (7, 4.8), losses),
     Picture("tables", "The essay's tables for both circles, means and ranges over seeds.", (8.5, 3.8), tables),
     Picture("gradients", "Gradients of loss and log loss, mean over seeds, kernel 0.03.", (8.5, 3), gradients),
-    Picture("nodes", "Gradients of the log loss for each unit at p = 0.5, first seed, kernel 0.03.", (7, 4.3), nodes),
+    Picture("nodes", "Gradients of the log loss for each unit at p = 0.5, first seed, kernel 0.03.", (7, 4), nodes),
     Picture("flips", "Log loss along paths that flip every unit once, and of complements.", (7, 4.8), flips),
     Picture(
         "maps", "Output, loss and gradient for each unit, first seed; blue lowers the loss, the line is the circle.",
-        (8, 5.6), maps,
+        (7.5, 5.2), maps,
     ),
 )  # fmt: skip
