@@ -117,7 +117,8 @@ def nodes(whole: Figure, results: Results) -> None:
         axes.set_title(f"unit {i}", fontsize=7)
         axes.set_xticks([-1, 0, 1])
         axes.set_yticks([])
-    panels.flat[0].legend(frameon=False, fontsize=7)
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    whole.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     whole.supxlabel("gradient of the log loss by the unit's gate", fontsize=9)
     whole.supylabel("density", fontsize=9)
 
