@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deadhead.drawing import FAINT, INK, KEPT, PREDICTED, REMOVED
+from deadhead.drawing import KEPT, PREDICTED, REMOVED
 from deadhead.lab.experiment import Picture
 from deadhead.lab.judges import Results
 
@@ -28,10 +28,11 @@ ORDERS = {
 
 
 def _decision(axes: Any, picture: Any, points: Any, title: str, *, ticks: bool = False) -> Any:
-    shown = axes.imshow(picture, origin="lower", extent=(-1, 1, -1, 1), cmap="PuOr", vmin=0, vmax=100)
+    look = {"cmap": "PuOr", "vmin": 0, "vmax": 100, "interpolation": "bilinear"}
+    shown = axes.imshow(picture, origin="lower", extent=(-1, 1, -1, 1), **look)
     x, y = np.array(points[0]), np.array(points[1])
-    axes.scatter(*x[y == 0].T, s=1, color=INK, linewidths=0)
-    axes.scatter(*x[y == 1].T, s=1, color=FAINT, linewidths=0)
+    for arm, inner, edge in ((0, "black", "white"), (1, "white", "black")):
+        axes.scatter(*x[y == arm].T, s=3, color=inner, edgecolors=edge, linewidths=0.25)
     axes.set_title(title, fontsize=6.5)
     axes.set_xticks([-1, 0, 1] if ticks else [])
     axes.set_yticks([-1, 0, 1] if ticks else [])
@@ -160,7 +161,9 @@ def ways(whole: Figure, results: Results) -> None:
 
 
 PICTURES = (
-    Picture("decisions", "Decisions of each order with training points, first seed.", (11, 3.8), decisions),
+    Picture(
+        "decisions", "Decisions of each order, first seed; first arm black, second arm white.", (11, 3.8), decisions
+    ),
     Picture("film", "Training, first seed.", (3.2, 2.6), film, frames=FRAMES),
     Picture("stills", "The film's pictures at 0, 40, 60, 80 and 100 % of its length.", (8.5, 1.9), stills),
     Picture("rate", "Decisions at ten times the learning rate, all points in a batch, first seed.", (6, 2.2), rate),
