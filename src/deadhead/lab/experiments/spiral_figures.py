@@ -162,13 +162,13 @@ def ways(whole: Figure, results: Results) -> None:
 
 PICTURES = (
     Picture(
-        "decisions", "Decisions of each order, first seed; first arm black, second arm white.", (9.5, 3.3), decisions
+        "decisions", "Decisions of each order, first seed; first arm black, second arm white.", (9.2, 3.2), decisions
     ),
     Picture("film", "Training, first seed.", (3.2, 2.6), film, frames=FRAMES),
     Picture("stills", "The film's pictures at 0, 40, 60, 80 and 100 % of its length.", (7.2, 1.6), stills),
     Picture("rate", "Decisions at ten times the learning rate, all points in a batch, first seed.", (5.4, 1.9), rate),
-    Picture("kernels", "Weights between the hidden layers after both orders, first seed.", (8.5, 4.5), kernels),
+    Picture("kernels", "Weights between the hidden layers after both orders, first seed.", (8, 4.2), kernels),
     Picture("moves", "How far training moved the weights between the hidden layers, all seeds.", (7.5, 2.6), moves),
     Picture("accuracies", "Held-out accuracy, all seeds.", (6.5, 3.4), accuracies),
-    Picture("ways", "Pruning in one step, and training afterwards: means and ranges over seeds.", (7.5, 2.8), ways),
+    Picture("ways", "Pruning in one step, and training afterwards: means and ranges over seeds.", (7, 2.6), ways),
 )
