@@ -12,6 +12,7 @@ from deadhead.errors import (
     RelevanceError,
     TraceError,
 )
+from deadhead.explore import draw_layers, layered_graph
 from deadhead.graph.network import Network, trace
 from deadhead.pruning.minimise import minimise
 from deadhead.pruning.prune import prune
@@ -38,7 +39,7 @@ __version__ = "0.1.0"
 __all__ = [
     "Attack", "BudgetError", "Composite", "CutError", "DataError", "DeadheadError", "Gradual", "LoadError",
     "LossError", "MaskError", "Masks", "Network", "Pruned", "Recovered", "Relevance", "RelevanceError", "Removal",
-    "Schedule", "Storage", "TraceError", "Watch", "attribute", "certify", "error_surface", "full_hessian", "load",
-    "minimise", "oracle", "prune", "recover", "relevance_loss", "score", "score_parameters", "storage", "trace",
-    "undisturbed", "watch",
+    "Schedule", "Storage", "TraceError", "Watch", "attribute", "certify", "draw_layers", "error_surface",
+    "full_hessian", "layered_graph", "load", "minimise", "oracle", "prune", "recover", "relevance_loss", "score",
+    "score_parameters", "storage", "trace", "undisturbed", "watch",
 ]  # fmt: skip

@@ -314,3 +314,15 @@ def test_flattened_channels_lose_all_their_columns() -> None:
     kept = stays(pruned, "conv2")
     columns = [4 * k + position for k in kept for position in range(4)]
     assert torch.equal(pruned.model.fc1.weight, model.fc1.weight[stays(pruned, "fc1")][:, columns])
+
+
+@pytest.mark.parametrize(("order", "axes"), [(torch.channels_last, 4), (torch.channels_last_3d, 5)], ids=["2d", "3d"])
+def test_what_lies_channels_last_still_does(order: torch.memory_format, axes: int) -> None:
+    """Convolutions and pools of a network in that format are several times slower in the other."""
+    weight = torch.randn(6, 4, 3, *[3] * (axes - 3))
+    kept = {0: [0, 2, 5], 1: [1, 3]}
+    picked = pick(weight.contiguous(memory_format=order), kept)
+    assert picked.is_contiguous(memory_format=order)
+    assert not picked.is_contiguous()
+    assert pick(weight, kept).is_contiguous()
+    torch.testing.assert_close(picked, weight[[0, 2, 5]][:, [1, 3]], rtol=0, atol=0)

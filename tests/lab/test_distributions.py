@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 from scipy import stats
 
-from deadhead.lab.distributions import density, lilliefors, normal_distance, one_peak, partial_rank_correlation
+from deadhead.lab.distributions import density, lilliefors, normal_distance, partial_rank_correlation
 
 
 def test_normal_samples_pass_and_skewed_ones_do_not() -> None:
@@ -18,12 +18,6 @@ def test_the_distance_is_kolmogorovs() -> None:
     values = np.random.default_rng(1).normal(size=200)
     reference = stats.kstest(values, "norm", (values.mean(), values.std(ddof=1))).statistic
     assert abs(normal_distance(values) - reference) < 1e-12
-
-
-def test_two_peaks_are_told_from_one() -> None:
-    draw = np.random.default_rng(2)
-    assert one_peak(draw.normal(size=500), 0) > 0.05
-    assert one_peak(np.concatenate([draw.normal(-2, 0.5, 250), draw.normal(2, 0.5, 250)]), 0) < 0.05
 
 
 def test_density_is_the_mean_of_kernels() -> None:

@@ -5,7 +5,7 @@ import torch
 from torch import nn
 
 from deadhead.errors import DeadheadError
-from deadhead.lab import digits_cnn, small_cnn
+from deadhead.lab import cifar_cnn, digits_cnn, small_cnn
 
 
 def count(model: nn.Module) -> int:
@@ -29,6 +29,21 @@ def test_unknown_activation_lists_the_valid_ones() -> None:
         small_cnn("gelu")
 
 
+@pytest.mark.parametrize("norm", ["after", "before", "none"])
+def test_cifar_cnn_normalises_where_asked(norm: str) -> None:
+    model = cifar_cnn("tanh", norm)
+    assert model(torch.zeros(3, 3, 32, 32)).shape == (3, 10)
+    assert count(model) == 30_138 + (norm != "none") * 2 * (8 + 16 + 64)
+    kinds = [type(module).__name__ for module in model]
+    first = [kinds.index("Tanh"), *(kinds.index(kind) for kind in ("BatchNorm2d", "Identity") if kind in kinds)]
+    assert (first[0] < first[1]) == (norm != "before")
+
+
+def test_unknown_places_of_batch_norm_are_named() -> None:
+    with pytest.raises(DeadheadError, match="norm is 'behind': batch norm stands after the nonlinearity"):
+        cifar_cnn(norm="behind")
+
+
 def test_digits_cnn_has_batch_norm_pool_and_flatten() -> None:
     model = digits_cnn()
     kinds = [type(module).__name__ for module in model]
@@ -37,7 +52,7 @@ def test_digits_cnn_has_batch_norm_pool_and_flatten() -> None:
     assert model(torch.zeros(3, 1, 8, 8)).shape == (3, 10)
 
 
-@pytest.mark.parametrize("factory", [digits_cnn, small_cnn])
+@pytest.mark.parametrize("factory", [digits_cnn, small_cnn, cifar_cnn])
 def test_seed_fixes_the_weights_and_nothing_else(factory: type[nn.Module]) -> None:
     state = torch.random.get_rng_state()
     first, second, other = factory(seed=1), factory(seed=1), factory(seed=2)

@@ -151,6 +151,7 @@ def oracle(
     ] = None,
     out: Annotated[Path, typer.Option(help="File for the order and the losses.")] = Path("order.json"),
     samples: Samples = 4096,
+    workers: Annotated[int, typer.Option(help="Without a race: batches tried at the same time, in threads.")] = 1,
     seed: Seed = 0,
     trust: Trust = False,
 ) -> None:
@@ -163,7 +164,7 @@ def oracle(
 
     find_order(
         model, data, out, loss=loss, remove=remove, exact=exact, tolerance=tolerance, confidence=confidence,
-        only=only or [], exclude=exclude or [], samples=samples, seed=seed, trust=trust,
+        only=only or [], exclude=exclude or [], samples=samples, workers=workers, seed=seed, trust=trust,
     )  # fmt: skip
 
 

@@ -275,10 +275,20 @@ def _exchange(module: nn.Module, old: Tensor, new: nn.Parameter) -> None:
 
 
 def pick(tensor: Tensor, axes: Mapping[int, Sequence[int]]) -> Tensor:
-    """The entries `axes[axis]` of each axis."""
+    """The entries `axes[axis]` of each axis, in the memory format that the tensor has."""
+    order = _memory_format(tensor)
     for axis, kept in axes.items():
         tensor = tensor.index_select(axis, torch.tensor(kept, device=tensor.device, dtype=torch.long))
-    return tensor.contiguous()
+    return tensor.contiguous(memory_format=order)
+
+
+def _memory_format(tensor: Tensor) -> torch.memory_format:
+    """Channels last where a tensor lies so, and not in the common order too."""
+    if not tensor.is_contiguous():
+        for order, axes in ((torch.channels_last, 4), (torch.channels_last_3d, 5)):
+            if tensor.dim() == axes and tensor.is_contiguous(memory_format=order):
+                return order
+    return torch.contiguous_format
 
 
 def _tensors_in(value: Any, seen: set[int] | None = None) -> Iterator[Tensor]:

@@ -16,6 +16,7 @@ import torch
 from torch import Tensor, fx
 
 from deadhead.data.calibration import Batch
+from deadhead.data.losses import Loss
 from deadhead.errors import LossError
 from deadhead.gates.gates import Gates, gate
 from deadhead.gates.sites import along
@@ -173,7 +174,7 @@ class Stacked:
         self._parts = {group.name: parts.of(self._traced, group.name, self._tensors) for group in groups}
         self._edits = gates.edits(self._traced, {})
         self._read: dict[str, Tensor] = {}
-        self._repeated: dict[int, Batch] = {}
+        self._judged = Judged(gates.loss_function, self._batch, self._traced.output.fill)
         values: dict[fx.Node, Any] = {}
         watched = gates.edits(self._traced, {})
         for name, part in self._parts.items():
@@ -184,7 +185,7 @@ class Stacked:
         with torch.no_grad():
             outputs = self._traced.graph.run(self._tensors, gates.state, watched, kept=values)
         self._held = {**values, **dict(zip(self._traced.graph.inputs, self._tensors, strict=True))}
-        self.intact = self._losses(outputs, 1)[0]
+        self.intact = self._judged.losses(outputs, 1)[0]
 
     def _keep(self, name: str) -> Callable[[Tensor], Tensor]:
         def keep(value: Tensor) -> Tensor:
@@ -215,16 +216,16 @@ class Stacked:
         run = (self._held, self._tensors, self._gates.state)
         if not part.stacks:
             edits = self._gates.edits(self._traced, {group.name: alphas[0]})
-            return self._losses(part.suffix.run(*run, edits, 1, count), 1)
+            return self._judged.losses(part.suffix.run(*run, edits, 1, count), 1)
         site, behind = part.delta_site, part.delta_suffix
         if site is not None and behind is not None and bool(((alphas != 1).sum(1) <= 1).all()):
             change = self._change(group, site, alphas)
             layout = behind.layouts[site.node]
             assert layout is not None
             given = {site.node: layout.join(self._held[site.node] + change, count)}
-            return self._losses(behind.run(*run, self._edits, copies, count, given), copies, behind)
+            return self._judged.losses(behind.run(*run, self._edits, copies, count, given), copies, behind)
         edits = edits_by_sample(self._gates, self._traced, group, alphas.repeat_interleave(count, 0))
-        return self._losses(part.suffix.run(*run, edits, copies, count), copies, part.suffix)
+        return self._judged.losses(part.suffix.run(*run, edits, copies, count), copies, part.suffix)
 
     def _change(self, group: Group, site: Site, alphas: Tensor) -> Tensor:
         """The change of the consumer's output at each alpha that differs from 1 in one unit: (M, *its shape)."""
@@ -256,6 +257,20 @@ class Stacked:
         change: Tensor = node.target(maps, kernel, **options)
         return change.reshape(len(change), len(units), -1, *change.shape[2:]).movedim(1, 0)
 
+
+class Judged:
+    """The losses of several copies of a batch, one behind the other.
+
+    Args:
+        loss: what the outputs are judged by.
+        batch: the data, once.
+        fill: puts output tensors into the network's own container.
+    """
+
+    def __init__(self, loss: Loss, batch: Batch, fill: Callable[[list[Any]], Any]) -> None:
+        self._loss, self._batch, self._fill = loss, batch, fill
+        self._repeated: dict[int, Batch] = {}
+
     def _copies(self, copies: int) -> Batch:
         """The batch `copies` times, with its targets: all that a loss by name reads of it."""
         if copies not in self._repeated:
@@ -263,9 +278,13 @@ class Stacked:
             self._repeated[copies] = replace(self._batch, targets=targets, rows=copies * self._batch.rows)
         return self._repeated[copies]
 
-    def _losses(self, outputs: list[Any], copies: int, suffix: Suffix | None = None) -> Tensor:
-        """The loss of each sample of each copy, (copies, samples), from the outputs of a suffix for all copies."""
-        loss, count, fill = self._gates.loss_function, self._batch.rows, self._traced.output.fill
+    def losses(self, outputs: list[Any], copies: int, suffix: Suffix | None = None) -> Tensor:
+        """The loss of each sample of each copy, (copies, samples), from the outputs of a suffix for all copies.
+
+        Raises:
+            LossError: a loss is not finite.
+        """
+        loss, count, fill = self._loss, self._batch.rows, self._fill
         if copies == 1 or suffix is None or (loss.is_rowwise and _gives_batch_first(suffix)):
             losses = loss.per_sample(fill(outputs), self._copies(copies)).reshape(copies, count)
         else:

@@ -7,7 +7,18 @@ may use it; `cli` and the experiments do. Nothing here prints or draws: progress
 from __future__ import annotations
 
 from deadhead.lab.data import Split, cifar10_jpeg, digits, load, mnist
-from deadhead.lab.models import digits_cnn, small_cnn
+from deadhead.lab.models import cifar_cnn, digits_cnn, small_cnn
 from deadhead.lab.train import evaluate, fit
 
-__all__ = ["Split", "cifar10_jpeg", "digits", "digits_cnn", "evaluate", "fit", "load", "mnist", "small_cnn"]
+__all__ = [
+    "Split",
+    "cifar10_jpeg",
+    "cifar_cnn",
+    "digits",
+    "digits_cnn",
+    "evaluate",
+    "fit",
+    "load",
+    "mnist",
+    "small_cnn",
+]

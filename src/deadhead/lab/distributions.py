@@ -1,4 +1,4 @@
-"""Tests and densities of samples: normality, one peak, and a Gaussian kernel."""
+"""Densities, tests of normality and rank correlations of samples."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import ndimage, stats  # type: ignore[import-untyped]
+from scipy import stats  # type: ignore[import-untyped]
 
 Array = NDArray[np.float64]
 
@@ -61,48 +61,6 @@ def lilliefors(values: Array, draws: int = 1000) -> float:
     True
     """
     return float((_distances(len(values), draws) >= normal_distance(values)).mean())
-
-
-def one_peak(values: Array, seed: int, draws: int = 100, bins: int = 512) -> float:
-    """p-value of Silverman's test that a density has one peak.
-
-    The smallest kernel width that leaves one peak is the statistic; samples drawn from the density of that width and
-    rescaled to the same variance say how often one peak would need as much.
-
-    Args:
-        values: (samples,).
-        seed: of the draws.
-        draws: how many (default: p is exact to 0.05 near 0.5).
-        bins: of the grid on which densities are smoothed.
-
-    Source: Silverman (1981), "Using kernel density estimates to investigate multimodality".
-
-    >>> two = np.concatenate([np.linspace(-3, -2, 200), np.linspace(2, 3, 200)])
-    >>> one_peak(two, 0) < 0.05
-    True
-    """
-    centre, spread = values.mean(), values.std()
-    edges = np.linspace(values.min() - spread, values.max() + spread, bins + 1)
-    step = edges[1] - edges[0]
-
-    def peaks(samples: Array, width: float) -> int:
-        counts = np.histogram(samples, edges)[0].astype(float)
-        slope = np.diff(ndimage.gaussian_filter1d(counts, width / step, mode="constant", truncate=6))
-        signs = np.sign(slope[np.abs(slope) > 1e-9 * counts.max()])
-        return int(((signs[:-1] > 0) & (signs[1:] < 0)).sum())
-
-    low, high = 0.0, 4 * spread
-    for _ in range(20):
-        middle = (low + high) / 2
-        low, high = (low, middle) if peaks(values, middle) <= 1 else (middle, high)
-    draw = np.random.default_rng(seed)
-    shrink = 1 / np.sqrt(1 + (high / spread) ** 2)
-    more = 0
-    for _ in range(draws):
-        chosen = values[draw.integers(len(values), size=len(values))]
-        noise = high * draw.standard_normal(len(values))
-        more += peaks(centre + shrink * (chosen - centre + noise), high) > 1
-    return more / draws
 
 
 def partial_rank_correlation(x: Array, y: Array, given: Array) -> float:

@@ -50,13 +50,14 @@ def digits_cnn(*, seed: int | None = None) -> nn.Sequential:
         )
 
 
-def small_cnn(activation: str = "relu", *, seed: int | None = None) -> nn.Sequential:
+def small_cnn(activation: str = "relu", *, width: int = 1, seed: int | None = None) -> nn.Sequential:
     """The small CNN for MNIST of Evci (2018): (batch, 1, 28, 28) to (batch, 10) logits.
 
     Convs of 8 and 16 filters of 5x5, each with max pool and nonlinearity, then 64 hidden units: 20,522 parameters.
 
     Args:
         activation: "relu", "tanh" or "sigmoid".
+        width: So many times these units.
         seed: As in `digits_cnn`.
 
     Raises:
@@ -76,15 +77,63 @@ def small_cnn(activation: str = "relu", *, seed: int | None = None) -> nn.Sequen
     with _seeded(seed):
         return nn.Sequential(
             OrderedDict(
-                conv1=nn.Conv2d(1, 8, 5),
+                conv1=nn.Conv2d(1, 8 * width, 5),
                 pool1=nn.MaxPool2d(2),
                 act1=nonlinearity(),
-                conv2=nn.Conv2d(8, 16, 5),
+                conv2=nn.Conv2d(8 * width, 16 * width, 5),
                 pool2=nn.MaxPool2d(2),
                 act2=nonlinearity(),
                 flatten=nn.Flatten(),
-                fc1=nn.Linear(256, 64),
+                fc1=nn.Linear(256 * width, 64 * width),
                 act3=nonlinearity(),
+                fc2=nn.Linear(64 * width, 10),
+            )
+        )
+
+
+def cifar_cnn(activation: str = "relu", norm: str = "none", *, seed: int | None = None) -> nn.Sequential:
+    """The small CNN for CIFAR-10 of Evci (2018): (batch, 3, 32, 32) to (batch, 10) logits.
+
+    Convs of 8 and 16 filters of 5x5, each with max pool and nonlinearity, then 64 hidden units: 30,138 parameters,
+    without batch norm's.
+
+    Args:
+        activation: "relu", "tanh" or "sigmoid".
+        norm: Batch norm of each hidden layer, "after" its nonlinearity, "before" it, or "none".
+        seed: As in `digits_cnn`.
+
+    Raises:
+        DeadheadError: Another activation or place of batch norm.
+
+    Source:
+        Evci (2018), appendix C.2. Where pool and batch norm stand is not printed.
+
+    Example:
+        >>> sum(parameter.numel() for parameter in cifar_cnn().parameters())
+        30138
+    """
+    if activation not in ACTIVATIONS:
+        raise DeadheadError(f"There is no activation called {activation!r}: choose one of {', '.join(ACTIVATIONS)}.")
+    if norm not in ("after", "before", "none"):
+        raise DeadheadError(f"norm is {norm!r}: batch norm stands after the nonlinearity, before it, or none.")
+
+    def behind(place: int, size: int) -> dict[str, nn.Module]:
+        kinds = (nn.Identity(), nn.BatchNorm1d(size) if place == 3 else nn.BatchNorm2d(size))
+        own = {f"act{place}": ACTIVATIONS[activation](), f"norm{place}": kinds[norm != "none"]}
+        return dict(reversed(own.items())) if norm == "before" else own
+
+    with _seeded(seed):
+        return nn.Sequential(
+            OrderedDict(
+                conv1=nn.Conv2d(3, 8, 5),
+                pool1=nn.MaxPool2d(2),
+                **behind(1, 8),
+                conv2=nn.Conv2d(8, 16, 5),
+                pool2=nn.MaxPool2d(2),
+                **behind(2, 16),
+                flatten=nn.Flatten(),
+                fc1=nn.Linear(400, 64),
+                **behind(3, 64),
                 fc2=nn.Linear(64, 10),
             )
         )

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from torch import Tensor, nn
 import deadhead as dh
 from deadhead.data.calibration import as_batch
 from deadhead.data.losses import as_loss
+from deadhead.gates.batched import Stacked
 from deadhead.gates.gates import Gates
 from deadhead.select.brute_force import race as races
 from support.networks import Flat, classes, mlp, unit_gain
@@ -102,6 +104,23 @@ def test_a_race_that_may_not_err_is_the_exact_order(name: str, monkeypatch: pyte
     assert race.order == exact.order
     assert race.losses == pytest.approx(exact.losses, rel=1e-12)
     assert race.passes == pytest.approx(exact.passes - len(exact.order) + 1), "intact losses are known from the winner"
+
+
+def test_batches_tried_at_the_same_time_give_the_same_result_to_the_bit(monkeypatch: pytest.MonkeyPatch) -> None:
+    model, data, _ = networks()["convolutions"]
+    alone = dh.oracle(model, data, loss="cross_entropy", remove=6)
+    threads: set[int] = set()
+    closing = Stacked.closing
+
+    def watched(self: Stacked, name: str, units: list[int]) -> Tensor:
+        threads.add(threading.get_ident())
+        return closing(self, name, units)
+
+    monkeypatch.setattr(Stacked, "closing", watched)
+    together = dh.oracle(model, data, loss="cross_entropy", remove=6, workers=2)
+    assert together == alone
+    assert threading.get_ident() not in threads
+    assert threads
 
 
 def test_a_race_counts_the_losses_that_it_computes(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -236,6 +255,8 @@ def test_what_cannot_be_asked_is_refused() -> None:
     model, data, _ = networks()["mlp"]
     with pytest.raises(dh.BudgetError, match="between 1 and 10 can be removed"):
         dh.oracle(model, doubled(data), loss="cross_entropy", remove=11)
+    with pytest.raises(dh.DataError, match="workers=0"):
+        dh.oracle(model, doubled(data), loss="cross_entropy", workers=0)
     with pytest.raises(dh.DataError, match="confidence"):
         dh.oracle(model, doubled(data), loss="cross_entropy", exact=False, confidence=1.0)
 

@@ -10,9 +10,8 @@ from typing import Any
 import torch
 from torch import Tensor, fx
 
-from deadhead.lab.experiment import Claim
+from deadhead.lab.experiments.consistency_claims import CLAIMS, TAKEAWAY
 from deadhead.lab.experiments.registry import experiment
-from deadhead.lab.judges import Every, Exact
 from deadhead.progress import Progress
 from deadhead.relevance.forward import Record
 from deadhead.relevance.operations import Intermediate, Key, Operation
@@ -91,39 +90,10 @@ class Consistency:
     constants: tuple[float, ...] = (0.0, -0.5, -2.0)
 
 
-WHERE = '"Visualizing Neural networks, how to blame the bias", Consistency rules'
-CLAIMS = (
-    Claim(
-        "B3.1",
-        WHERE,
-        "The gradient rule for matrices pairs with gradient, slope and repeat (scaled by alpha), the normalised one "
-        "with ignore (scaled by 1), and no other pair agrees.",
-        "table",
-        Every(
-            Exact("table_mismatches", 0, "swapped_table_mismatches"),
-            Exact("scale_error", 1e-12, "swapped_table_mismatches"),
-        ),
-        {"table_mismatches": 0, "swapped_table_mismatches": 8, "scale_error": 0.0},
-        {"table_mismatches": 1, "scale_error": 0.5},
-        "The control is the table with its two rows swapped.",
-    ),
-    Claim(
-        "B3.2",
-        WHERE,
-        "Maximum with constants: gradient matches gradient, and radial matches slope for a maximum of two (a guess).",
-        "guess",
-        Every(
-            Exact("gradient_mismatches", 0, "gradient_pass_mismatches"),
-            Exact("radial_mismatches", 0, "gradient_pass_mismatches"),
-        ),
-        {"gradient_mismatches": 0, "gradient_pass_mismatches": 2, "radial_mismatches": 0},
-        {"gradient_mismatches": 1, "radial_mismatches": 2},
-        "The guess needs c = 0: with c below zero, radial and slope share relevance differently.",
-    ),
-)
+VARIANTS = {"constants at zero": {"constants": [0.0]}}
 
 
-@experiment("consistency", Consistency, claims=CLAIMS)
+@experiment("consistency", Consistency, claims=CLAIMS, takeaway=TAKEAWAY, variants=VARIANTS)
 def consistency(settings: Consistency, seed: int, progress: Progress | None) -> dict[str, Any]:
     """Whether relevance rules for linear layers, nonlinearities and maxima agree where they see the same op.
 
@@ -152,6 +122,9 @@ def consistency(settings: Consistency, seed: int, progress: Progress | None) -> 
     return {
         "scaling equivalence": [asdict(each) for each in scalings(settings.factor)],
         "maximum with constants": [asdict(each) for each in maxima()],
+        "pairs": len(scalings(settings.factor)),
+        "pairs_that_agree": sum(each.agree for each in scalings(settings.factor)),
+        "constants_tried": len(settings.constants),
         "agreements": sum(each.agree for each in tables),
         "table_mismatches": sum(each.agree != (each.essay == "yes") for each in tables),
         "scale_error": max(

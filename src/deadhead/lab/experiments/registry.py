@@ -90,7 +90,7 @@ def run_experiment(
         DeadheadError: if there is no such experiment, or it has no such setting, or of another type.
 
     >>> sorted(run_experiment("consistency"))[:2]
-    ['agreements', 'gradient_mismatches']
+    ['agreements', 'constants_tried']
     >>> run_experiment("consistancy")
     Traceback (most recent call last):
     deadhead.errors.DeadheadError: There is no experiment 'consistancy'; did you mean 'consistency'? ...

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -11,10 +11,10 @@ import torch
 from torch import Tensor, nn
 
 from deadhead.errors import DataError
-from deadhead.gates.state import PrunedState
 from deadhead.graph.network import Network
 from deadhead.progress import Progress, track
-from deadhead.scores.second_order.derivatives import TwiceDifferentiable, twice
+from deadhead.scores.second_order.derivatives import twice
+from deadhead.scores.single_weights.alone import Alone, Place, losses_with, places_of
 from deadhead.scores.single_weights.hessian import Weights, as_float64, product_with, rows_of_hessian, weights_to_score
 
 CHANGES: dict[str, Callable[[Tensor, float], Tensor]] = {
@@ -168,31 +168,41 @@ def loss_change(question: WeightQuestion) -> Scores:
     """Oracle (ablation) for single weights: the exact change of the loss `L(w + dw_i) - L(w)`, each weight changed
     alone.
 
-    A forward pass for each weight; one that its change leaves as it is scores zero without a pass.
+    Weights of linear layers and convolutions share the pass before them, and run in batches behind them; others take a
+    pass each. One that its change leaves as it is scores zero.
 
     Source: Evci (2018), section 2.1, lossChangeScorer.
     """
-    weights, found = question.weights, question.zeros()
-    moving = {name: change.flatten().nonzero()[:, 0].tolist() for name, change in question.changes.items()}
-    aliases = {
-        name: [key for key, tensor in weights.gates.state.items() if tensor is leaf]
-        for name, leaf in weights.leaves.items()
-    }
-    jobs = ((batch, name, index) for batch in weights.batches for name in found for index in moving[name])
-    total = len(weights.batches) * sum(len(indices) for indices in moving.values())
-    intact, last = torch.zeros(0), None
+    found = question.zeros()
+    total = len(question.weights.batches) * sum(int((change != 0).sum()) for change in question.changes.values())
     with torch.no_grad():
-        for batch, name, index in track(weights.progress, "loss_change", jobs, total):
-            if batch is not last:
-                intact, last = weights.gates.loss({}, batch).double(), batch
-            changed = weights.leaves[name].detach().clone(memory_format=torch.contiguous_format)
-            held = changed.view(-1)[index].double() + question.changes[name].view(-1)[index].to(changed.device)
-            changed.view(-1)[index] = held.to(changed.dtype)
-            tensors = {**weights.gates.state, **dict.fromkeys(aliases[name], changed)}
-            state = PrunedState(weights.gates.network, tensors=tensors)
-            gates = TwiceDifferentiable(state, weights.gates.loss_function)
-            found[name].view(-1)[index] += (gates.loss({}, batch).double() - intact).sum().item() / weights.samples
+        for name, index, change in track(question.weights.progress, "loss_change", _changed_alone(question), total):
+            found[name].view(-1)[index] += change / question.weights.samples
     return found
+
+
+def _changed_alone(question: WeightQuestion) -> Iterator[tuple[str, int, float]]:
+    """The summed change of a batch's losses for every batch and weight, with the weight's parameter and index there."""
+    weights, gates, places = question.weights, question.weights.gates, dict[int, Mapping[str, Place]]()
+    names = {
+        name: [key for key, tensor in gates.state.items() if tensor is leaf] for name, leaf in weights.leaves.items()
+    }
+    for batch in weights.batches:
+        graph = id(gates.traced(batch)[1])
+        if graph not in places:
+            places[graph] = places_of(gates, names, batch)
+        alone = Alone(gates, batch, places[graph])
+        for name, change in question.changes.items():
+            if name in alone.places:
+                for indices, changes in alone.changes(name, change):
+                    yield from ((name, *pair) for pair in zip(indices.tolist(), changes.tolist(), strict=True))
+                continue
+            for index in change.flatten().nonzero()[:, 0].tolist():
+                changed = weights.leaves[name].detach().clone(memory_format=torch.contiguous_format)
+                held = changed.view(-1)[index].double() + change.view(-1)[index].to(changed.device)
+                changed.view(-1)[index] = held.to(changed.dtype)
+                losses = losses_with(gates, names[name], changed, batch)
+                yield name, index, (losses.double() - alone.intact).sum().item()
 
 
 def random(question: WeightQuestion) -> Scores:
@@ -263,7 +273,7 @@ def score_parameters(
     - `hessian`: optimal brain damage (OBD), `1/2 dw_i^2 H_ii`, exact, a pass for each weight, up to 20,000 weights
     - `hessian_estimate`: the same by Hutchinson's estimate of the diagonal, from `probes` random signs
     - `magnitude`: `|w_i|`
-    - `loss_change`: the oracle, `L(w + dw_i) - L(w)`, each weight changed alone, a forward pass each
+    - `loss_change`: the oracle, `L(w + dw_i) - L(w)`, each weight changed alone
     - `random`: uniform in [0, 1), by `seed`
 
     All but `magnitude` and `random` are signed, in the unit of the loss. Derivatives are those of the traced graph: a

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,14 +13,15 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save
-from torch import nn
+from torch import Tensor, nn
 
-from deadhead.data.calibration import count
-from deadhead.data.losses import as_loss
+from deadhead.data.calibration import Batch, count
+from deadhead.data.losses import Loss, as_loss
 from deadhead.data.opened import opened
 from deadhead.errors import BudgetError, DataError
 from deadhead.files import write_together
 from deadhead.gates.batched import Stacked
+from deadhead.gates.gates import Gates
 from deadhead.graph.network import Network
 from deadhead.graph.units.groups import Group
 from deadhead.progress import Progress, track
@@ -70,6 +72,7 @@ def oracle(
     exclude: Sequence[str] = (),
     checkpoint: str | os.PathLike[str] | None = None,
     samples: int | None = 4096,
+    workers: int = 1,
     seed: int = 0,
     progress: Progress | None = None,
 ) -> Removal:
@@ -95,6 +98,8 @@ def oracle(
         checkpoint: a file to which the state is written after every round; a run that was stopped goes on from it with
             the same result.
         samples: the maximum number of samples of `data` that are read; None reads all.
+        workers: without a race: how many batches are tried at the same time, each in a thread of its own; the result
+            is the same to the bit.
         seed: of the draws of a race.
         progress: called with (step, done, total).
 
@@ -126,11 +131,13 @@ def oracle(
         raise DataError(f"confidence={confidence} is out of range: it lies between 0.5 and 1.")
     if tolerance < 0:
         raise DataError(f"tolerance={tolerance} is out of range: it is a number from 0 on.")
+    if workers < 1:
+        raise DataError(f"workers={workers} tries no batch at all: give at least 1.")
     _, batches, network = opened(model_or_network, data, asked, samples)
     groups = network.select(only, exclude)
     wanted = _number_of_removals(remove, groups)
     search: Search = (
-        Exact(network, groups, asked, batches)
+        Exact(network, groups, asked, batches, workers)
         if exact
         else Race(network, groups, asked, batches, seed=seed, tolerance=tolerance, confidence=confidence)
     )
@@ -194,20 +201,46 @@ def _write(checkpoint: str | os.PathLike[str] | None, run: dict[str, Any], searc
 
 
 class Exact(Search):
-    """The search that tries every remaining unit on all samples."""
+    """The search that tries every remaining unit on all samples.
+
+    Attributes:
+        workers: how many batches are tried at the same time.
+    """
+
+    def __init__(
+        self, network: Network, groups: Sequence[Group], loss: Loss, batches: Sequence[Batch], workers: int = 1
+    ) -> None:
+        super().__init__(network, groups, loss, batches)
+        self.workers = workers
 
     def next(self, order: Sequence[Unit]) -> tuple[Unit, float]:
         gates, removable = self.gates(order), self.removable(order)
         totals = {name: torch.zeros(len(units), dtype=torch.float64) for name, units in removable.items()}
         for batch in self.batches:
-            stacked = Stacked(gates, batch, self.groups, self.parts)
+            # What is replayed is found here, once: threads only read it.
             tensors, traced = gates.traced(batch.to(self.network.device()))
             self.work += batch.rows / self.samples
             for name, units in removable.items():
-                totals[name] += stacked.closing(name, units).double().sum(1).cpu()
                 part = self.parts.of(traced, name, tensors)
                 self.work += len(units) * closing_work(traced, part, name) * batch.rows / self.samples
+        for found in self._of_batches(gates, removable):
+            for name, total in found.items():
+                totals[name] += total
         self.passes += sum(map(len, removable.values())) + 1
         best = min(removable, key=lambda name: totals[name].min().item())
         place = int(totals[best].argmin())
         return (best, removable[best][place]), totals[best][place].item() / self.samples
+
+    def _of_batches(self, gates: Gates, removable: Mapping[str, list[int]]) -> Iterator[dict[str, Tensor]]:
+        """The summed loss of each batch without each unit, {group: (units,)}, batch after batch in their order."""
+
+        @torch.inference_mode(False)
+        def closed(batch: Batch) -> dict[str, Tensor]:
+            stacked = Stacked(gates, batch, self.groups, self.parts)
+            return {name: stacked.closing(name, units).double().sum(1).cpu() for name, units in removable.items()}
+
+        if self.workers == 1 or len(self.batches) == 1:
+            yield from map(closed, self.batches)
+            return
+        with ThreadPoolExecutor(self.workers) as pool:
+            yield from pool.map(closed, self.batches)

@@ -36,7 +36,7 @@ class Masked(Protocol):
 
     @property
     def network(self) -> Network:
-        """The network."""
+        """The traced network."""
 
     @property
     def keep(self) -> Mapping[str, Tensor]:
