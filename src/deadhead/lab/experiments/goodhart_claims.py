@@ -28,8 +28,8 @@ CLAIMS = (
         picture="measures",
         why="Relevance inside the digit rises from {inside_twin.blame_bias} (twin) to {relevance_inside}, and what "
         "decides changes with it: of images with swapped textures, {texture_decides.none:mean%} get the texture's "
-        "class without the relevance loss and {texture_decides.blame_bias:mean%} with it. Neither weight nor method is the "
-        "reason: ten times the weight brings relevance inside to {weight 10.relevance_inside} and gains "
+        "class without the relevance loss and {texture_decides.blame_bias:mean%} with it. Neither weight nor method is "
+        "the reason: ten times the weight brings relevance inside to {weight 10.relevance_inside} and gains "
         "{weight 10.swapped_gain} of accuracy with textures swapped (on the class's own texture accuracy falls from "
         "{weight 10.accuracy.none:mean} to {weight 10.accuracy.blame_bias:mean}), and the derivative in the place of "
         "blame the bias gains {gains.gradient}. What matters is how strong the shortcut is. With textures as bright as "
