@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from deadhead.lab.experiments.parameter_saliencies import summary
-from deadhead.lab.layer_without import ABSOLUTE, LAYER, SCORES, loss_after_surgery, loss_without
+from deadhead.lab.layer_without import ABSOLUTE, LAYER, SCORES, loss_after_surgery, loss_without, patches_of
 from deadhead.lab.mnist_cnn import network
 from deadhead.lab.weight_surgeon import gram_of, removed_by_surgeon
 from support.lab import drawn_all, quick
@@ -51,7 +51,7 @@ def test_a_layer_without_weights_is_measured_and_put_back() -> None:
     net, reads = network(0), [(torch.rand(9, 1, 28, 28), torch.randint(10, (9,))) for _ in range(2)]
     before = [each.detach().clone() for each in net.parameters()]
     found = loss_without(net, [3, 77], reads)
-    after_surgery = loss_after_surgery(net, 160, reads, reads)
+    after_surgery = loss_after_surgery(net, 160, patches_of(net, reads), reads, reads)
     assert all(torch.equal(a, b) for a, b in zip(before, net.parameters(), strict=True))
     with torch.no_grad():
         net.get_parameter(LAYER)[0, 0, 0, 3] = 0

@@ -15,11 +15,11 @@ needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEA
 def test_bytes_are_those_of_the_values_and_indices_that_are_kept() -> None:
     """Durations are measured and asserted nowhere: the machine is not ours."""
     found = quick("storage")
-    zeroed, sparse = found["sparse"]["0.9"]["rows"]
+    sizes = found["sparse"]["0.9"]["bytes"]
     open_ = round(0.1 * (200 + 3200 + 16384 + 640))
-    assert zeroed["memory_bytes"] == 4 * 20522
+    assert sizes["zeroed"]["memory"] == 4 * 20522
     # values and columns of the open weights, starts of rows, biases; each of 4 bytes
-    assert sparse["memory_bytes"] == 4 * (2 * open_ + (8 + 16 + 64 + 10) + 4 + (8 + 16 + 64 + 10))
+    assert sizes["sparse"]["memory"] == 4 * (2 * open_ + (8 + 16 + 64 + 10) + 4 + (8 + 16 + 64 + 10))
     assert found["cut_parameters"] == 4019
     assert max(found["output_difference"]) < 1e-6 < found["difference_to_intact"]
     drawn_all("storage")

@@ -24,10 +24,11 @@ from deadhead.lab.layer_without import (
     greedy,
     loss_after_surgery,
     loss_without,
+    patches_of,
     rounded,
     run_times,
 )  # fmt: skip
-from deadhead.lab.mnist_cnn import Pairs, network, parts
+from deadhead.lab.mnist_cnn import Pairs, Parts, network, parts
 from deadhead.lab.train import fit
 from deadhead.progress import Progress
 from deadhead.scores import score_parameters
@@ -46,7 +47,7 @@ class Settings:
         batch_size: of a step.
         learning_rate: of plain SGD.
         every: steps between two checkpoints, up to `until`; then `later`. The thesis has 50 throughout: loss changes
-            of 200 weights at every checkpoint are what the experiment costs, so that later ones are half as many.
+            of 200 weights at every checkpoint are what the experiment costs, so that later ones are a quarter as many.
         until: the last step with the smaller distance; the thesis sees a change of sign at about 1,000 steps.
         later: steps between two checkpoints after that.
         validation: training images held out, on which scores and loss changes are taken.
@@ -64,7 +65,7 @@ class Settings:
     learning_rate: float = 0.01
     every: int = 50
     until: int = 1000
-    later: int = 100
+    later: int = 200
     validation: int = 1000
     images: int = 0
     few: float = 0.01
@@ -89,49 +90,48 @@ def parameter_saliencies(settings: Settings, seed: int, progress: Progress | Non
     Scores are of removal, dw = -w; lambda of taylor2 is 1 as in table 2.1, and 1/2 beside; the Hessian's rows are
     summed over the layer's weights.
     """
-    found: dict[str, Any] = {}
+    data, found = parts(settings.validation, settings.images), dict[str, Any]()
     for activation in ("relu", "tanh"):
-        net, records, reads, held = through_training(settings, activation, seed, progress)
+        traced, records, reads, held = through_training(settings, data, activation, seed, progress)
         found[activation] = curves(records)
         found |= summary(records, activation)
         if activation == "relu":
-            last = scores(trace(net, reads[0][0][:2]), reads, seed)
-            found |= end_of_training(last)
-            found["greedy"] = greedy(net, settings.rounds, reads, held, progress)
+            found |= end_of_training(scores(traced, reads, seed))
+            found["greedy"] = greedy(traced, settings.rounds, reads, held, progress)
     found |= run_times(settings.widths, settings.repeats, seed, reads, progress)
     return found
 
 
 def through_training(
-    s: Settings, activation: str, seed: int, progress: Progress | None = None
-) -> tuple[Net, Records, Pairs, Pairs]:
+    s: Settings, data: Parts, activation: str, seed: int, progress: Progress | None = None
+) -> tuple[Network, Records, Pairs, Pairs]:
     """Train a network and measure at every checkpoint.
 
     Args:
         s: settings.
+        data: the parts of MNIST.
         activation: of the network.
         seed: of the start, of the order of samples, and of random scores.
         progress: called after each step.
 
     Returns:
-        The trained network, a record for each checkpoint, the images that are scored, and as many test images.
+        The trained network, traced, a record for each checkpoint, the images that are scored, and as many test images.
     """
-    data = parts(s.validation, s.images)
     reads = list(zip(*(torch.split(each, READ) for each in data.validation), strict=True))
     held = list(zip(*(torch.split(each[: s.validation], READ) for each in data.test), strict=True))
     net, records = network(seed, activation), Records()
-    traced = trace(net, reads[0][0][:2])
+    traced, gram = trace(net, reads[0][0][:2]), patches_of(net, held)
 
     def after_step(step: int) -> None:
         if step % (s.every if step <= s.until else s.later) == 0:
             found = scores(traced, reads, seed + step)
-            records.append({"step": step, **measured(s, net, found, reads, held, activation)})
+            records.append({"step": step, **measured(s, net, found, reads, held, gram, activation)})
 
     fit(
         net, *data.train, progress=progress, after_step=after_step, seed=seed, epochs=s.epochs, optimizer="sgd",
         batch_size=s.batch_size, learning_rate=s.learning_rate,
     )  # fmt: skip
-    return net, records, reads, held
+    return traced, records, reads, held
 
 
 def scores(traced: Network, reads: Pairs, seed: int) -> dict[str, Tensor]:
@@ -153,7 +153,7 @@ def scores(traced: Network, reads: Pairs, seed: int) -> dict[str, Tensor]:
 
 
 def measured(
-    s: Settings, net: Net, found: dict[str, Tensor], reads: Pairs, held: Pairs, activation: str
+    s: Settings, net: Net, found: dict[str, Tensor], reads: Pairs, held: Pairs, gram: Tensor, activation: str
 ) -> dict[str, Any]:
     """What a checkpoint records: changes of the loss by removing the weights of the lowest scores, {fraction: {name:
     change}}; those of held-out images; what groups add to the changes of their weights alone."""
@@ -175,7 +175,7 @@ def measured(
         if fraction == s.some:
             together = (SCORES[0], ABSOLUTE[0])
             interactions = {name: now[name] - float(alone[lowest[name]].sum()) for name in together}
-    changes[str(s.most)]["surgeon"] = loss_after_surgery(net, round(s.most * len(alone)), reads, held) - start
+    changes[str(s.most)]["surgeon"] = loss_after_surgery(net, round(s.most * len(alone)), gram, reads, held) - start
     negative = {name: float((found[name] < 0).double().mean()) for name in SCORES}
     negative["tiny"] = float((alone.abs() < 1e-5).double().mean())
     return {"loss": start, "changes": changes, "held_out": held_out, "interactions": interactions, "negative": negative}

@@ -6,7 +6,7 @@ import copy
 import statistics
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from typing import Any
 
 import torch
@@ -18,7 +18,8 @@ from deadhead.lab.experiments.storage_figures import PICTURES
 from deadhead.lab.mnist_cnn import Parts, batches, epoch, parts
 from deadhead.lab.models import small_cnn
 from deadhead.progress import Progress, track
-from deadhead.training import Masks, storage
+from deadhead.training import Masks, Storage, storage
+from deadhead.training.forms.sparse import Sparse
 
 Net = Any
 UNITS = {"conv1": 4, "conv2": 7, "fc1": 26}
@@ -49,7 +50,7 @@ class Settings:
     steps: int = 5
 
 
-QUICK = {"images": 320, "sparsities": (0.9,), "sizes": (64,), "repeats": 2, "steps": 1}
+QUICK = {"images": 320, "sparsities": (0.5, 0.9), "sizes": (64,), "repeats": 2, "steps": 1}
 
 
 @experiment("storage", Settings, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY)
@@ -58,7 +59,7 @@ def storage_forms(settings: Settings, seed: int, progress: Progress | None) -> d
     memory and on disk, seconds of a forward pass and of an epoch of training.
 
     Single weights are pruned by magnitude; units, 4-7-26 of 8-16-64, by the mean replacement saliency. Durations are
-    medians of measurements in turn, on one core, as ratios to those of the dense network in the same turn.
+    medians of measurements in turn, seconds of one core.
     """
     data = parts(1000, settings.images)
     net: Net = small_cnn(seed=seed)  # in torch's own memory format
@@ -93,19 +94,26 @@ def single_weights(s: Settings, net: Net, data: Parts, share: float) -> dict[str
     zeroed = copy.deepcopy(net)
     with Masks(zeroed, None, example=data.train[0][:2]) as masks:
         masks.prune(weights=1 - share, scope="all")
-    forms = storage(zeroed, example=data.test[0][: max(s.sizes)], batches=s.sizes, repeats=s.repeats)
-    dense = in_turn({"dense": net, "zeroed": zeroed}, data.test[0], s.sizes, s.repeats)
-    ratio = [a / b for a, b in zip(dense["zeroed"], dense["dense"], strict=True)]
-    times = {form: list(forms[form].milliseconds.values()) for form in ("zeroed", "sparse")}
-    sparse = [a / b for a, b in zip(times["sparse"], times["zeroed"], strict=True)]
+    forms = storage(zeroed, example=data.test[0][: max(s.sizes)], batches=s.sizes, repeats=1)
+    models = {"dense": net, "zeroed": zeroed, "sparse": Sparse(zeroed)}
+    seconds = in_turn(models, data.test[0], s.sizes, s.repeats)
     return {
-        "zeroed_over_dense": ratio,
-        "sparse_over_zeroed": sparse,
-        "sparse_over_dense": [a * b for a, b in zip(sparse, ratio, strict=True)],
+        "seconds": seconds,
+        "zeroed_over_dense": _ratios(seconds, "zeroed", "dense"),
+        "sparse_over_zeroed": _ratios(seconds, "sparse", "zeroed"),
+        "sparse_over_dense": _ratios(seconds, "sparse", "dense"),
         "sparse_difference": forms["sparse"].difference,
-        **{f"{form}_bytes": forms[form].memory_bytes for form in times},
-        "rows": [asdict(row) for row in forms.rows],
+        **{f"{form}_bytes": forms[form].memory_bytes for form in ("zeroed", "sparse")},
+        "bytes": _bytes(forms),
     }
+
+
+def _ratios(seconds: Mapping[str, list[float]], one: str, other: str) -> list[float]:
+    return [a / b for a, b in zip(seconds[one], seconds[other], strict=True)]
+
+
+def _bytes(forms: Storage) -> dict[str, dict[str, int]]:
+    return {row.form: {"memory": row.memory_bytes, "disk": row.disk_bytes} for row in forms.rows}
 
 
 def units(s: Settings, net: Net, data: Parts) -> dict[str, Any]:
@@ -120,23 +128,26 @@ def units(s: Settings, net: Net, data: Parts) -> dict[str, Any]:
     masks = Masks(closed, None, example=data.test[0][: max(s.sizes)])
     masks.prune(batches(data.train, 512), loss="cross_entropy", units=UNITS, criterion="mrs")
     smaller = masks.cut()
-    forms = storage(closed, masks, pruned=smaller, batches=s.sizes, repeats=s.repeats)
+    forms = storage(closed, masks, pruned=smaller, batches=s.sizes, repeats=1)
+    times = in_turn(
+        {"zeroed": closed, "sparse": Sparse(closed), "cut": smaller.model}, data.test[0], s.sizes, s.repeats
+    )
     with torch.no_grad():
         intact, pruned = (each(data.test[0][:64]) for each in (net, closed))
     steps = {name: _training(model, s, data) for name, model in (("dense", net), ("cut", smaller.model))}
     seconds = _medians(steps, s.repeats)
     epoch_steps = 60000 / s.batch_size / s.steps
-    zeroed, cut = (list(forms[form].milliseconds.values()) for form in ("zeroed", "cut"))
     return {
         "cut_difference": forms["cut"].difference,
         "difference_to_intact": float((intact - pruned).abs().max() / intact.abs().max()),
         "cut_parameters": forms["cut"].parameters,
         "cut_bytes_less_zeroed": forms["cut"].memory_bytes / forms["zeroed"].memory_bytes - 1,
-        "cut_over_zeroed": [a / b for a, b in zip(cut, zeroed, strict=True)],
-        "cut_time_less_zeroed": cut[-1] / zeroed[-1] - 1,
+        "cut_over_zeroed": _ratios(times, "cut", "zeroed"),
+        "cut_time_less_zeroed": _ratios(times, "cut", "zeroed")[-1] - 1,
+        "unit_seconds": times,
         "epoch_seconds": {name: each * epoch_steps for name, each in seconds.items()},
         "epoch_time_less_dense": seconds["cut"] / seconds["dense"] - 1,
-        "unit_rows": [asdict(row) for row in forms.rows],
+        "unit_bytes": _bytes(forms),
         "multiply_adds_left": smaller.report.after.macs / smaller.report.before.macs,
     }
 
@@ -153,9 +164,10 @@ def in_turn(models: Mapping[str, Net], inputs: Any, sizes: Sequence[int], repeat
     found: dict[str, list[float]] = {name: [] for name in models}
     with torch.no_grad():
         for size in sizes:
-            calls = {name: _calling(model, inputs[:size], 20 if size == 1 else 2) for name, model in models.items()}
+            times = 20 if size == 1 else 2
+            calls = {name: _calling(model, inputs[:size], times) for name, model in models.items()}
             for name, seconds in _medians(calls, repeats).items():
-                found[name].append(seconds)
+                found[name].append(seconds / times)
     return found
 
 
@@ -183,13 +195,13 @@ def _training(model: Net, s: Settings, data: Parts) -> Callable[[], None]:
 
 
 def _medians(calls: Mapping[str, Callable[[], None]], repeats: int) -> dict[str, float]:
-    """The median seconds of calls, in turn."""
+    """The median seconds of calls, in turn: of this thread, so that other processes on the core do not count."""
     seconds: dict[str, list[float]] = {name: [] for name in calls}
     for call in calls.values():
         call()
     for _ in range(repeats):
         for name, call in calls.items():
-            start = time.perf_counter()
+            start = time.thread_time()
             call()
-            seconds[name].append(time.perf_counter() - start)
+            seconds[name].append(time.thread_time() - start)
     return {name: statistics.median(each) for name, each in seconds.items()}

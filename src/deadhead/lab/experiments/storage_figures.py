@@ -14,39 +14,42 @@ if TYPE_CHECKING:
     from matplotlib.figure import Figure
 
 
-def _rows(results: Results) -> list[tuple[str, str, list[dict[str, Any]], str]]:
-    """(label, form, the records of each seed, colour)."""
-    found = []
+Row = tuple[str, str, list[tuple[float, float, float]]]
+
+
+def _rows(results: Results) -> list[Row]:
+    """(label, colour, bytes in memory, bytes on disk and milliseconds of each seed) of every form."""
+    colours, found = {"zeroed": FAINT, "sparse": PREDICTED, "cut": KEPT}, list[Row]()
     for share in results[0]["sparse"]:
-        for place, (form, colour) in enumerate((("zeroed", FAINT), ("sparse", PREDICTED))):
-            found.append((f"{form}, {float(share):.0%} of weights", form,
-                          [each["sparse"][share]["rows"][place] for each in results], colour))  # fmt: skip
-    forms = [row["form"] for row in results[0]["unit_rows"]]
-    for form, colour in (("zeroed", FAINT), ("sparse", PREDICTED), ("cut", KEPT)):
-        rows = [each["unit_rows"][forms.index(form)] for each in results]
-        found.append((f"{form}, 4-7-26 units", form, rows, colour))
-    return found
+        records = [(each["sparse"][share]["bytes"], each["sparse"][share]["seconds"]) for each in results]
+        found += [
+            (f"{form}, {float(share):.0%} of weights", colours[form], _of(form, records))
+            for form in ("zeroed", "sparse")
+        ]
+    records = [(each["unit_bytes"], each["unit_seconds"]) for each in results]
+    return [*found, *((f"{form}, 4-7-26 units", colour, _of(form, records)) for form, colour in colours.items())]
 
 
-def _value(row: dict[str, Any], label: str, batch: str) -> float:
-    if label.startswith("milliseconds"):
-        return float(row["milliseconds"][batch])
-    return float(row["memory_bytes" if "memory" in label else "disk_bytes"]) / 1000
+def _of(form: str, records: list[tuple[Any, Any]]) -> list[tuple[float, float, float]]:
+    return [
+        (size[form]["memory"] / 1e3, size[form]["disk"] / 1e3, 1e3 * seconds[form][-1]) for size, seconds in records
+    ]
 
 
 def forms(whole: Figure, results: Results) -> None:
     """Bytes and milliseconds of every form."""
     panels = whole.subplots(1, 3, sharey=True)
     rows = _rows(results)
-    batch = list(results[0]["unit_rows"][0]["milliseconds"])
-    labels = ("bytes in memory (thousands)", "bytes on disk (thousands)", f"milliseconds, {batch[-1]} samples")
-    for axes, label in zip(panels, labels, strict=True):
-        for i, (_, _, records, colour) in enumerate(rows):
-            found = [_value(record, label, batch[-1]) for record in records]
+    labels = ("bytes in memory (thousands)", "bytes on disk (thousands)", "milliseconds, 64 samples")
+    for place, (axes, label) in enumerate(zip(panels, labels, strict=True)):
+        for i, (_, colour, records) in enumerate(rows):
+            found = [record[place] for record in records]
             axes.barh(i, np.mean(found), color=colour, height=0.7)
             axes.plot([min(found), max(found)], [i, i], color=INK, linewidth=1)
         axes.set_xlabel(label)
-    panels[0].axvline(20522 * 4 / 1000, color=REMOVED, linestyle=":", label="dense: 20,522 x 4 bytes")
+    dense = [1e3 * each["sparse"][share]["seconds"]["dense"][-1] for each in results for share in each["sparse"]]
+    panels[2].axvline(np.mean(dense), color=REMOVED, linestyle=":")
+    panels[0].axvline(20522 * 4 / 1000, color=REMOVED, linestyle=":", label="dense network")
     panels[0].legend(frameon=False, fontsize=6, loc="lower right")
     panels[0].set_yticks(range(len(rows)), [label for label, *_ in rows], fontsize=7)
     panels[0].invert_yaxis()
