@@ -166,6 +166,7 @@ def mnist20(
     held: int = 1000,
     loss: str = "cross_entropy",
     learning_rate: float = 1e-3,
+    start: str = "torch",
     seed: int = 0,
     most_epochs: int = 250,
     progress: Progress | None = None,
@@ -184,6 +185,7 @@ def mnist20(
         held: images held out.
         loss: see `train`.
         learning_rate: Adam's.
+        start: see `sigmoid_network`.
         seed: of images, start and order.
         most_epochs: see `train`.
         progress: called while the network is trained.
@@ -194,7 +196,7 @@ def mnist20(
     chosen = torch.randperm(len(split.train_inputs), generator=draw)[:images]
     others = torch.randperm(len(split.test_inputs), generator=draw)[:held]
     x, y = _small(split.train_inputs[chosen]), F.one_hot(split.train_targets[chosen], 10).float()
-    model = sigmoid_network((400, *hidden, 10), seed=seed)
+    model = sigmoid_network((400, *hidden, 10), seed=seed, start=start)
     steps = train(
         model, x, y, as_good(x, y, wanted), batch_size=50, learning_rate=learning_rate, most_epochs=most_epochs,
         loss=loss, seed=seed, progress=progress,
@@ -207,30 +209,37 @@ def cosine(
     hidden: tuple[int, ...],
     *,
     points: int = 1000,
+    low: float = -math.pi,
+    high: float = math.pi,
     wanted: float = 1e-6,
+    start: str = "torch",
     seed: int = 0,
     most_epochs: int = 40000,
     progress: Progress | None = None,
 ) -> Task:
     """Regression of the cosine, one input and one sigmoid output.
 
-    Silent in the paper: x in [-pi, pi], target (1 + cos x) / 2, which a sigmoid can give; all points in a step of Adam
-    0.01, to a mean of (o - t)^2 of 1e-6. Points are in float64, where errors as small as that are still exact.
+    Silent in the paper: x in [-pi, pi], a whole period, target (1 + cos x) / 2, which a sigmoid can give; all points
+    in a step of Adam 0.01, to a mean of (o - t)^2 of 1e-6. Points are in float64, where errors as small as that are
+    still exact.
 
     Args:
         hidden: widths of the hidden layers.
         points: evenly spaced for training, as many between them held out.
+        low: smallest x.
+        high: largest x.
         wanted: mean squared error at which training ends.
+        start: see `sigmoid_network`.
         seed: of the start.
         most_epochs: see `train`.
         progress: called while the network is trained.
 
     Source: Wolfe et al. (2016), section 4.1.
     """
-    grid = torch.linspace(-math.pi, math.pi, 2 * points + 1, dtype=torch.float64)[:-1, None]
+    grid = torch.linspace(low, high, 2 * points + 1, dtype=torch.float64)[:-1, None]
     x, between = grid[::2], grid[1::2]
     y, truth = (1 + x.cos()) / 2, (1 + between.cos()) / 2
-    model = sigmoid_network((1, *hidden, 1), seed=seed).double()
+    model = sigmoid_network((1, *hidden, 1), seed=seed, start=start).double()
 
     def reached(model: nn.Module) -> bool:
         with torch.no_grad():

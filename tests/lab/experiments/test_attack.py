@@ -12,10 +12,11 @@ from torch.nn import functional
 
 from deadhead.lab.experiments import EXPERIMENTS
 from deadhead.lab.experiments.attack_looks import Look, Looker
-from deadhead.lab.experiments.attack_numbers import _states, entropy_change, saturation
+from deadhead.lab.experiments.attack_numbers import entropy_change, saturation
 from deadhead.lab.experiments.attack_outcomes import Outcome, outcomes
 from deadhead.lab.experiments.attack_runs import LAYERS, Copy, Run, Trainer, attacked_units, plan
 from deadhead.lab.experiments.attack_settings import Attacks
+from deadhead.lab.experiments.attack_states import states
 from deadhead.lab.judges import FAILS, HOLDS
 from deadhead.lab.models import cifar_cnn
 from support.lab import drawn_all, quick
@@ -124,7 +125,7 @@ def test_dead_and_frozen_units_are_counted_against_the_intact_layer() -> None:
         made_up(4, [2.0, 0.01, 2.0, 2.0], [0.001, 0.001, 1.0, 0.001]),
         made_up(8, [2.0, 0.01, 0.01, 2.0], [0.001, 0.001, 1.0, 1.0]),
     ]
-    found = _states(outcomes({INTACT: beside, run: looks}), {"relu": beside})
+    found = states(outcomes({INTACT: beside, run: looks}), {"relu": beside})
     assert (found["frozen_at_half"], found["frozen_stay"]) == (3, pytest.approx(2 / 3))
     assert (found["dead_at_half"], found["dead_stay"]) == (1, 1.0)
     assert (found["dead_at_end"], found["dead_frozen"], found["frozen_not_dead"]) == (2, 0.5, 1)

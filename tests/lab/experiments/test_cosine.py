@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import pytest
+import torch
 
 from deadhead.lab.curves import Curve
 from deadhead.lab.experiments.cosine import returns
+from deadhead.lab.tasks import cosine
 from support.lab import drawn_all, quick
 
 
@@ -34,6 +36,13 @@ def test_refitted_networks_start_where_the_others_do_and_lose_less() -> None:
     assert surgeon["error"][0] == brute["error"][0]
     place = surgeon["removed"][1]
     assert surgeon["error"][1] < brute["error"][place]
+
+
+def test_the_interval_and_the_start_can_be_varied() -> None:
+    task = cosine((3,), points=10, low=0.0, high=1.0, start="normal", most_epochs=1)
+    assert (task.inputs.min(), task.inputs.max() < 1, task.held_inputs.max() < 1) == (0, True, True)
+    drawn = torch.cat([parameter.flatten() for parameter in task.model.parameters()])
+    assert drawn.abs().max() > 1  # torch's own start is within 1 / sqrt(inputs)
 
 
 def test_every_figure_is_drawn() -> None:

@@ -6,7 +6,7 @@ import pytest
 
 from deadhead.errors import DeadheadError
 from deadhead.lab.experiments import EXPERIMENTS, run_experiment
-from deadhead.lab.findings.rows import ROWS, row_of
+from deadhead.lab.findings.rows import ROWS, WITHOUT_CLAIM, row_of
 
 
 @pytest.mark.parametrize("name", sorted(EXPERIMENTS))
@@ -25,9 +25,28 @@ def test_every_experiment_has_a_summary_a_seed_and_claims_that_name_what_exists(
         assert row_of(claim.id) in ROWS
 
 
-def test_no_claim_is_judged_twice() -> None:
-    claims = [claim.id for name in EXPERIMENTS for claim in EXPERIMENTS[name].claims]
-    assert len(claims) == len(set(claims))
+CLAIMS = {
+    "A": (1, 2, 4, 3, 8, 4, 4),
+    "B": (2, 1, 2, 2, 1, 2, 2, 1),
+    "C": (1, 1, 3, 2, 5, 3),
+    "D": (3, 1, 1, 4, 12, 7, 1, 5, 2, 1, 1),
+    "E": (1, 0, 10, 2, 4, 14, 2, 3, 17, 4, 2, 1, 0),
+    "F": (3, 2, 1, 0, 1),
+}
+"""How many claims the documents make of each row."""
+
+
+def test_every_claim_of_the_documents_is_judged_once() -> None:
+    found = sorted(claim.id for name in EXPERIMENTS for claim in EXPERIMENTS[name].claims)
+    wanted = [
+        f"{letter}{row}.{number}"
+        for letter, counts in CLAIMS.items()
+        for row, count in enumerate(counts, 1)
+        for number in range(1, count + 1)
+    ]
+    assert found == sorted(wanted)
+    assert len(wanted) == 159
+    assert {row for row in ROWS if not any(row_of(claim) == row for claim in wanted)} == set(WITHOUT_CLAIM)
 
 
 def test_an_experiment_gives_what_its_settings_say() -> None:

@@ -26,12 +26,12 @@ def records(*values: float) -> list[dict[str, object]]:
 def test_verdicts_of_a_page_change_with_its_results(tmp_path: Path) -> None:
     (record,) = run_jobs(jobs_of(plan("consistency"), tmp_path / "out"))
     text = write_page(tmp_path, Found("consistency", [record], "the command")).read_text()
-    assert "Of 2 claims, judged on 1 seed, 1 hold, 1 hold in part and 0 do not hold." in text
-    assert "1 hold, 1 hold in part and 0 do not hold" in (tmp_path / "index.md").read_text()
+    assert "Of 2 claims, judged on 1 seed, 1 held, 1 held in part and 0 did not hold." in text
+    assert "1 held, 1 held in part and 0 did not hold" in (tmp_path / "index.md").read_text()
     other = {**record, "results": {**record["results"], "table_mismatches": 2, "scale_error": 1.0}}
     text = write_page(tmp_path, Found("consistency", [other], "the command")).read_text()
-    assert "0 hold, 1 hold in part and 1 do not hold. Not confirmed: The gradient rule" in text
-    assert "0 hold, 1 hold in part and 1 do not hold" in (tmp_path / "index.md").read_text()
+    assert "0 held, 1 held in part and 1 did not hold. Not confirmed: The gradient rule" in text
+    assert "0 held, 1 held in part and 1 did not hold" in (tmp_path / "index.md").read_text()
 
 
 def test_placeholders_are_filled_from_results_and_variants() -> None:

@@ -89,8 +89,8 @@ CLAIMS = (
         ),
         {"killed_weights": 2.0, "killed_outgoing": -0.5, "killed_gradient": -1.0, "killed_entropy": -0.5},
         {"killed_weights": -0.1, "killed_outgoing": 0.1, "killed_gradient": 0.1, "killed_entropy": 0.1}, "histograms",
-        "Mean log ratios to the intact unit over units with q < 0.5; the entropy is that of a histogram of what the "
-        "next layer reads, in 32 bins over its own range.",
+        "Mean log ratios to the intact unit over units with q < 0.5 of all attacks with batch norm; the entropy is "
+        "that of a histogram of what the next layer reads, in 32 bins over its own range.",
     ),
     _claim(
         "E9.6", "section 3.4.1", "Success depends on the first step of the attack, without trend.",

@@ -58,16 +58,17 @@ def intact(whole: Figure, results: Results) -> None:
 def early(whole: Figure, results: Results) -> None:
     """Six quantities of attacked units through time, with batch norm, first seed."""
     every = [each for each in _curves(results[0], "early") if " conv1 " in each["key"]]
-    rows = every[:1] + [each for each in every[1:] if each["key"].split()[2] in ("2", "4")]
+    rows = sorted(every, key=lambda each: float(each["q"] or 0))[:: max(1, len(every) - 1)]
     panels = whole.subplots(len(rows), len(COLUMNS), squeeze=False, sharex=True)
-    for row, curve in zip(panels, rows, strict=True):
+    for place, (row, curve) in enumerate(zip(panels, rows, strict=True)):
         beside = _until(results[0]["intact"][curve["key"]], curve["steps"][-1])
         for axes, (name, title) in zip(row, COLUMNS.items(), strict=True):
             axes.plot(beside["steps"], _numbers(beside[name]), color=INK, linestyle="--", label="intact")
             axes.plot(curve["steps"], _numbers(curve[name]), color=REMOVED, label="attacked")
             axes.set_ylim(bottom=0)
             axes.tick_params(labelsize=7)
-            axes.set_title(title if row is panels[0] else "", fontsize=8)
+            axes.locator_params(nbins=3)
+            axes.set_title("" if place else title, fontsize=8)
         row[0].set_ylabel(f"unit {curve['key'].split()[2]} of conv1\nq = {curve['q']:.2f}", fontsize=8)
     panels[0, 0].legend(frameon=False, fontsize=7)
     whole.supxlabel(
@@ -96,54 +97,47 @@ def ratios(whole: Figure, results: Results) -> None:
             )  # fmt: skip
     axes.axvline(1, color=INK, linewidth=0.8, label="as intact")
     axes.axvline(0.5, color=FAINT, linestyle=":", label="killed: below 0.5")
-    axes.set(xscale="log", xlabel=f"q: penalty over that of the intact unit, at least 0.001. {NOTE}")
+    axes.set(xscale="log", xlabel="q: penalty over that of the intact unit, at least 0.001")
     axes.set_yticks(range(len(sets)), [title for _, _, title in sets], fontsize=8)
     axes.invert_yaxis()
     axes.legend(frameon=False, fontsize=7, loc="upper left")
+    _say(whole)
 
 
 def losses(whole: Figure, results: Results) -> None:
-    """Training loss of attacked copies less the intact one's, through time and at the end."""
-    left, right = whole.subplots(1, 2, width_ratios=(3, 2))
-    for curve in _curves(results[0], "early"):
-        beside = results[0]["intact"][curve["key"]]
-        at = [beside["steps"].index(step) for step in curve["steps"]]
-        change = 100 * (_numbers(curve["loss"]) / _numbers(beside["loss"])[at] - 1)
-        colour = LAYERS[curve["key"].split()[1]]
-        left.plot(curve["steps"], change, color=colour, alpha=0.7, label=f"unit of {curve['key'].split()[1]}")
-    held = dict(zip(*left.get_legend_handles_labels()[::-1], strict=True))
-    left.legend(held.values(), held.keys(), frameon=False, fontsize=7)
-    left.set(xlabel="steps", ylabel="change of the training loss (%)", title="First seed, attacked from step 50 on")
+    """How much attacks changed the training loss in the end, all seeds."""
+    axes = whole.subplots()
     every = {
-        "early_norm": "ReLU + batch norm, early", "late_norm": "ReLU + batch norm, late", "late_tanh": "Tanh, late",
-        "late_relu": "ReLU, late", "mild_relu": "ReLU, late, x100",
+        "early_norm": "ReLU + batch norm, x100 early", "late_norm": "ReLU + batch norm, x1,000 late",
+        "late_tanh": "Tanh, x1,000 late", "late_relu": "ReLU, x1,000 late", "mild_relu": "ReLU, x100 late",
     }  # fmt: skip
     sets = [(name, title) for name, title in every.items() if f"{name}_loss_change" in results[0]]
     for place, (name, _) in enumerate(sets):
-        values = [100 * each[f"{name}_loss_change"] for each in results]
-        right.scatter(values, [place] * len(values), color=KEPT, s=16, label=None if place else "a seed")
-    right.axvline(2, color=REMOVED, linestyle=":", label="limit of the judge")
-    right.set_yticks(range(len(sets)), [title for _, title in sets], fontsize=8)
-    right.invert_yaxis()
-    right.set(xlabel="mean absolute change at the end (%)")
-    right.legend(frameon=False, fontsize=7)
+        values = _numbers([each[f"{name}_loss_change"] for each in results])
+        axes.scatter(100 * values, [place] * len(values), color=KEPT, s=16, label=None if place else "a seed")
+    axes.axvline(2, color=REMOVED, linestyle=":", label="limit of the judge")
+    axes.set_yticks(range(len(sets)), [title for _, title in sets], fontsize=8)
+    axes.invert_yaxis()
+    axes.set_xlabel("mean absolute change of the training loss (%)")
+    axes.legend(frameon=False, fontsize=7)
     _say(whole)
 
 
 def starts(whole: Figure, results: Results) -> None:
     """Attacks from different steps on: penalty, weights and output gradient of two units, first seed."""
-    _compared(whole, results[0], "starts", "start", "first attacked step {:g}")
+    _compared(whole, results[0], "starts", "start", "from step {:g} on", ("mrp", "incoming", "output_gradient"))
 
 
 def multipliers(whole: Figure, results: Results) -> None:
     """Attacks of different multipliers: penalty, weights and output gradient of two units, first seed."""
-    _compared(whole, results[0], "multipliers", "multiplier", "learning rate x{:g}")
+    _compared(whole, results[0], "multipliers", "multiplier", "x{:g}", ("mrp", "incoming"))
 
 
-def _compared(whole: Figure, first: Mapping[str, Any], name: str, what: str, label: str) -> None:
-    columns = ("mrp", "mrs", "incoming", "output_gradient")
+def _compared(
+    whole: Figure, first: Mapping[str, Any], name: str, what: str, label: str, columns: Sequence[str]
+) -> None:
     panels = whole.subplots(2, len(columns), squeeze=False)
-    for row, layer in zip(panels, ("conv1", "conv2"), strict=True):
+    for place, (row, layer) in enumerate(zip(panels, ("conv1", "conv2"), strict=True)):
         curves = [each for each in _curves(first, name) if each["key"] == f"norm {layer} 0"]
         for axes, column in zip(row, columns, strict=True):
             if curves:
@@ -155,10 +149,13 @@ def _compared(whole: Figure, first: Mapping[str, Any], name: str, what: str, lab
                     label=label.format(curve[what]),
                 )  # fmt: skip
             axes.set_ylim(bottom=0)
-            axes.set_title(COLUMNS[column] if row is panels[0] else "", fontsize=9)
+            axes.set_title("" if place else COLUMNS[column], fontsize=9)
             axes.tick_params(labelsize=7)
+            axes.locator_params(nbins=3)
         row[0].set_ylabel(f"unit 0 of {layer}")
-    panels[0, 0].legend(frameon=False, fontsize=7)
+    handles, labels = panels[0, 0].get_legend_handles_labels()
+    if handles:
+        whole.legend(handles, labels, loc="outside right center", frameon=False, fontsize=7)
     whole.supxlabel(f"steps. {NOTE}", fontsize=8)
 
 
@@ -226,7 +223,7 @@ def states(whole: Figure, results: Results) -> None:
     last.scatter([0] * len(results), _numbers([each["others_log_ratio"] for each in results]), color=KEPT, s=16)
     last.axhline(0, color=FAINT, linewidth=0.8)
     last.set_xticks([])
-    last.set(ylabel="log ratio of the summed penalty", title="Other ReLU units\nof the layer")
+    last.set(ylabel="log ratio of the summed penalty", title="Other ReLU\nunits")
     left.legend(frameon=False, fontsize=7)
     _say(whole)
 
@@ -250,19 +247,19 @@ def _say(whole: Figure) -> None:
 
 FIRST = "first seed."
 PICTURES = (
-    Picture("intact", "The intact networks.", (9, 2.9), intact),
-    Picture("early", f"Attacked units of conv1 with batch norm, and the same units intact; {FIRST}", (11, 4.6), early),
-    Picture("ratios", "Penalty of every attacked unit over the intact one's, all seeds.", (7.5, 4), ratios),
-    Picture("losses", "Attacks and the training loss.", (8.5, 3), losses),
-    Picture("histograms", f"Values of two attacked units of conv1 with batch norm; {FIRST}", (9, 4.2), squeezed),
-    Picture("starts", f"Attacks from different steps on, with batch norm; {FIRST}", (10, 4), starts),
-    Picture("multipliers", f"Attacks of different strengths, with batch norm; {FIRST}", (10, 4), multipliers),
-    Picture("tanh", f"Activations of units of conv1 with Tanh; {FIRST}", (9, 4), tanh),
+    Picture("intact", "The intact networks.", (7.5, 2.3), intact),
+    Picture("early", f"Attacked units of conv1 with batch norm, and the same units intact; {FIRST}", (8.5, 2.6), early),
+    Picture("ratios", "Penalty of every attacked unit over the intact one's, all seeds.", (6.5, 3.6), ratios),
+    Picture("losses", "Attacks and the training loss, all seeds.", (5.5, 2.4), losses),
+    Picture("histograms", f"Values of two attacked units of conv1 with batch norm; {FIRST}", (7, 3), squeezed),
+    Picture("starts", f"Attacks from different steps on, with batch norm; {FIRST}", (7, 3), starts),
+    Picture("multipliers", f"Attacks of different strengths, with batch norm; {FIRST}", (5.5, 3), multipliers),
+    Picture("tanh", f"Activations of units of conv1 with Tanh; {FIRST}", (6.5, 3.2), tanh),
     Picture(
-        "tanh_starts", f"Unit 16 of fc1 with Tanh, attacked from different steps on; {FIRST}", (9, 3.8), tanh_starts
+        "tanh_starts", f"Unit 16 of fc1 with Tanh, attacked from different steps on; {FIRST}", (7.5, 3.2), tanh_starts
     ),
-    Picture("relu", f"Raw outputs of units of conv2 with ReLU, attacked with x1,000; {FIRST}", (9, 4), relu),
-    Picture("ranks", "Measures against the penalty, at the end of every run.", (8.5, 3.2), ranks),
-    Picture("norms", "Penalty and norm of attacked units, all seeds and sets.", (9, 3), norms),
-    Picture("states", "Dead and frozen units; neighbours of ReLU units that gained.", (9.5, 3.2), states),
+    Picture("relu", f"Raw outputs of units of conv2 with ReLU, attacked with x1,000; {FIRST}", (6.5, 3.2), relu),
+    Picture("ranks", "Measures against the penalty, at the end of every run.", (6.5, 2.5), ranks),
+    Picture("norms", "Penalty and norm of attacked units, all seeds and sets.", (6.5, 2.4), norms),
+    Picture("states", "Dead and frozen units; neighbours of ReLU units that gained.", (7.5, 2.6), states),
 )

@@ -55,9 +55,11 @@ def tanh_starts(whole: Figure, results: Results) -> None:
             axes.plot(beside["steps"][:count], beside[name][:count], color=INK, linestyle="--", label="intact")
         axes.set_title(title, fontsize=8)
         axes.set_ylim(bottom=0)
-    panels[0, 0].legend(frameon=False, fontsize=6)
+        axes.tick_params(labelsize=7)
+        axes.locator_params(nbins=4)
     for axes in panels[0, 2:]:
         axes.set_axis_off()
+        axes.legend(*panels[0, 0].get_legend_handles_labels(), frameon=False, fontsize=7, loc="center")
     for axes, each in zip(panels[1], held, strict=False):
         _draw(axes, each, "consumer", "attacked")
         axes.set_title(f"attacked from step {each['start']} on", fontsize=8)
@@ -93,7 +95,9 @@ def _draw(axes: Any, each: Mapping[str, Any], place: str, name: str) -> None:
     shares = (shares / shares.max(1, keepdims=True).clip(1)) ** 0.5
     edges = np.linspace(each[place]["low"], each[place]["high"], shares.shape[1] + 1)
     axes.pcolormesh(np.arange(len(shares) + 1), edges, shares.T, cmap="Greys", vmin=0, vmax=1, rasterized=True)
-    axes.set_xticks(np.arange(len(shares)) + 0.5, [str(step) for step in each["steps"]], fontsize=6)
+    every = -(-len(shares) // 4)
+    axes.set_xticks(np.arange(len(shares))[::every] + 0.5, [str(step) for step in each["steps"][::every]], fontsize=6)
+    axes.locator_params(axis="y", nbins=4)
     axes.tick_params(labelsize=6)
     if name == "attacked":
         for side in axes.spines.values():

@@ -14,18 +14,19 @@ from torch import Tensor
 from deadhead.lab.experiments.attack_looks import Look
 from deadhead.lab.experiments.attack_outcomes import (
     LOWEST,
-    NOTHING,
     Looks,
     Outcome,
     digits,
     less,
     mean,
+    nothing,
     outcomes,
     over,
     rho,
 )
 from deadhead.lab.experiments.attack_runs import LAYERS
 from deadhead.lab.experiments.attack_settings import Attacks
+from deadhead.lab.experiments.attack_states import states
 
 BINS = 32
 """Of a histogram whose entropy is taken."""
@@ -45,24 +46,40 @@ def numbers(looks: Looks, s: Attacks) -> dict[str, Any]:
     for each in found:
         sets.setdefault(f"{each.run.set} {each.run.network}", []).append(each)
     result: dict[str, Any] = {"attacked": attacked, "diverged": attacked - len(found)}
-    result |= _states(found, intact) | _ranks(found, intact)
+    result |= states(found, intact) | _ranks(found, intact)
     for name, members in sets.items():
-        result |= _of_a_set(name.replace(" ", "_"), members)
+        result |= _of_a_set(name.replace(" ", "_"), members, intact[members[0].run.network])
     if "norm" in intact:
         result |= _intact(intact["norm"])
-    result |= _killed(sets.get("early norm", ())) | _starts(sets.get("starts norm", ()), intact)
+    result |= _killed([each for each in found if each.run.network == "norm"]) | _starts(
+        sets.get("starts norm", ()), intact
+    )
     result |= _multipliers(sets.get("multipliers norm", ()), s) | _tanh(sets) | _relu(sets)
     return result | _between(sets)
 
 
-def _of_a_set(name: str, each: Sequence[Outcome]) -> dict[str, Any]:
-    changes = [abs(o.looks[-1].training_loss / o.intact[-1].training_loss - 1) for o in each]
+def _of_a_set(name: str, each: Sequence[Outcome], intact: Sequence[Look]) -> dict[str, Any]:
+    """What became of the units of a set; losses over the last interval, where it is as long as the intact one's."""
+    changes = [abs(o.looks[-1].training_loss / o.intact[-1].training_loss - 1) for o in each if len(o.looks) > 1]
+    before = {look.step: look for look in intact if look.mrp}
+    alive = [
+        o for o in each
+        if (at := before.get(o.run.start)) is None or not nothing(at, at, "mrp", o.run.layer)[o.run.unit]
+    ]  # fmt: skip
     return {
         f"{name}_log_q": mean(o.log_q for o in each),
         f"{name}_killed": mean(o.q < 0.5 for o in each),
         f"{name}_gained": mean(o.q > 1 for o in each),
+        f"{name}_lowered": mean(o.q < 1 for o in each),
         f"{name}_loss_change": mean(changes),
         f"{name}_killed_by_layer": [mean(o.q < 0.5 for o in each if o.run.layer == layer) for layer in LAYERS],
+        f"{name}_lowered_by_layer": [mean(o.q < 1 for o in each if o.run.layer == layer) for layer in LAYERS],
+        f"{name}_weights_by_layer": [
+            mean(o.ratio("incoming") for o in each if o.run.layer == layer) for layer in LAYERS
+        ],
+        f"{name}_dead_before": len(each) - len(alive),
+        f"{name}_killed_of_alive": mean(o.q < 0.5 for o in alive),
+        f"{name}_all_negative": mean(_all_negative(o) for o in each),
     }
 
 
@@ -82,39 +99,6 @@ def _intact(looks: Sequence[Look]) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _states(found: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> dict[str, Any]:
-    """Which dead and frozen units stay so, and whether the dead are frozen."""
-    stayed: list[bool] = []
-    stayed_dead: list[bool] = []
-    dead_frozen: list[bool] = []
-    frozen_alive = 0
-    pairs = [(each.looks, each.intact, each.half) for each in found]
-    pairs += [(looks, looks, min(range(len(looks) - 1), key=lambda i: abs(looks[i].step - looks[-1].step / 2)))
-              for looks in intact.values()]  # fmt: skip
-    for looks, beside, half in pairs:
-        for layer in LAYERS:
-            end = _nothing(looks[-1], beside[-1], "largest", layer)
-            if half >= 0:
-                stayed += end[_nothing(looks[half], beside[half], "largest", layer)].tolist()
-            dead = _nothing(looks[-1], beside[-1], "mrp", layer)
-            dead_frozen += end[dead].tolist()
-            frozen_alive += int((end & ~dead).sum())
-    for each in found:
-        layer, unit = each.run.layer, each.run.unit
-        if each.half >= 0 and _nothing(each.looks[each.half], each.intact[each.half], "mrp", layer)[unit]:
-            stayed_dead.append(bool(_nothing(each.looks[-1], each.intact[-1], "mrp", layer)[unit]))
-    return {
-        "frozen_stay": mean(stayed), "frozen_at_half": len(stayed),
-        "dead_stay": mean(stayed_dead), "dead_at_half": len(stayed_dead),
-        "dead_frozen": mean(dead_frozen), "dead_at_end": len(dead_frozen), "frozen_not_dead": frozen_alive,
-    }  # fmt: skip
-
-
-def _nothing(look: Look, intact: Look, name: str, layer: str) -> Tensor:
-    """Which units of a layer have about 0 of a quantity, by the intact layer's median; those not measured have not."""
-    return getattr(look, name)[layer] < NOTHING * getattr(intact, name)[layer].median()  # type: ignore[no-any-return]
-
-
 def _ranks(found: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> dict[str, Any]:
     """How saliency, output gradient and norm rank the units of a layer as the penalty does, at the end of each copy."""
     names = ("mrs", "output_gradient", "incoming")
@@ -123,22 +107,37 @@ def _ranks(found: Sequence[Outcome], intact: Mapping[str, Sequence[Look]]) -> di
         for network, looks in intact.items()
     }
     means: dict[str, list[float | None]] = {}
-    smallest = []
+    smallest: list[float | None] = []
+    chosen: list[float | None] = []
     for looks in every.values():
         for layer in LAYERS:
             for name in names:
                 rhos = [rho(look.mrp[layer], getattr(look, name)[layer]) for look in looks]
                 means.setdefault(name, []).append(mean(rhos))
-            smallest += [bool(look.mrp[layer][look.mrs[layer].argmin()] <= look.mrp[layer].min()) for look in looks]
+            picked = [(look.mrp[layer], float(look.mrp[layer][look.mrs[layer].argmin()])) for look in looks]
+            smallest.append(mean(own <= float(penalties.min()) for penalties, own in picked))
+            chosen.append(mean(own / float(penalties.median()) for penalties, own in picked))
     overall = {name: mean(values) for name, values in means.items()}
     big = [each for each in found if _quarter(each, "mrp", False) and _quarter(each, "incoming", True)]
     return {
         "mrs_rho": means["mrs"], "mrs_rho_of": [f"{network} {layer}" for network in every for layer in LAYERS],
-        "smallest_agrees": mean(smallest), "mean_rho": overall,
+        "smallest_agrees": mean(smallest), "smallest_agrees_by_layer": smallest, "smallest_over_median": mean(chosen),
+        "smallest_run_agrees": _smallest_run(found), "mean_rho": overall,
         "mrs_over_gradient": less(overall["mrs"], overall["output_gradient"]),
         "mrs_over_norm": less(overall["mrs"], overall["incoming"]),
         "low_penalty_big_norm": len(big),
     }  # fmt: skip
+
+
+def _smallest_run(found: Sequence[Outcome]) -> float | None:
+    """How often, of the runs of one unit with batch norm, that with the smallest saliency has the smallest penalty."""
+    agrees = []
+    for name in ("starts", "multipliers"):
+        for layer in ("conv1", "conv2"):
+            runs = [o for o in found if (o.run.set, o.run.network, o.run.layer) == (name, "norm", layer)]
+            if len(runs) > 1:
+                agrees.append(min(runs, key=lambda o: o.ratio("mrs")) is min(runs, key=lambda o: o.q))
+    return mean(agrees)
 
 
 def _quarter(each: Outcome, name: str, top: bool) -> bool:
@@ -238,7 +237,7 @@ def _relu(sets: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
     """ReLU units that die, survivors' widths, and what becomes of the other units of a layer."""
     every = [*sets.get("late relu", ()), *sets.get("mild relu", ())]
     second = [o for o in every if o.run.layer == "conv2"]
-    dead = [o for o in second if o.q < 0.01 and float((o.values("producer")[0] < 0).double().mean()) >= 0.999]
+    dead = [o for o in second if o.q < 0.01 and _all_negative(o)]
     widths = [o.ratio("width") for o in second if o.q >= 0.01]
     others = []
     for o in every:
@@ -251,6 +250,10 @@ def _relu(sets: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:
         "relu_conv2_width": float(np.median(widths)) if widths else None,
         "others_log_ratio": mean(others),
     }
+
+
+def _all_negative(each: Outcome) -> bool:
+    return float((each.values("producer")[0] < 0).double().mean()) >= 0.999
 
 
 def _between(sets: Mapping[str, Sequence[Outcome]]) -> dict[str, Any]:

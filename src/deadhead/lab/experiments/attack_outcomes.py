@@ -72,6 +72,11 @@ def outcomes(looks: Looks) -> list[Outcome]:
     ]
 
 
+def nothing(look: Look, intact: Look, name: str, layer: str) -> Tensor:
+    """Which units of a layer have about 0 of a quantity, by the intact layer's median; those not measured have not."""
+    return getattr(look, name)[layer] < NOTHING * getattr(intact, name)[layer].median()  # type: ignore[no-any-return]
+
+
 def rho(first: Tensor, second: Tensor) -> float:
     return float(stats.spearmanr(first.numpy(), second.numpy()).statistic)
 

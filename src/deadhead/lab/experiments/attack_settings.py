@@ -72,7 +72,7 @@ class Attacks:
 
 
 QUICK = {
-    "data": "digits", "units": 1, "epochs": 1, "tanh_epochs": 1, "batch_size": 180, "samples": 20, "repeats": 2,
+    "data": "digits", "units": 1, "epochs": 1, "tanh_epochs": 1, "batch_size": 60, "samples": 20, "repeats": 2,
     "interval": 1, "wide_interval": 1, "early": 1, "late": 3, "starts": (1, 2, 3), "tanh_starts": (1, 2),
     "multipliers": (10.0, 100.0), "early_end": 5, "late_end": 5, "last": 5, "fade_end": 5, "checkpoints": (4,),
 }  # fmt: skip

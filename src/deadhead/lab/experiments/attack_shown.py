@@ -27,16 +27,10 @@ def shown(looks: Mapping[Run, Sequence[Look]]) -> dict[str, Any]:
         key = f"{run.network} {run.layer} {run.unit}"
         whole = next(held for other, held in looks.items() if other.set == "intact" and other.network == run.network)
         intact[key] = _series(whole, run)
-        curves.append(
-            {
-                "set": run.set,
-                "key": key,
-                "start": run.start,
-                "multiplier": run.multiplier,
-                "q": _short(each.q),
-                **_series(each.looks, run),
-            }
-        )
+        series = _series(each.looks, run)
+        series["loss"][0] = None  # its first interval is shorter than the intact network's
+        named = {"set": run.set, "key": key, "start": run.start, "multiplier": run.multiplier, "q": _short(each.q)}
+        curves.append(named | series)
     histograms = [
         {"set": each.run.set, "key": f"{each.run.network} {each.run.layer} {each.run.unit}", "start": each.run.start,
          "multiplier": each.run.multiplier, **_histograms(each.looks, each.intact, each.run)}

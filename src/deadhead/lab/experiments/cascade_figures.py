@@ -41,6 +41,8 @@ def errors(whole: Figure, results: Results) -> None:
         limit = float(np.mean([each["tasks"][name]["limit"] for each in results]))
         axes.axhline(limit, color=FAINT, linestyle=":", label="error of the comparison, mean over seeds")
         axes.set(yscale="log", xscale="symlog", title=NAMES[name], xlabel="hidden units", ylabel="training error")
+        axes.set_xlim(-0.1, 110)
+        axes.set_xticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"])
     handles, labels = axes.get_legend_handles_labels()
     whole.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 
@@ -59,7 +61,7 @@ def sizes(whole: Figure, results: Results) -> None:
     axes.set_xticks(range(len(names)), [NAMES[name] for name in names])
     axes.set(yscale="symlog", ylim=(-0.2, None), ylabel="hidden units at equal training error")
     axes.set_yticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"])
-    axes.legend(frameon=False, fontsize=7, ncols=2, loc="upper left", bbox_to_anchor=(0, 1.28))
+    whole.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=3, frameon=False, fontsize=8)
 
 
 PICTURES = (

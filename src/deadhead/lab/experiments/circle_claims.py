@@ -34,9 +34,10 @@ WHY = {
     "networks, and as few as 952 in {share_as_few:mean%} of the draws: its sample was a rare one. That some repeat is "
     "true of every draw.",
     "A3.3": "It depends on the start. Networks with dead units ({dead_units} of 20) have some that cost nothing; in "
-    "the others the cheapest unit multiplies the loss by up to the end of {ratio_without_one}, because each cuts off "
-    "an edge that no other cuts. The larger circle ({listing.ratio_without_one}) and three times the training "
-    "({longer.ratio_without_one}) change nothing in this; twice the units do ({wider.ratio_without_one}).",
+    "the others even the cheapest unit cuts off an edge that no other cuts, and the loss without it is up to the "
+    "upper end of {ratio_without_one} times that of the whole. The listing's circle ({listing.ratio_without_one}) and "
+    "three times the training ({longer.ratio_without_one}) do not change this; twice the units do "
+    "({wider.ratio_without_one}).",
     "A4.1": "Mostly p = 0.25 is too far from a bell: {log_distance[0]}, against {log_distance[1]} at p = 0.5 and "
     "{log_distance[2]} at p = 0.75. Five units on average cannot surround the circle, and many such networks know "
     "nothing: those that lose what the best constant answer loses, to 10 %, are {ignorant[0]} times as many as the "
@@ -61,10 +62,10 @@ WHY = {
     "{listing.node_spread_ratio} with the listing's circle. Forty always have ({wider.node_spread_ratio}).",
     "A5.8": "The dip test decides, with dead units' zeros among the gradients; Silverman's test without them agrees "
     "(p {silverman_p[0]} for on, {silverman_p[1]} for off). On and off are not two distributions with a peak each, "
-    "but twenty: units sit at different places, and even of a single unit's gradients only "
-    "{units_with_one_peak[0]:mean%} pass the test when on and {units_with_one_peak[1]:mean%} when off. More training "
-    "smooths them (p {longer.one_peak_p[0]} and {longer.one_peak_p[1]}), and so does the listing's circle when on "
-    "({listing.one_peak_p[0]}, off {listing.one_peak_p[1]}).",
+    "but twenty: units sit at different places, and even of single units' gradients only "
+    "{units_with_one_peak[0]:mean%} pass the test when on and {units_with_one_peak[1]:mean%} when off. Three times "
+    "the training (p {longer.one_peak_p[0]} and {longer.one_peak_p[1]}) and the listing's circle "
+    "({listing.one_peak_p[0]} and {listing.one_peak_p[1]}) give single seeds that pass.",
     "A6.3": "A network and its complement share the votes of the whole, so that one has too many where the other has "
     "too few. The log loss of a random half is a parabola in the sum of its votes ({vote_share:mean%} of the "
     "variance). Its curvature ({vote_curvature:mean} per squared standard deviation) makes complements alike, its "
@@ -110,7 +111,8 @@ CLAIMS = (
         picture="tables",
     ),
     _claim(
-        "A3.2", "notes 4 and 6", "Of 1,000 draws at p = 0.75 some repeat.", "5 all on, 952 distinct",
+        "A3.2", "notes 4 and 6", "Of 1,000 draws at p = 0.75 five have all units and 952 differ, as chance gives.",
+        "5 all on, 952 distinct",
         Exact("draws_outside", 0, "draws_outside_at_half"),
         {"draws_outside": 0, "draws_outside_at_half": 2}, {"draws_outside": 1},
         "Both lie in the central 95 % of repeated draws; draws at p = 0.5 are the control.",
@@ -263,8 +265,8 @@ CLAIMS = (
 
 TAKEAWAY = (
     "Units cannot be priced one by one: of networks with half of their units the ninetieth percentile of the loss is "
-    "{percentile_ratio:mean} times the tenth, and after {first_step_below_0.1:mean} flips nothing of a network's "
-    "loss can be told from its start. What counts is balance: {vote_share:mean%} of the log loss of a random half is "
-    "a parabola in the sum of its units' votes, so choose units together, and let the remaining ones make up for "
-    "what the removed ones voted."
+    "{percentile_ratio:mean} times the tenth, and after about {first_step_below_0.1:mean} flips nothing of a "
+    "network's loss can be told from its start. What counts is balance: {vote_share:mean%} of the log loss of a "
+    "random half is a parabola in the sum of its units' votes, so choose units together, and let the remaining ones "
+    "make up for what the removed ones voted."
 )

@@ -117,7 +117,8 @@ def nodes(whole: Figure, results: Results) -> None:
         axes.set_title(f"unit {i}", fontsize=7)
         axes.set_xticks([-1, 0, 1])
         axes.set_yticks([])
-    panels.flat[0].legend(frameon=False, fontsize=7)
+    handles, labels = panels.flat[0].get_legend_handles_labels()
+    whole.legend(handles, labels, loc="outside upper center", ncols=2, frameon=False, fontsize=8)
     whole.supxlabel("gradient of the log loss by the unit's gate", fontsize=9)
     whole.supylabel("density", fontsize=9)
 
@@ -178,13 +179,13 @@ def maps(whole: Figure, results: Results) -> None:
 
 
 PICTURES = (
-    Picture("losses", "Loss and log loss of random subnetworks, both circles, kernel 0.03.", (7.5, 5.4), losses),
-    Picture("tables", "The essay's tables for both circles, means and ranges over seeds.", (9, 4.2), tables),
+    Picture("losses", "Loss and log loss of random subnetworks, both circles, kernel 0.03.", (7, 4.8), losses),
+    Picture("tables", "The essay's tables for both circles, means and ranges over seeds.", (8.5, 3.8), tables),
     Picture("gradients", "Gradients of loss and log loss, mean over seeds, kernel 0.03.", (8.5, 3), gradients),
-    Picture("nodes", "Gradients of the log loss for each unit at p = 0.5, first seed, kernel 0.03.", (7.5, 5), nodes),
-    Picture("flips", "Log loss along paths that flip every unit once, and of complements.", (7.5, 5.4), flips),
+    Picture("nodes", "Gradients of the log loss for each unit at p = 0.5, first seed, kernel 0.03.", (7, 4), nodes),
+    Picture("flips", "Log loss along paths that flip every unit once, and of complements.", (7, 4.8), flips),
     Picture(
         "maps", "Output, loss and gradient for each unit, first seed; blue lowers the loss, the line is the circle.",
-        (8, 5.6), maps,
+        (7.5, 5.2), maps,
     ),
 )  # fmt: skip

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass
 from typing import Any
 
@@ -25,25 +26,38 @@ class Cosine:
         small: units of each hidden layer of the small network.
         large: units of each hidden layer of the large one.
         few: units of the network, of one layer, that shows how few units can learn the task.
-        points: x between -pi and pi; as many are held out.
+        points: x between `low` and `high`; as many are held out.
+        low: smallest x; the paper names no interval, and this is a whole period.
+        high: largest x.
+        start: "torch", its own, or "normal", weights and biases from the standard normal distribution.
         wanted: mean squared error at which training ends; the paper starts from 1 - 0.9999993 and 1 - 0.9999996.
         epochs: steps of training after which a network is taken as it is.
         step: units between the points of the curves of refitted networks.
+        extras: run what the paper lacks.
     """
 
     small: int = 10
     large: int = 50
     few: int = 11
     points: int = 1000
+    low: float = -math.pi
+    high: float = math.pi
+    start: str = "torch"
     wanted: float = 1e-6
     epochs: int = 40000
     step: int = 5
+    extras: bool = True
 
 
 QUICK = {"small": 4, "large": 7, "few": 4, "points": 60, "wanted": 1e-4, "epochs": 300, "step": 6}
 
+VARIANTS: dict[str, dict[str, Any]] = {
+    "x from 0 to 1": {"low": 0.0, "high": 1.0, "extras": False},
+    "normal start": {"start": "normal", "extras": False},
+}
 
-@experiment("cosine", Cosine, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY)
+
+@experiment("cosine", Cosine, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS)
 def cosine_experiment(settings: Cosine, seed: int, progress: Progress | None) -> dict[str, Any]:
     """How far the error of a network that has learned the cosine stays flat while units are removed, not retrained.
 
@@ -65,18 +79,21 @@ def cosine_experiment(settings: Cosine, seed: int, progress: Progress | None) ->
     s = settings
     found: dict[str, Any] = {"curves": {}, "start": {}, "steps": {}}
     free: dict[str, dict[str, Curve]] = {}
+    how: dict[str, Any] = {
+        "points": s.points, "low": s.low, "high": s.high, "start": s.start, "wanted": s.wanted, "seed": seed,
+        "most_epochs": s.epochs, "progress": progress,
+    }  # fmt: skip
     for size, width in (("small", s.small), ("large", s.large)):
-        task = cosine(
-            (width, width), points=s.points, wanted=s.wanted, seed=seed, most_epochs=s.epochs, progress=progress
-        )
+        task = cosine((width, width), **how)
         subject = Subject(task)
-        curves = by_ways(subject, WAYS, progress=progress)
-        curves |= beyond_zeros(subject, curves["brute force"].order, s.step, seed=seed, progress=progress)
+        curves = by_ways(subject, WAYS if s.extras else tuple(SHORT), progress=progress)
+        if s.extras:
+            curves |= beyond_zeros(subject, curves["brute force"].order, s.step, seed=seed, progress=progress)
         free[size] = curves
         found["curves"][size] = {name: curve.plain() for name, curve in curves.items()}
         found["start"][size] = 2 * curves["brute force"].error[0]
         found["steps"][size] = task.steps
-    few = cosine((s.few,), points=s.points, wanted=s.wanted, seed=seed, most_epochs=s.epochs, progress=progress)
+    few = cosine((s.few,), **how)
     found["few_error_ratio"] = _error(few) / s.wanted
     found["few_steps"] = few.steps
     return found | _flat(free) | _compared(free)

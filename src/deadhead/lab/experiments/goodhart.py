@@ -54,11 +54,11 @@ class Goodhart:
     biases: bool = False
 
 
-QUICK = {"data": "digits", "images": 192, "unseen": 60, "epochs": 1, "methods": (NONE, JUDGED)}
+QUICK = {"data": "digits", "images": 192, "unseen": 60, "epochs": 1}
 VARIANTS: dict[str, dict[str, Any]] = {
-    "margin": {"methods": (NONE, JUDGED), "explained": "margin"},
     "weight 10": {"methods": (NONE, JUDGED), "weight": 10.0},
     "bright": {"methods": (NONE, JUDGED), "contrast": 1.0},
+    "bright, weight 10": {"methods": (NONE, JUDGED), "contrast": 1.0, "weight": 10.0},
 }
 
 

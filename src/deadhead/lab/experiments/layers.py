@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import OrderedDict
 from dataclasses import dataclass
 from typing import Any
 
@@ -110,7 +111,13 @@ def _spiral(s: Layers, seed: int) -> tuple[nn.Module, Tensor, Tensor]:
     with torch.random.fork_rng(devices=[]):
         torch.default_generator.manual_seed(seed)
         net = nn.Sequential(
-            nn.Linear(2, s.width), nn.ReLU(), nn.Linear(s.width, s.width), nn.ReLU(), nn.Linear(s.width, 2)
+            OrderedDict(
+                hidden1=nn.Linear(2, s.width),
+                relu1=nn.ReLU(),
+                hidden2=nn.Linear(s.width, s.width),
+                relu2=nn.ReLU(),
+                outputs=nn.Linear(s.width, 2),
+            )
         )
     fit(net, x, y, epochs=s.epochs, batch_size=32, learning_rate=0.01, seed=seed)
     return net, x, y

@@ -9,7 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from deadhead.lab.curves import Curve, Subject, by_ways
 from deadhead.lab.experiments.one_digit_claims import CLAIMS, TAKEAWAY, VARIANTS
@@ -80,10 +80,12 @@ def one_digit(settings: OneDigit, seed: int, progress: Progress | None) -> dict[
 
     Source: Wolfe et al. (2016), section 4.5.
     """
-    found: dict[str, Any] = {"digits": {}}
+    found: dict[str, Any] = {"digits": {}, "saturated": [], "output_weight": []}
     curves: list[dict[str, Curve]] = []
     for digit in track(progress, "one digit", settings.digits):
         subject = Subject(from_hidden(trained(settings, digit, seed, progress), settings.deciding))
+        found["saturated"].append(_saturated(subject.task.inputs))
+        found["output_weight"].append(_output_weight(subject.task))
         measured = by_ways(subject, CHOICES, progress=progress)
         if settings.beside:
             measured |= _beside(settings, subject, measured["brute force"], seed, progress)
@@ -138,6 +140,18 @@ def from_hidden(task: Task, samples: int) -> Task:
     return Task(task.name, model, inputs, task.targets[:samples], held, task.held_targets, task.steps)
 
 
+def _saturated(hidden: Tensor) -> float:
+    """Share of the hidden units' values below 0.01 or above 0.99."""
+    return ((hidden < 0.01) | (hidden > 0.99)).double().mean().item()
+
+
+def _output_weight(task: Task) -> float:
+    """Mean absolute difference of the weights with which the two outputs read a hidden unit."""
+    last = task.model[1]
+    assert isinstance(last, nn.Linear)
+    return (last.weight[1] - last.weight[0]).detach().double().abs().mean().item()
+
+
 def _plain(curve: Curve) -> dict[str, Any]:
     return {"bare": curve.bare, **{key: value for key, value in curve.plain().items() if key != "layers"}}
 
@@ -186,6 +200,7 @@ def _numbers(curves: list[dict[str, Curve]]) -> dict[str, Any]:
         "twin_gain": [gain(each["twin"]) for each in curves],
         "gain_over_twin": sum(gain(each["brute force"]) - gain(each["twin"]) for each in curves) / len(curves),
         **{f"free_{way.replace(' ', '_')}": _free(curves, way) for way in SHARED},
+        **{f"at_60_{way.replace(' ', '_')}": _at_60(curves, way) for way in ("twin", *SHARED, *REFITTED)},
         "held_gain": [1 - min(each.held_error) / each.held_error[0] for each in brute],
         "start_accuracy": [each.accuracy[0] for each in brute],
         "twin_accuracy": [each["twin"].accuracy[0] for each in curves],
@@ -199,6 +214,16 @@ SHARED = (*CHOICES, "race", "means")
 def _over(curves: Mapping[str, Curve], way: str, other: str) -> float:
     """Mean log error of a way less that of another."""
     return curves[way].mean_log_error() - curves[other].mean_log_error()
+
+
+REFITTED = ("least squares", "surgeon")
+"""Ways whose curves have points only after the numbers of removals that are set."""
+
+
+def _at_60(curves: list[dict[str, Curve]], way: str) -> float | None:
+    """Error without 60 units, to the intact network's, mean over digits; None where that was not measured."""
+    found = [curve for each in curves if (curve := each.get(way)) is not None and 60 in curve.removed]
+    return sum(c.error[c.removed.index(60)] / c.error[0] for c in found) / len(found) if found else None
 
 
 def _free(curves: list[dict[str, Curve]], way: str) -> float | None:

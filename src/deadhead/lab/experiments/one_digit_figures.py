@@ -29,7 +29,7 @@ def errors(whole: Figure, results: Results) -> None:
             start = float(np.mean([each["digits"][digit]["brute force"][key][0] for each in results]))
             axes.axhline(start, color=FAINT, linewidth=0.8)
             if digit in PAPER:
-                mark(axes, PAPER[digit], "paper: flat until here")
+                mark(axes, PAPER[digit], "paper")
             axes.set_title(f"digit {digit}, {data}")
             if axes is not row[0]:
                 axes.set_ylabel("")
@@ -49,7 +49,7 @@ def twins(whole: Figure, results: Results) -> None:
                 y = np.array(found["error"]) / found["error"][0]
                 axes.plot(x, y, color=colour, linewidth=0.8, label=None if place else label)
         axes.axhline(1, color=FAINT, linewidth=0.8)
-        axes.set(title=f"digit {digit}", xlabel="units removed (%)", ylim=(0.4, 2))
+        axes.set(title=f"digit {digit}", xlabel="units removed (%)", ylim=(0.8, 2))
     panels[0].set_ylabel("error, to the intact network's")
     panels[0].legend(frameon=False, fontsize=8)
 

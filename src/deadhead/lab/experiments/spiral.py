@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,6 @@ from deadhead.lab.experiments.spiral_moves import kernels, one_gradient_move
 from deadhead.lab.experiments.spiral_networks import (
     Keep,
     Net,
-    accuracy,
-    arms,
     box,
     most_active,
     pruned,
@@ -28,7 +25,7 @@ from deadhead.lab.experiments.spiral_networks import (
     second_arm,
     start,
 )
-from deadhead.lab.train import fit
+from deadhead.lab.experiments.spiral_trial import Spiral, Trial
 from deadhead.progress import Progress
 from deadhead.pruning.prune import prune
 
@@ -36,41 +33,8 @@ BARE = ", units left out"
 """After the name of an order in which no bias makes up for removed units."""
 UNSHOWN = ("random, prune, train again", "inactive, train, prune, refit")
 """Orders without a decision picture."""
-CHECKED = (1, 2, 5, 10, 20, 50, 100, 200)
-"""Epochs after which the accuracy of a network in training is measured."""
 ESSAY_RATE = 0.1
 """The learning rate at which Adam makes the essay's band at 0.59: six times the rate."""
-
-
-@dataclass(frozen=True)
-class Spiral:
-    """Settings; the essay gives the widths and the share alone, and the others are choices.
-
-    Args:
-        width: units of each hidden layer.
-        points: of each arm.
-        turns: of each arm.
-        noise: standard deviation of the points around their arm.
-        epochs: passes over the points, also of fine-tuning.
-        learning_rate: Adam's.
-        batch_size: of training.
-        removed: share of each layer that is removed.
-        draws: random halves.
-        shares: what else is removed of each layer, to compare ways of pruning.
-        grid: points along each side of [-1, 1]^2.
-    """
-
-    width: int = 50
-    points: int = 500
-    turns: float = 1.5
-    noise: float = 0.02
-    epochs: int = 200
-    learning_rate: float = 0.01
-    batch_size: int = 32
-    removed: float = 0.5
-    draws: int = 10
-    shares: tuple[float, ...] = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    grid: int = 200
 
 
 QUICK = {"width": 20, "points": 100, "turns": 0.75, "epochs": 15, "draws": 3, "shares": [0.5], "grid": 25}
@@ -82,58 +46,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ten times the rate": {"learning_rate": ESSAY_RATE, "batch_size": 1000, **FEWER},
     "ten times the rate, half the turns": {"learning_rate": ESSAY_RATE, "batch_size": 1000, "turns": 0.75, **FEWER},
 }
-
-
-@dataclass(frozen=True)
-class Task:
-    """What the networks of a seed are trained and judged on.
-
-    Args:
-        settings: see `Spiral`.
-        seed: of all that is drawn.
-        x: (points, 2) to train on.
-        y: (points,) the arms.
-        held: (points, 2) that nothing is trained on.
-        truth: (points,) their arms.
-        square: (grid x grid, 2) where labels are compared.
-        progress: called after every step of training.
-    """
-
-    settings: Spiral
-    seed: int
-    x: Tensor
-    y: Tensor
-    held: Tensor
-    truth: Tensor
-    square: Tensor
-    progress: Progress | None
-
-    @classmethod
-    def of(cls, s: Spiral, seed: int, progress: Progress | None) -> Task:
-        """The task of a seed."""
-        data, other = (arms(s.points, s.turns, s.noise, np.random.default_rng([seed, i])) for i in (1, 2))
-        return cls(s, seed, *data, *other, box(s.grid), progress)
-
-    def fitted(self, net: Net, seed: int, after: Callable[[Net, int], None] | None = None) -> Net:
-        """A trained copy of a network; `after` is called with it and the number of steps done."""
-        net, s = copy.deepcopy(net), self.settings
-        after_step = None if after is None else lambda step: after(net, step)
-        recipe: dict[str, Any] = {
-            "epochs": s.epochs,
-            "batch_size": s.batch_size,
-            "learning_rate": s.learning_rate,
-            "seed": seed,
-        }
-        fit(net, self.x, self.y, progress=self.progress, after_step=after_step, **recipe)
-        return net
-
-    def accuracy(self, net: Net) -> float:
-        """On held-out points."""
-        return accuracy(net, self.held, self.truth)
-
-    def labels(self, net: Net) -> Any:
-        """(grid x grid,): whether the square's points are given to the second arm."""
-        return second_arm(net, self.square) > 0.5
 
 
 @experiment("spiral", Spiral, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS)
@@ -156,18 +68,18 @@ def spiral(settings: Spiral, seed: int, progress: Progress | None) -> dict[str, 
 
     Source: "Train first vs prune first in neural networks", AI Alignment Forum.
     """
-    task, before = Task.of(settings, seed, progress), start(settings.width, seed)
+    trial, before = Trial.of(settings, seed, progress), start(settings.width, seed)
     draw = torch.Generator().manual_seed(seed)
     count = settings.width - round(settings.removed * settings.width)
     chances = [random_units(settings.width, count, draw) for _ in range(settings.draws)]
     film: list[list[list[int]]] = []
     moments = _moments(settings)
-    trained = task.fitted(before, seed, lambda net, step: film.append(_shades(net, 28)) if step in moments else None)
-    halves = {"random": chances[0], "inactive": most_active(trained, task.x, count)}
-    nets, curves = _orders(task, before, trained, halves)
-    found = _ways(task, trained, nets)
-    found |= _scores(task, nets) | _removable(task, trained, chances) | _constant_unit(trained, task.x)
-    found |= kernels(before, nets, halves, task.x)
+    trained = trial.fitted(before, seed, lambda net, step: film.append(_shades(net, 28)) if step in moments else None)
+    halves = {"random": chances[0], "inactive": most_active(trained, trial.x, count)}
+    nets, curves = _orders(trial, before, trained, halves)
+    found = _ways(trial, trained, nets)
+    found |= _scores(trial, nets) | _removable(trial, trained, chances) | _constant_unit(trained, trial.x)
+    found |= kernels(before, nets, halves, trial.x)
     found["unit_correlation_over_random"] = found["inactive_unit_correlation"] - found["random_unit_correlation"]
     return found | {
         "one_gradient_move": one_gradient_move(settings.learning_rate),
@@ -175,40 +87,32 @@ def spiral(settings: Spiral, seed: int, progress: Progress | None) -> dict[str, 
         "pictures": {name: _shades(net, 42) for name, net in nets.items() if name not in UNSHOWN},
         "film": [_shades(before, 28), *film],
         "film_steps": [0, *moments],
-        "points": [task.x[::4].numpy().round(3).tolist(), task.y[::4].tolist()],
-        "essay": _at_the_essays_rate(task, before, halves["random"]),
+        "points": [trial.x[::4].numpy().round(3).tolist(), trial.y[::4].tolist()],
+        "essay": _at_the_essays_rate(trial, before, halves["random"]),
     }
 
 
 def _orders(
-    task: Task, before: Net, trained: Net, halves: dict[str, Keep]
+    trial: Trial, before: Net, trained: Net, halves: dict[str, Keep]
 ) -> tuple[dict[str, Net], dict[str, list[float]]]:
     """The networks of every order, and the accuracies of those of random halves as they train."""
     nets, work = {"trained": trained}, {}
     for kind, keep in halves.items():
         for adjust, ending in ((True, ""), (False, BARE)):
-            nets[f"{kind}, train, prune{ending}"] = pruned(trained, keep, task.x, adjust=adjust)
+            nets[f"{kind}, train, prune{ending}"] = pruned(trained, keep, trial.x, adjust=adjust)
             if kind == "random":
-                work[f"{kind}, train, prune, fine-tune{ending}"] = nets[f"{kind}, train, prune{ending}"], task.seed
-            work[f"{kind}, prune, train{ending}"] = pruned(before, keep, task.x, adjust=adjust), task.seed
-    work["random, prune, train again"] = work["random, prune, train"][0], task.seed + 1000
+                work[f"{kind}, train, prune, fine-tune{ending}"] = nets[f"{kind}, train, prune{ending}"]
+            work[f"{kind}, prune, train{ending}"] = pruned(before, keep, trial.x, adjust=adjust)
     curves: dict[str, list[float]] = {}
-    an_epoch = -(-len(task.x) // task.settings.batch_size)
-    for name, (net, order) in work.items():
-        curve = curves.setdefault(name, [])
-
-        def after(net: Net, step: int, curve: list[float] = curve) -> None:
-            if step % an_epoch == 0 and step // an_epoch in CHECKED:
-                curve.append(task.accuracy(net))
-
-        nets[name] = task.fitted(net, order, after)
+    nets |= trial.together(work, curves)
+    nets["random, prune, train again"] = trial.fitted(work["random, prune, train"], trial.seed + 1000)
     return nets, {name: curve for name, curve in curves.items() if name.startswith("random") and BARE not in name}
 
 
-def _scores(task: Task, nets: dict[str, Net]) -> dict[str, Any]:
+def _scores(trial: Trial, nets: dict[str, Net]) -> dict[str, Any]:
     """Accuracies and agreements of the orders."""
-    labels = {name: task.labels(net) for name, net in nets.items()}
-    right = {name: task.accuracy(net) for name, net in nets.items()}
+    labels = {name: trial.labels(net) for name, net in nets.items()}
+    right = {name: trial.accuracy(net) for name, net in nets.items()}
 
     def differ(first: str, second: str) -> float:
         return float((labels[first] != labels[second]).mean())
@@ -216,7 +120,7 @@ def _scores(task: Task, nets: dict[str, Net]) -> dict[str, Any]:
     orders = differ("random, train, prune", "random, prune, train")
     alike = 1 - differ("inactive, train, prune", "inactive, prune, train")
     with torch.no_grad():
-        confidence = float(nets["trained"](task.held).softmax(1).amax(1).double().mean())
+        confidence = float(nets["trained"](trial.held).softmax(1).amax(1).double().mean())
     return {
         "accuracies": right,
         "accuracy": right["trained"],
@@ -231,22 +135,22 @@ def _scores(task: Task, nets: dict[str, Net]) -> dict[str, Any]:
     }
 
 
-def _removable(task: Task, net: Net, chances: list[Keep]) -> dict[str, Any]:
+def _removable(trial: Trial, net: Net, chances: list[Keep]) -> dict[str, Any]:
     """What random halves break, and the largest share of each layer, least active units first, that costs 0.005."""
-    labels, intact, share = task.labels(net), task.accuracy(net), 0.0
-    wrong = [float((task.labels(pruned(net, each, task.x)) != labels).mean()) for each in chances]
-    width = task.settings.width
+    labels, intact, share = trial.labels(net), trial.accuracy(net), 0.0
+    wrong = [float((trial.labels(pruned(net, each, trial.x)) != labels).mean()) for each in chances]
+    width = trial.settings.width
     for removed in range(1, width):
-        if intact - task.accuracy(pruned(net, most_active(net, task.x, width - removed), task.x)) > 0.005:
+        if intact - trial.accuracy(pruned(net, most_active(net, trial.x, width - removed), trial.x)) > 0.005:
             break
         share = removed / width
     return {"wrong_share": float(np.median(wrong)), "removable_share": share}
 
 
-def _ways(task: Task, net: Net, nets: dict[str, Net]) -> dict[str, Any]:
+def _ways(trial: Trial, net: Net, nets: dict[str, Net]) -> dict[str, Any]:
     """Held-out accuracies where some of each layer is removed from the trained network in one step, in three ways."""
-    network: Network = trace(net, (task.x[:2],))
-    data, s = [(task.x, task.y)], task.settings
+    network: Network = trace(net, (trial.x[:2],))
+    data, s = [(trial.x, trial.y)], trial.settings
 
     def refitted(share: float, criterion: str) -> Net:
         units = s.width - round(share * s.width)
@@ -256,13 +160,13 @@ def _ways(task: Task, net: Net, nets: dict[str, Net]) -> dict[str, Any]:
     ways: dict[str, list[float]] = {"inactive, means": [], "inactive, least squares": [], "obs, least squares": []}
     shares = sorted({*s.shares, s.removed})
     for share in shares:
-        keep = most_active(net, task.x, s.width - round(share * s.width))
-        found = pruned(net, keep, task.x), refitted(share, "activation_std"), refitted(share, "obs")
+        keep = most_active(net, trial.x, s.width - round(share * s.width))
+        found = pruned(net, keep, trial.x), refitted(share, "activation_std"), refitted(share, "obs")
         if share == s.removed:
             nets["inactive, train, prune, refit"], nets["obs, train, prune, refit"] = found[1:]
         for name, each in zip(ways, found, strict=True):
-            ways[name].append(task.accuracy(each))
-    intact = task.accuracy(net)
+            ways[name].append(trial.accuracy(each))
+    intact = trial.accuracy(net)
     free = {name: [intact - each <= 0.005 for each in right] for name, right in ways.items()}
     removable = {name: max([0.0, *shares[: (*each, False).index(False)]]) for name, each in free.items()}
     return {"ways": ways, "shares": shares, "removable_by": removable}
@@ -283,18 +187,17 @@ def _constant_unit(net: Net, x: Tensor) -> dict[str, Any]:
     }
 
 
-def _at_the_essays_rate(task: Task, before: Net, chance: Keep) -> dict[str, Any]:
+def _at_the_essays_rate(trial: Trial, before: Net, chance: Keep) -> dict[str, Any]:
     """Kernels, moves and decisions of networks trained with the learning rate of which the essay's band is a trace."""
-    s, seed = task.settings, task.seed
-    task = replace(task, settings=replace(s, learning_rate=ESSAY_RATE, batch_size=2 * s.points))
-    trained = task.fitted(before, seed)
-    halves = {"random": chance, "inactive": most_active(trained, task.x, len(chance[0]))}
-    nets = {"trained": trained}
-    for kind, keep in halves.items():
-        nets[f"{kind}, train, prune"] = pruned(trained, keep, task.x)
-        nets[f"{kind}, prune, train"] = task.fitted(pruned(before, keep, task.x), seed)
-    return kernels(before, nets, halves, task.x) | {
-        "accuracies": {name: task.accuracy(net) for name, net in nets.items()},
+    s, seed = trial.settings, trial.seed
+    trial = replace(trial, settings=replace(s, learning_rate=ESSAY_RATE, batch_size=2 * s.points))
+    trained = trial.fitted(before, seed)
+    halves = {"random": chance, "inactive": most_active(trained, trial.x, len(chance[0]))}
+    nets = {f"{kind}, train, prune": pruned(trained, keep, trial.x) for kind, keep in halves.items()}
+    work = {f"{kind}, prune, train": pruned(before, keep, trial.x) for kind, keep in halves.items()}
+    nets = {"trained": trained} | nets | trial.together(work)
+    return kernels(before, nets, halves, trial.x) | {
+        "accuracies": {name: trial.accuracy(net) for name, net in nets.items()},
         "pictures": {name: _shades(net, 42) for name, net in nets.items() if not name.startswith("random")},
     }
 

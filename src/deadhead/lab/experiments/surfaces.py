@@ -22,6 +22,8 @@ from deadhead.scores.criterion import Question, ask
 from deadhead.scores.surface import error_surface
 from deadhead.select.plan import plan_of
 
+Ways = dict[str, dict[str, Any]]
+"""What was measured of a network's removed units, by the way they were chosen."""
 CHOICES = ("brute force", "linear", "quadratic")
 """The paper's ways to choose the next unit."""
 
@@ -37,6 +39,8 @@ class Surfaces:
         step: of the gain.
         largest: gain.
         samples: images of a curve (a choice: 10,001 losses of 5,000 images each would take most of an hour).
+        loss: that training lowers (see `mnist20`).
+        learning_rate: Adam's.
         digits: digits; else points of a diamond, which need no data.
         most_epochs: of training, which ends before where the network is as good as the paper's.
     """
@@ -46,7 +50,9 @@ class Surfaces:
     every: int = 10
     step: float = 0.001
     largest: float = 10.0
-    samples: int = 1000
+    samples: int = 500
+    loss: str = "cross_entropy"
+    learning_rate: float = 1e-3
     digits: bool = True
     most_epochs: int = 250
 
@@ -94,7 +100,10 @@ def trained(s: Surfaces, layers: str, seed: int, progress: Progress | None) -> T
     """The network with "one" hidden layer or "two", trained to the paper's accuracy."""
     hidden, wanted = ((s.units,), 0.998) if layers == "one" else ((s.units // 2, s.units // 2), 1.0)
     if s.digits:
-        return mnist20(hidden, wanted, images=s.images, seed=seed, most_epochs=s.most_epochs, progress=progress)
+        return mnist20(
+            hidden, wanted, images=s.images, loss=s.loss, learning_rate=s.learning_rate, seed=seed,
+            most_epochs=s.most_epochs, progress=progress,
+        )  # fmt: skip
     return shape("diamond", hidden=hidden, points=s.images, held=s.images, seed=seed, most_epochs=s.most_epochs)
 
 
@@ -118,7 +127,7 @@ def _measured(s: Surfaces, subject: Subject, curve: Curve, criterion: str, progr
         "removed": list(places), "gains": gains[shown].tolist(), "error": rows, "held_error": held_rows,
         "layers": [curve.layers[place] for place in places], "whole": whole, "all_gains": gains,
         "estimates": estimates, "changes": [curve.error[place + 1] - curve.error[place] for place in places],
-        "by_mean": by_mean, "mean_log_error": curve.mean_log_error(),
+        "by_mean": by_mean, "mean_log_error": curve.mean_log_error(), "bare": curve.bare, "start": curve.error[0],
     }  # fmt: skip
 
 
@@ -164,43 +173,69 @@ def convex(curve: Tensor, gains: Tensor, spacing: float = 0.05) -> bool:
     return bool(((part[2:] - 2 * part[1:-1] + part[:-2]) >= -1e-6 * at(curve, gains, 1)).all())
 
 
-def _numbers(one: dict[str, dict[str, Any]], two: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    """What the claims are judged by."""
+def _numbers(one: Ways, two: Ways) -> dict[str, Any]:
+    """What the claims are judged by, and what explains them."""
     gains = one["brute force"]["all_gains"]
-    quadrupled = [abs(at(curve, gains, 4) / at(curve, gains, 1) - 1) for way in one.values() for curve in way["whole"]]
-    steeper = []
-    for net in (one, two):
-        slopes = [math.log(at(c, gains, 2) / at(c, gains, 1)) for c in net["brute force"]["whole"]]
-        steeper.append(float(stats.spearmanr(range(len(slopes)), slopes)[0]))
+    quadrupled = [at(c, gains, 4) - at(c, gains, 1) for way in one.values() for c in way["whole"]]
+    relative = [abs(at(c, gains, 4) / at(c, gains, 1) - 1) for way in one.values() for c in way["whole"]]
     until = int((gains <= 1 + 1e-9).sum())
     ranges = [(curve[:until].max() - curve[:until].min()).item() for curve in one["brute force"]["whole"]]
-    spread = {way: torch.stack([curve[0].log() for curve in one[way]["whole"]]).std().item() for way in CHOICES}
-    errors = {
-        way: [abs(e - c) / max(abs(c), 1e-12) for e, c in zip(each["estimates"], each["changes"], strict=True)]
-        for way, each in two.items()
-    }
     return {
-        "quadrupled": min(quadrupled),
-        "quadrupled_share": sum(each <= 0.01 for each in quadrupled) / len(quadrupled),
-        "steeper": steeper,
+        "start_one": one["brute force"]["start"],
+        "start_two": two["brute force"]["start"],
+        "quadrupled": min(relative),
+        "quadrupled_share": sum(each <= 0.01 for each in relative) / len(relative),
+        "quadrupled_of_bare": min(map(abs, quadrupled)) / one["brute force"]["bare"],
+        "steeper": [_steeper(net["brute force"], gains, relative=True) for net in (one, two)],
+        "steeper_absolute": [_steeper(net["brute force"], gains, relative=False) for net in (one, two)],
         "earlier_range": max(ranges[:-1]) / ranges[-1],
-        "spread": spread,
-        "quadratic_spread_more": spread["quadratic"] - spread["brute force"],
+        "earlier_range_until_70": max(ranges[: max(1, len(ranges) - 3)]) / ranges[-1],
+        "ranges_to_last": [each / ranges[-1] for each in ranges],
+        **{f"spread_{way.split()[0]}": _spread(one[way]) for way in CHOICES},
+        **{f"change_{way.split()[0]}": _change(one[way], gains) for way in CHOICES},
+        "quadratic_spread_more": _spread(one["quadratic"]) - _spread(one["brute force"]),
         "convex_share": _share(two["brute force"], gains),
         "convex_shares": {
-            f"{layers}, {way}": _share(each, gains)
-            for layers, net in (("one", one), ("two", two))
-            for way, each in net.items()
+            f"{layers}, {way}": _share(net[way], gains) for layers, net in (("one", one), ("two", two)) for way in net
         },
-        "linear_error": float(torch.tensor(errors["linear"]).median()),
-        "quadratic_error": float(torch.tensor(errors["quadratic"]).median()),
+        "linear_error": _median_error(two["linear"]),
+        "quadratic_error": _median_error(two["quadratic"]),
         "linear_error_of_level": _of_level(two["linear"]),
-        "ranges_to_last": [each / ranges[-1] for each in ranges],
+        "linear_wrong_sign": _wrong_sign(two["linear"]),
         "linear_curve_higher": two["linear"]["mean_log_error"] - two["brute force"]["mean_log_error"],
         "estimates": {way: _short(each["estimates"]) for way, each in two.items()},
         "changes": {way: _short(each["changes"]) for way, each in two.items()},
         "changes_by_mean": {way: _short(each["by_mean"]) for way, each in two.items()},
     }
+
+
+def _steeper(way: dict[str, Any], gains: Tensor, *, relative: bool) -> float:
+    """Rank correlation of the order of removal with what doubling does to the error, or to its logarithm."""
+    ends = [(at(curve, gains, 2), at(curve, gains, 1)) for curve in way["whole"]]
+    slopes = [math.log(double / single) if relative else double - single for double, single in ends]
+    return float(stats.spearmanr(range(len(slopes)), slopes)[0])
+
+
+def _spread(way: dict[str, Any]) -> float:
+    """Standard deviation of log E(0) over every tenth unit."""
+    return torch.stack([curve[0].log() for curve in way["whole"]]).std().item()
+
+
+def _change(way: dict[str, Any], gains: Tensor) -> float:
+    """Mean of log E(0) / E(1): what removal does, without the level to which the error has risen before."""
+    return torch.tensor([math.log(curve[0].item() / at(curve, gains, 1)) for curve in way["whole"]]).mean().item()
+
+
+def _median_error(way: dict[str, Any]) -> float:
+    """Median of the estimate's error, relative to the measured change."""
+    pairs = zip(way["estimates"], way["changes"], strict=True)
+    return float(torch.tensor([abs(e - c) / max(abs(c), 1e-12) for e, c in pairs]).median())
+
+
+def _wrong_sign(way: dict[str, Any]) -> float:
+    """Share of the units whose removal was estimated to lower the error and raised it."""
+    pairs = list(zip(way["estimates"], way["changes"], strict=True))
+    return float(sum(e < 0 < c for e, c in pairs) / len(pairs))
 
 
 def _of_level(way: dict[str, Any]) -> float:

@@ -9,6 +9,7 @@ import numpy as np
 from deadhead.drawing import FAINT, KEPT, PREDICTED, REMOVED
 from deadhead.lab.experiment import Picture
 from deadhead.lab.judges import Results
+from deadhead.lab.panels import mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -66,6 +67,7 @@ def steepness(whole: Figure, results: Results) -> None:
                     axes.fill_between(removed, ratio.min(0), ratio.max(0), color=colour, alpha=0.15, linewidth=0)
         axes.axhline(0, color=FAINT, linewidth=0.8)
         axes.set(title=f"{layers} hidden layer{'s' * (layers == 'two')}", xlabel="units removed before")
+    mark(panels[0], 90, "paper")
     panels[0].set_ylabel("log10 of error, to gain 1")
     handles, labels = axes.get_legend_handles_labels()
     whole.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)

@@ -64,8 +64,8 @@ def _head(claims: Iterable[Sequence[str]]) -> str:
     verdicts = [cells[5].strip("*") for cells in claims]
     count = {each: verdicts.count(each) for each in (HOLDS, PART, FAILS, OPEN)}
     first = (
-        f"Of {counted(len(verdicts), 'claim')} of the documents behind deadhead, {count[HOLDS]} hold, "
-        f"{count[PART]} hold in part and {count[FAILS]} do not hold"
+        f"Of {counted(len(verdicts), 'claim')} of the documents behind deadhead, {count[HOLDS]} held, "
+        f"{count[PART]} held in part and {count[FAILS]} did not hold"
     )
     first += f"; {count[OPEN]} need more seeds. " if count[OPEN] else ". "
     return first + (

@@ -84,8 +84,8 @@ def takeaway(found: Sequence[tuple[Claim, Judgement]], seeds: int) -> str:
     for claim, judgement in found:
         by[judgement.verdict].append(claim)
     first = (
-        f"Of {counted(len(found), 'claim')}, judged on {counted(seeds, 'seed')}, {len(by[HOLDS])} hold, "
-        f"{len(by[PART])} hold in part and {len(by[FAILS])} do not hold"
+        f"Of {counted(len(found), 'claim')}, judged on {counted(seeds, 'seed')}, {len(by[HOLDS])} held, "
+        f"{len(by[PART])} held in part and {len(by[FAILS])} did not hold"
     )
     first += f"; {len(by[OPEN])} need more seeds." if by[OPEN] else "."
     wrong = "; ".join(f"{claim.sentence.rstrip('.')} ({claim.id})" for claim in by[FAILS])

@@ -8,7 +8,7 @@ DOCUMENTS = {
     "A": 'Toy networks under node removal: "Exploring toy neural nets under node removal"',
     "B": 'Relevance: "Visualizing Neural networks, how to blame the bias"',
     "C": 'Train first or prune first: "Train first vs prune first in neural networks", and its comments',
-    "D": "Pruning units by a second-order Taylor method: Wolfe and others (2017)",
+    "D": "Pruning units by a second-order Taylor method: Wolfe et al. (2016)",
     "E": "Dead weights and units: Evci (2018)",
     "F": "Pruning in words",
 }
