@@ -35,7 +35,8 @@ CLAIMS = (
         {"worst_ratio": 1.2, "worst_ratio_without_root_two": 1.7, "worst_ratio_at_hundredth": 120.0},
         "The largest ratio of a mean absolute change of the loss to its bound over all removals; K is sqrt(2) times "
         "the product, as two logits can move against each other, and without that factor, as in the comment. The "
-        "control is a hundredth of K. Judged on the points whose means and deviations were taken, which no training saw.",
+        "control is a hundredth of K. Judged on the points whose means and deviations were taken, which training did "
+        "not see.",
         picture="bounds",
     ),
     Claim(
