@@ -88,3 +88,18 @@ def test_growth_ends_where_the_target_is_met(points: tuple[Tensor, Tensor]) -> N
     x, y = points
     net = grow(x, y, Recipe(), target=0.15, most=10, seed=0)
     assert net.errors[-1] <= 0.15 < net.errors[-2]
+
+
+def test_candidates_are_asked_for_what_the_units_that_are_there_do_not_explain(
+    points: tuple[Tensor, Tensor], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    x, y = points
+    asked = []
+
+    def recording(features: Tensor, error: Tensor, recipe: Recipe, draw: torch.Generator) -> Tensor:
+        asked.append((features.T @ error).abs().max().item() / len(features))
+        return candidate(features, error, recipe, draw)
+
+    monkeypatch.setattr("deadhead.lab.cascade.candidate", recording)
+    grow(x, y, Recipe(candidates=2, candidate_steps=20, output_steps=200), target=0.0, most=2, seed=0)
+    assert max(asked) < 1e-5

@@ -9,7 +9,7 @@ import pytest
 import torch
 
 from deadhead.errors import DataError
-from deadhead.lab.tasks import cosine, mnist20, one_digit, shape
+from deadhead.lab.tasks import cosine, mnist20, one_digit, shape, sigmoid_network
 
 needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 
@@ -64,3 +64,13 @@ def test_one_digit_has_raw_pixels_and_outputs_that_sum_to_one() -> None:
     with torch.no_grad():
         torch.testing.assert_close(task.model(task.inputs).sum(1), torch.ones(500))
     assert 0.05 < task.targets[:, 1].mean() < 0.2
+
+
+def test_a_normal_start_draws_weights_and_biases_from_the_standard_normal_distribution() -> None:
+    drawn = torch.cat([each.flatten() for each in sigmoid_network((60, 80, 40), start="normal").parameters()])
+    ordered = drawn.detach().sort().values
+    at = (ordered[:, None] <= torch.tensor([-1.96, 0.0, 1.96])).double().mean(0)
+    torch.testing.assert_close(at, torch.tensor([0.025, 0.5, 0.975], dtype=torch.float64), atol=0.02, rtol=0)
+    named = sigmoid_network((60, 80, 40), start="normal").named_parameters()
+    biases = torch.cat([each for name, each in named if "bias" in name])
+    assert biases.abs().max() > 1.5  # torch's own are below 1 / 7

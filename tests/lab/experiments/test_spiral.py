@@ -12,6 +12,7 @@ from deadhead.data.calibration import as_batch, calibrate
 from deadhead.lab.experiments import run_experiment
 from deadhead.lab.experiments.spiral_moves import band, one_gradient_move, unit_correlations
 from deadhead.lab.experiments.spiral_networks import arms, pruned, start
+from deadhead.lab.experiments.spiral_trial import Spiral, Trial
 from deadhead.select.plan import plan_of
 from support.lab import drawn_all, quick
 
@@ -85,6 +86,19 @@ def test_the_arms_are_half_a_turn_apart() -> None:
     radius, angle = x.norm(dim=1), torch.atan2(x[:, 1], x[:, 0])
     phase = (angle - 2 * np.pi * 1.5 * radius / 0.95) % (2 * np.pi)
     torch.testing.assert_close(torch.cos(phase), 1.0 - 2.0 * y, rtol=0, atol=1e-3)
+
+
+def test_networks_that_train_together_become_what_each_becomes_alone() -> None:
+    trial = Trial.of(Spiral(points=40, epochs=3, turns=0.5), 7, None)
+    nets = {"one": start(6, 0), "other": start(6, 1)}
+    curves: dict[str, list[float]] = {}
+    found = trial.together(nets, curves)
+    for name, net in nets.items():
+        alone = trial.fitted(net, 7)
+        for ours, reference in zip(found[name].parameters(), alone.parameters(), strict=True):
+            torch.testing.assert_close(ours, reference, rtol=0, atol=1e-5)
+        assert (alone[0].weight - net[0].weight).abs().max() > 1e-2
+        assert len(curves[name]) == 2  # after the first epoch and the second
 
 
 def test_a_quick_run_learns_and_repeats() -> None:

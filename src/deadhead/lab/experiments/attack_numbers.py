@@ -70,9 +70,13 @@ def _of_a_set(name: str, each: Sequence[Outcome], intact: Sequence[Look]) -> dic
         f"{name}_log_q": mean(o.log_q for o in each),
         f"{name}_killed": mean(o.q < 0.5 for o in each),
         f"{name}_gained": mean(o.q > 1 for o in each),
+        f"{name}_lowered": mean(o.q < 1 for o in each),
         f"{name}_loss_change": mean(changes),
         f"{name}_killed_by_layer": [mean(o.q < 0.5 for o in each if o.run.layer == layer) for layer in LAYERS],
         f"{name}_lowered_by_layer": [mean(o.q < 1 for o in each if o.run.layer == layer) for layer in LAYERS],
+        f"{name}_weights_by_layer": [
+            mean(o.ratio("incoming") for o in each if o.run.layer == layer) for layer in LAYERS
+        ],
         f"{name}_dead_before": len(each) - len(alive),
         f"{name}_killed_of_alive": mean(o.q < 0.5 for o in alive),
         f"{name}_all_negative": mean(_all_negative(o) for o in each),

@@ -7,8 +7,8 @@ from deadhead.lab.judges import Difference, Every
 
 TAKEAWAY = (
     "Half of every layer's weights cost {change.magnitude:mean} nats where the smallest go, {change.adjusted:mean} "
-    "where those go that training adjusted least, and {change.random:mean} at random; both choices agree on "
-    "{agreement.adjusted:mean%} of the weights. Whole units for the same number of parameters, chosen by obs and "
+    "where those go that training adjusted least, and {change.random:mean} at random; the gradient at the end is no "
+    "stand-in for either ({change.gradient:mean}). Whole units for the same number of parameters, chosen by obs and "
     "their consumers refitted, cost {structure.obs, least squares:mean} nats."
 )
 

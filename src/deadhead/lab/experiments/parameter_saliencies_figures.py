@@ -65,9 +65,9 @@ def groups(whole: Figure, results: Results) -> None:
         count = round(float(fraction) * 200)
         axes.axhline(0, color=FAINT, linewidth=0.8)
         axes.set(xlabel="training step", title=f"{count} of 200 weights, tanh")
-        axes.set_yscale("symlog", linthresh=0.01)
+    panels[1].set_yscale("symlog", linthresh=0.01)
     panels[0].set_ylabel("change of the loss (nats)")
-    panels[0].legend(frameon=False, fontsize=6)
+    whole.legend(*panels[0].get_legend_handles_labels(), loc="outside lower center", ncols=6, frameon=False, fontsize=7)
     for activation, line in (("relu", "-"), ("tanh", "--")):
         for name, colour in (("loss_change", INK), ("loss_change, absolute", KEPT)):
             values = [each[activation]["interactions"][name] for each in results]
@@ -151,7 +151,7 @@ def times(whole: Figure, results: Results) -> None:
 
 PICTURES = (
     Picture("negative", "Fraction of negative saliencies, smoothed, mean and range over seeds.", (7.5, 2.9), negative),
-    Picture("groups", "Few weights removed together, smoothed, mean and range over seeds.", (9.5, 3.2), groups),
+    Picture("groups", "Few weights removed together, smoothed, mean and range over seeds.", (9.5, 3.4), groups),
     Picture("most", "Four fifths of the weights removed, smoothed, mean and range over seeds.", (8.5, 3.6), most),
     Picture("ranks", "Ranks at the end of training, ReLU, first seed; a square is a unit.", (7.5, 4.6), ranks),
     Picture("greedy", "Weights removed two by two, mean and range over seeds.", (5.2, 3), greedy),

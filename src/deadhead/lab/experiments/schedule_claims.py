@@ -7,44 +7,44 @@ from deadhead.lab.judges import Difference, Every, Exact, InBand, Share
 
 PAPER = "Evci (2018), "
 TAKEAWAY = (
-    "Half of the weights go for free and 90 % cost {accuracy_drop_points:mean} points of test accuracy, which "
-    "training on does not give back. The zeros gather at units: cut these, and refit what reads them. At "
-    "{at_a_tenth.parameters:mean} of 20,522 parameters, means in the biases leave {at_a_tenth.mean:mean%}, least "
-    "squares {at_a_tenth.least_squares:mean%} and units chosen by obs {at_a_tenth.obs:mean%} of the test images "
-    "right, without any training."
+    "Half of the weights go for free; 90 % cost {accuracy_drop_points:mean} points of test accuracy, which training "
+    "on does not give back. The zeros gather at units: cut these, and refit what reads them. Where units with at most "
+    "a tenth of their weights go, without any training, means in the biases leave {at_a_tenth.mean:mean%} of the test "
+    "images right, least squares {at_a_tenth.least_squares:mean%}, and units that obs chooses for the same size "
+    "{at_a_tenth.obs:mean%}."
 )
 LAYERS = ("each layer",)
 WHY_JUMPS = (
     "At 90 % the loss jumps in every seed, by {jump_at_0.9}: so unevenly that the interval of five seeds can reach "
-    "below the threshold. Half of the weights cost {jump_at_0.5} at once, {drop_points_while_0.5} points an epoch "
-    "later. What does not recover is the end: after the last weights are closed, accuracy still grows by "
-    "{twin_gain_points:mean} points in the twin and by {pruned_gain_points:mean} in the pruned network, so that they "
-    "part by {final_loss_gap} nats. Where the same fractions are closed in each layer by itself, the jump at 90 % is "
-    "{each layer.jump_at_0.9} and the gap {each layer.final_loss_gap}: what is closed decides on the jump, how much "
-    "is left on the gap."
+    "below the threshold. Half of the weights cost {jump_at_0.5} at once, {drop_points_while_0.5} points of accuracy "
+    "an epoch later. What does not recover is the end: in the epochs that follow the first with 90 % closed, the twin "
+    "gains {twin_gain_points:mean} points and the pruned network {pruned_gain_points:mean}, so that they stay apart, "
+    "by {final_loss_gap} nats. Where the same fractions are closed in each layer by itself, jump ({each "
+    "layer.jump_at_0.9} at 90 %) and gap ({each layer.final_loss_gap}) are larger."
 )
 WHY_HARM = (
-    "The twin is not at its end when weights are closed. While half of them are, the pruned network is "
-    "{drop_points_while_0.5} points behind after an epoch, and {drop_points_while_0.9} points right after 90 % are "
-    "closed; from then on the twin gains {twin_gain_points:mean} points and the pruned network "
-    "{pruned_gain_points:mean}. With 90 % of each layer closed by itself the drop is {each "
-    "layer.accuracy_drop_points} points: the fraction is too large for this network and these epochs, whichever "
-    "weights they are."
+    "It is the fraction. While half of the weights are closed, the pruned network is {drop_points_while_0.5} points "
+    "behind after an epoch; after the first epoch with 90 % closed it is {drop_points_while_0.9} points behind. From "
+    "then on the twin gains {twin_gain_points:mean} points and the pruned network {pruned_gain_points:mean}, so that "
+    "training on does not heal it. Nor is it the single ranking: with 90 % of each layer closed by itself the drop is "
+    "{each layer.accuracy_drop_points} points."
 )
 WHY_GATHER = (
-    "The zeros gather in conv2 ({empty_filters[1]} empty filters) and fc1, and not in conv1: its weights start four "
+    "The zeros gather in conv2 ({empty_filters[1]} empty filters) and fc1, and not in conv1: its weights start three "
     "times as large as fc1's (bounds 1/5 and 1/16), so that one ranking of all weights leaves "
     "{layer_density.conv1.weight:%} of them open, and {layer_density.fc1.weight:%} of fc1's. With 90 % of each layer "
-    "closed by itself, conv1 keeps {each layer.layer_density.conv1.weight:%}, has {each layer.empty_filters[0]} empty "
-    "filters, and its zeros gather as much as by chance or more in {each layer.spread_percentile[0]:%} of "
-    "permutations."
+    "closed by itself, {each layer.empty_filters[0]} of conv1's 8 filters are empty, and its densities by unit differ "
+    "more than in {each layer.spread_percentile[0]:%} of permutations. The thesis's pictures are those of a fraction "
+    "of each layer."
 )
 WHY_SIZE = (
-    "Which units are poor in weights differs from seed to seed, and a coarse fraction is all that is chosen: "
-    "{nonzero_fraction_chosen}. It is not the units that are missed, but that what reads them is not refitted: at "
-    "fraction 0.04 ({at_about_half.parameters:mean} parameters) propagated means leave {at_about_half.mean:mean%} of "
-    "the test images right, least squares {at_about_half.least_squares:mean%} and units chosen by obs "
-    "{at_about_half.obs:mean%}, of {accuracy:mean%} before."
+    "One ranking of all weights leaves the convolutions most of theirs, so that few of their units are poor: with the "
+    "fractions closed in each layer by itself, {each layer.parameters_left} parameters are left, at a drop of {each "
+    "layer.removal_drop_points} points, though of a network that lost {each layer.accuracy_drop_points:mean} points "
+    "before and not {accuracy_drop_points:mean}. And what reads the units is not refitted: at fraction 0.04, "
+    "propagated means leave {at_about_half.mean:mean%} of the test images right, least squares "
+    "{at_about_half.least_squares:mean%} and units that obs chooses for the same size {at_about_half.obs:mean%}, of "
+    "{accuracy:mean%} before."
 )
 
 CLAIMS = (

@@ -3,8 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -19,8 +18,6 @@ from deadhead.lab.experiments.spiral_moves import kernels, one_gradient_move
 from deadhead.lab.experiments.spiral_networks import (
     Keep,
     Net,
-    accuracy,
-    arms,
     box,
     most_active,
     pruned,
@@ -28,7 +25,7 @@ from deadhead.lab.experiments.spiral_networks import (
     second_arm,
     start,
 )
-from deadhead.lab.train import fit
+from deadhead.lab.experiments.spiral_trial import Spiral, Trial
 from deadhead.progress import Progress
 from deadhead.pruning.prune import prune
 
@@ -36,41 +33,8 @@ BARE = ", units left out"
 """After the name of an order in which no bias makes up for removed units."""
 UNSHOWN = ("random, prune, train again", "inactive, train, prune, refit")
 """Orders without a decision picture."""
-CHECKED = (1, 2, 5, 10, 20, 50, 100, 200)
-"""Epochs after which the accuracy of a network in training is measured."""
 ESSAY_RATE = 0.1
 """The learning rate at which Adam makes the essay's band at 0.59: six times the rate."""
-
-
-@dataclass(frozen=True)
-class Spiral:
-    """Settings; the essay gives the widths and the share alone, and the others are choices.
-
-    Args:
-        width: units of each hidden layer.
-        points: of each arm.
-        turns: of each arm.
-        noise: standard deviation of the points around their arm.
-        epochs: passes over the points, also of fine-tuning.
-        learning_rate: Adam's.
-        batch_size: of training.
-        removed: share of each layer that is removed.
-        draws: random halves.
-        shares: what else is removed of each layer, to compare ways of pruning.
-        grid: points along each side of [-1, 1]^2.
-    """
-
-    width: int = 50
-    points: int = 500
-    turns: float = 1.5
-    noise: float = 0.02
-    epochs: int = 200
-    learning_rate: float = 0.01
-    batch_size: int = 32
-    removed: float = 0.5
-    draws: int = 10
-    shares: tuple[float, ...] = (0.2, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9)
-    grid: int = 200
 
 
 QUICK = {"width": 20, "points": 100, "turns": 0.75, "epochs": 15, "draws": 3, "shares": [0.5], "grid": 25}
@@ -82,58 +46,6 @@ VARIANTS: dict[str, dict[str, Any]] = {
     "ten times the rate": {"learning_rate": ESSAY_RATE, "batch_size": 1000, **FEWER},
     "ten times the rate, half the turns": {"learning_rate": ESSAY_RATE, "batch_size": 1000, "turns": 0.75, **FEWER},
 }
-
-
-@dataclass(frozen=True)
-class Trial:
-    """What the networks of a seed are trained and judged on.
-
-    Args:
-        settings: see `Spiral`.
-        seed: of all that is drawn.
-        x: (points, 2) to train on.
-        y: (points,) the arms.
-        held: (points, 2) that nothing is trained on.
-        truth: (points,) their arms.
-        square: (grid x grid, 2) where labels are compared.
-        progress: called after every step of training.
-    """
-
-    settings: Spiral
-    seed: int
-    x: Tensor
-    y: Tensor
-    held: Tensor
-    truth: Tensor
-    square: Tensor
-    progress: Progress | None
-
-    @classmethod
-    def of(cls, s: Spiral, seed: int, progress: Progress | None) -> Trial:
-        """Data and squares of a seed."""
-        data, other = (arms(s.points, s.turns, s.noise, np.random.default_rng([seed, i])) for i in (1, 2))
-        return cls(s, seed, *data, *other, box(s.grid), progress)
-
-    def fitted(self, net: Net, seed: int, after: Callable[[Net, int], None] | None = None) -> Net:
-        """A trained copy of a network; `after` is called with it and the number of steps done."""
-        net, s = copy.deepcopy(net), self.settings
-        after_step = None if after is None else lambda step: after(net, step)
-        recipe: dict[str, Any] = {
-            "epochs": s.epochs,
-            "batch_size": s.batch_size,
-            "learning_rate": s.learning_rate,
-            "seed": seed,
-        }
-        fit(net, self.x, self.y, progress=self.progress, after_step=after_step, **recipe)
-        return net
-
-    def accuracy(self, net: Net) -> float:
-        """On held-out points."""
-        return accuracy(net, self.held, self.truth)
-
-    def labels(self, net: Net) -> Any:
-        """(grid x grid,): whether the square's points are given to the second arm."""
-        return second_arm(net, self.square) > 0.5
 
 
 @experiment("spiral", Spiral, claims=CLAIMS, pictures=PICTURES, quick=QUICK, takeaway=TAKEAWAY, variants=VARIANTS)
@@ -189,19 +101,11 @@ def _orders(
         for adjust, ending in ((True, ""), (False, BARE)):
             nets[f"{kind}, train, prune{ending}"] = pruned(trained, keep, trial.x, adjust=adjust)
             if kind == "random":
-                work[f"{kind}, train, prune, fine-tune{ending}"] = nets[f"{kind}, train, prune{ending}"], trial.seed
-            work[f"{kind}, prune, train{ending}"] = pruned(before, keep, trial.x, adjust=adjust), trial.seed
-    work["random, prune, train again"] = work["random, prune, train"][0], trial.seed + 1000
+                work[f"{kind}, train, prune, fine-tune{ending}"] = nets[f"{kind}, train, prune{ending}"]
+            work[f"{kind}, prune, train{ending}"] = pruned(before, keep, trial.x, adjust=adjust)
     curves: dict[str, list[float]] = {}
-    an_epoch = -(-len(trial.x) // trial.settings.batch_size)
-    for name, (net, order) in work.items():
-        curve = curves.setdefault(name, [])
-
-        def after(net: Net, step: int, curve: list[float] = curve) -> None:
-            if step % an_epoch == 0 and step // an_epoch in CHECKED:
-                curve.append(trial.accuracy(net))
-
-        nets[name] = trial.fitted(net, order, after)
+    nets |= trial.together(work, curves)
+    nets["random, prune, train again"] = trial.fitted(work["random, prune, train"], trial.seed + 1000)
     return nets, {name: curve for name, curve in curves.items() if name.startswith("random") and BARE not in name}
 
 
@@ -289,10 +193,9 @@ def _at_the_essays_rate(trial: Trial, before: Net, chance: Keep) -> dict[str, An
     trial = replace(trial, settings=replace(s, learning_rate=ESSAY_RATE, batch_size=2 * s.points))
     trained = trial.fitted(before, seed)
     halves = {"random": chance, "inactive": most_active(trained, trial.x, len(chance[0]))}
-    nets = {"trained": trained}
-    for kind, keep in halves.items():
-        nets[f"{kind}, train, prune"] = pruned(trained, keep, trial.x)
-        nets[f"{kind}, prune, train"] = trial.fitted(pruned(before, keep, trial.x), seed)
+    nets = {f"{kind}, train, prune": pruned(trained, keep, trial.x) for kind, keep in halves.items()}
+    work = {f"{kind}, prune, train": pruned(before, keep, trial.x) for kind, keep in halves.items()}
+    nets = {"trained": trained} | nets | trial.together(work)
     return kernels(before, nets, halves, trial.x) | {
         "accuracies": {name: trial.accuracy(net) for name, net in nets.items()},
         "pictures": {name: _shades(net, 42) for name, net in nets.items() if not name.startswith("random")},

@@ -9,42 +9,45 @@ TITLE = '"Train first vs prune first in neural networks", '
 
 ALL = ("whole batches", "twice the rate", "ten times the rate", "ten times the rate, half the turns")
 WHY = {
-    "C3.2": "Prune-train and fine-tuning end equally accurate, because fine-tuning is training: after one epoch it is "
-    "at {curves.random, train, prune, fine-tune[0]:%}, after five at {curves.random, train, prune, fine-tune[2]:%}, "
-    "after ten at {curves.random, train, prune, fine-tune[3]:%} and so ahead of prune-train, which is at "
+    "C3.2": "Prune-train and fine-tuning end equally accurate, because fine-tuning is training, and a faster one: "
+    "after one epoch it is at {curves.random, train, prune, fine-tune[0]:%}, after five at {curves.random, train, "
+    "prune, fine-tune[2]:%}, after ten at {curves.random, train, prune, fine-tune[3]:%}, where prune-train is at "
     "{curves.random, prune, train[0]:%}, {curves.random, prune, train[2]:%} and {curves.random, prune, train[3]:%}. "
-    "The post does not say how long it fine-tuned; with ten times the learning rate, at which units die, fine-tuning "
-    "falls behind in some seeds (by {ten times the rate.over_fine_tuned}).",
-    "C4.1": "A weight is never moved where its unit is dead from the start, or where the two units that it joins are "
-    "never active together; {never_moved:%} of the trained network's are such. Of a random quarter that both orders "
-    "must have left alone few or none remain, as units are revived when the layer below moves "
-    "({random_never_moved:%}); with ten times the rate they die at once and stay so ({ten times the "
-    "rate.random_never_moved:%}).",
-    "C4.2": "The band is a trace of the learning rate. Adam divides a gradient by its size: a weight whose unit has a "
-    "gradient in the first step and then dies moves by one learning rate, and by five more through momentum, so by "
-    "{one_gradient_move:mean} here, where other weights hide it. With a rate of 0.1 that is {ten times the "
-    "rate.one_gradient_move:mean}, and there is a band at {ten times the rate.band} in every seed. The post's 0.59 "
-    "says that its rate was 0.1; with it, most of what it reports comes out (see the variants of the other claims).",
+    "The post does not say how long it fine-tuned. With ten times the learning rate, at which units die, fine-tuning "
+    "is worse in some seeds (the difference is {ten times the rate.over_fine_tuned}).",
+    "C4.1": "{never_moved:%} of the trained network's weights between the hidden layers were never moved: their unit "
+    "is dead from the start, or the two units that they join are never active on the same point. Of the quarter that "
+    "remains {random_never_moved:%} was moved by neither order, and in some seeds none. Ten times the rate kills "
+    "units in its first step: {ten times the rate.never_moved:%} never moved, and {ten times the "
+    "rate.random_never_moved:%} in neither order.",
+    "C4.2": "The band is a trace of the learning rate. Adam divides a gradient by its size, so that a weight whose "
+    "unit has a gradient in the first step and then dies moves by one learning rate, and by five more through "
+    "momentum: by {one_gradient_move:mean} here, where other weights hide the band. At ten times the rate that is "
+    "{ten times the rate.one_gradient_move:mean}, and there is a band at {ten times the rate.band} in every seed. The "
+    "post's 0.59 says that its rate was 0.1, and at that rate most of what it reports comes out: see the variants of "
+    "the other claims.",
     "C5.1": "Half is more than does nothing: {dead_share:%} of the units are dead. At twice the rate {twice the "
-    "rate.dead_share:%} are, at ten times {ten times the rate.dead_share:%}, and there removing half is invisible: "
-    "the first steps of 0.1 have killed them. What the standard deviation and the mean lose here is not lost for "
-    "good: the same units removed and the others refitted by least squares leave {accuracies.inactive, train, prune, "
-    "refit:%} right, the half that the optimal brain surgeon chooses {accuracies.obs, train, prune, refit:%}, without "
-    "any training.",
-    "C5.2": "By the smallest deviation {removable_share:%} of each layer can go, about the dead ones "
-    "({dead_share:%}). The network could lose far more: {removable_by.obs, least squares:%} by the optimal brain "
-    "surgeon with least squares. Neurons that each do little are few, neurons that others can make up for are many.",
-    "C5.3": "Here training after removal finds a good network, and removal after training breaks it, so that the "
-    "pictures differ: the first agree with the truth, the second do not. Where the removed half was dead (ten times "
-    "the rate) they agree on {ten times the rate.inactive_agreement:%}.",
-    "C5.4": "What training added hardly correlates ({inactive_move_correlation}), because the order of data and the "
-    "loss of neighbours send units elsewhere. The post plots whole kernels, whose shared start correlates by itself "
-    "({inactive_kernel_correlation} here). With its learning rate and an easier spiral of half the turns, in which "
-    "units move less, the moves do correlate ({ten times the rate, half the turns.inactive_move_correlation}).",
-    "C5.5": "Units that are kept together with their neighbours are more alike than random ones, by "
-    "{unit_correlation_over_random}, but the median is {inactive_unit_correlation}, because some are dead in one of "
-    "both networks and count as 0; among those that live in both it is {inactive_live_unit_correlation}. With an "
-    "easier spiral it is {ten times the rate, half the turns.inactive_live_unit_correlation}.",
+    "rate.dead_share:%} are, at ten times {ten times the rate.dead_share:%}, killed by the first steps, and there "
+    "removing half is invisible. What is lost here is lost by the mean, and not for good: with the others refitted by "
+    "least squares the same half leaves {accuracies.inactive, train, prune, refit:%} right, and the half that the "
+    "optimal brain surgeon chooses {accuracies.obs, train, prune, refit:%}, without any training.",
+    "C5.2": "By the smallest deviation {removable_share:%} of each layer can go, about as many as are dead "
+    "({dead_share:%}; at ten times the rate {ten times the rate.removable_share:%} and {ten times the "
+    "rate.dead_share:%}). By the optimal brain surgeon with least squares {removable_by.obs, least squares:%} can go: "
+    "few units do little, but most do what others can do.",
+    "C5.3": "Training after removal finds a good network, and removal after training breaks one, so that the pictures "
+    "agree on {inactive_agreement:%} only. Where the removed half was dead, they agree on {ten times the "
+    "rate.inactive_agreement:%}, and with an easier spiral of half the turns on {ten times the rate, half the "
+    "turns.inactive_agreement:%}.",
+    "C5.4": "What training adds to the two kernels hardly correlates ({inactive_move_correlation}), because without "
+    "their neighbours units settle elsewhere. The post plots whole kernels, whose shared start correlates by itself "
+    "({inactive_kernel_correlation} here). At its learning rate and with half the turns, for which units have less "
+    "far to go, even what training adds correlates ({ten times the rate, half the turns.inactive_move_correlation}).",
+    "C5.5": "Kept units are more alike in both orders than those of a random half, by {unit_correlation_over_random}, "
+    "but the median is {inactive_unit_correlation}: a unit that is dead in either network counts as 0. Among those "
+    "that live in both it is {inactive_live_unit_correlation}, against {random_live_unit_correlation} for a random "
+    "half. At ten times the rate and with half the turns it is {ten times the rate, half the "
+    "turns.inactive_live_unit_correlation}.",
 }
 """Why claims do not hold, or only in part."""
 
@@ -134,10 +137,11 @@ CLAIMS = (
 """In the order of the document."""
 
 TAKEAWAY = (
-    "Half of a trained network's units can go in one step and without training if the others are refitted: by the "
-    "optimal brain surgeon with least squares {accuracies.obs, train, prune, refit:mean%} of held-out points stay "
-    "right, by the smallest deviation with mean replacement {accuracies.inactive, train, prune:mean%}, at random "
-    "{accuracies.random, train, prune:mean%}. Training on repairs a random half within ten epochs, so order does not "
-    "matter in the end. And units that do nothing are made by large first steps: {dead_share:mean%} are dead at "
-    "Adam's 0.01, {ten times the rate.dead_share:mean%} at 0.1."
+    "Refit what remains, and half of a trained network's units can go in one step and without training: chosen by "
+    "the optimal brain surgeon they leave {accuracies.obs, train, prune, refit:mean%} of held-out points right, "
+    "chosen by the smallest deviation {accuracies.inactive, train, prune, refit:mean%}, but with mean replacement "
+    "{accuracies.inactive, train, prune:mean%}, and a random half {accuracies.random, train, prune:mean%}. Training "
+    "repairs a random half within ten epochs, so that in the end order does not matter; units that do nothing are "
+    "mostly made by large first steps ({dead_share:mean%} are dead at Adam's 0.01, {ten times the "
+    "rate.dead_share:mean%} at 0.1)."
 )

@@ -231,7 +231,8 @@ class Alone:
             for channel in range(len(rows)):
                 moving = rows[channel, at].nonzero()[:, 0]
                 if len(moving):
-                    chosen = columns if len(moving) == len(at) else columns.index_select(place.axis, moving)
+                    index = moving.to(columns.device)
+                    chosen = columns if len(moving) == len(at) else columns.index_select(place.axis, index)
                     amounts = rows[channel, at][moving].to(columns)
                     losses = self._losses(place, channel, along(amounts, columns.dim(), place.axis), chosen)
                     yield channel * rows.shape[1] + at[moving], (losses.double() - self.intact).sum(1).cpu()
