@@ -24,6 +24,8 @@ JUDGED = (
     "transposed, groups", "transposed, output padding", "experts with a bias", "experts, transposed", "w x of maps",
     "einsum, two axes of outputs", "einsum over positions", "addmm from the left",
 )  # fmt: skip
+ROWS = 25
+"""Of every first batch, so that tests share what they trace."""
 METHODS = ("obs", "least_squares", "least_squares_one_pass")
 
 
@@ -35,7 +37,7 @@ def undamped(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def data_of(model: Read, name: str, rows: int = 60) -> Data:
     x = inputs(name, rows, seed=3)
-    return [(part, model(part).detach()) for part in x.split(25)]
+    return [(part, model(part).detach()) for part in x.split(ROWS)]
 
 
 def fitted(data: Data) -> Tensor:
@@ -56,7 +58,7 @@ def units_of(name: str) -> tuple[int, list[list[int]]]:
 
 def group_of(model: Read, name: str) -> str:
     """The name of the group whose units those are."""
-    network = dh.trace(model, inputs(name, 3))
+    network = dh.trace(model, inputs(name, ROWS))
     names = [group.name for group in network.groups if group.consumers[0].weight == "weight"]
     return names[-1]
 
@@ -325,7 +327,7 @@ def test_what_is_left_has_its_reason(how: str, compensate: str) -> None:
 @pytest.mark.parametrize("name", READINGS)
 def test_the_oracle_closes_units_at_every_kind_of_product(name: str) -> None:
     model = reader(name)
-    x = inputs(name, 6)
+    x = inputs(name, ROWS)
     group = group_of(model, name)
 
     def loss(outputs: Tensor, batch: Any) -> Tensor:

@@ -29,13 +29,14 @@ def residual() -> nn.Module:
 def test_one_shot_iterators_lists_and_loaders_give_the_same() -> None:
     model = residual()
     inputs, targets = DATA[0]
-    expected = dh.prune(model, DATA, loss="cross_entropy", units=0.5, test=DATA)
+    how: dict[str, Any] = {"loss": "cross_entropy", "units": 0.5, "compensate": "mean", "curve": 0}
+    expected = dh.prune(model, DATA, test=DATA, **how)
 
     def generator() -> Iterator[Any]:
         yield from DATA
 
     for data in (generator(), iter(DATA), DataLoader(TensorDataset(inputs, targets), batch_size=24), [list(DATA[0])]):
-        found = dh.prune(model, data, loss="cross_entropy", units=0.5, test=generator())
+        found = dh.prune(model, data, test=generator(), **how)
         assert found.plan.order == expected.plan.order
         assert same(found.model, expected.model)
 

@@ -90,5 +90,4 @@ def test_a_quick_run_scores_every_weight_and_draws_every_figure() -> None:
     assert found["relu"]["steps"] == [10, 20, 30]
     assert sorted(found["ranks"]["loss_change"]) == list(range(200))
     assert found["rho"]["taylor1"] > 0.5 > abs(found["rho"]["random"])
-    assert found["magnitude_over_first_x1"] < 1 < found["second_over_first_x1"]
     drawn_all("parameter_saliencies")

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from deadhead.lab.experiment import Claim
+from deadhead.lab.experiments.mnist20_whys import TAKEAWAY as TAKEAWAY
+from deadhead.lab.experiments.mnist20_whys import VARIANTS, WHYS
 from deadhead.lab.judges import (
     FAILS,
     HOLDS,
@@ -29,9 +31,6 @@ FREE = (
 FREE += "its range to the error with no unit; both on the images that decide."
 LOG = "Mean log error over the curve."
 
-TAKEAWAY = ""
-WHYS: dict[str, str] = {}
-VARIANTS: dict[str, tuple[str, ...]] = {}
 WAYS = ("brute", "linear", "quadratic")
 NETS = ("one", "two")
 

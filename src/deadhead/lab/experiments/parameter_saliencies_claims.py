@@ -14,11 +14,35 @@ TAKEAWAY = (
     "remains, {relu_mean_change.surgeon:mean}."
 )
 WHY_TIMES = (
-    "Second order costs {second_over_first_x1:mean} and {second_over_first_x4:mean} times first order, less than the "
-    "thesis measured: a Hessian-vector product is a second backward pass. What fails is magnitude's share. Reading "
-    "the images and finding the graph takes milliseconds, whatever the score: {seconds_x1.magnitude:mean} s of "
-    "{seconds_x1.taylor1:mean} s in the small network, {seconds_x4.magnitude:mean} s of {seconds_x4.taylor1:mean} s "
-    "in one of four times its units."
+    "Second order costs {second_over_first_x1:mean} times first order in the small network, less than the thesis "
+    "measured, and about as much in one of four times its units: a Hessian-vector product is a second backward pass. "
+    "What fails is magnitude's share: reading the images and finding the graph takes {seconds_x1.magnitude:mean} s, "
+    "whatever the score, of the {seconds_x1.taylor1:mean} s of first order; the larger the network, the less it "
+    "counts."
+)
+WHY_NEGATIVE = (
+    "The level is the thesis's, {relu_negative:mean%}, and the constancy is not: over checkpoints and seeds the "
+    "fraction lies at {relu.negative.loss_change:%}. It falls while the network leaves its random start, which owes "
+    "nothing to most of its weights, and grows again as the network fits: by {relu_negative_last_less_first} from the "
+    "first fifth to the last, with tanh by {tanh_negative_last_less_first}. It counts weights that hardly matter, "
+    "too: {relu.negative.tiny:mean%} of them change the loss by less than 0.00001."
+)
+WHY_RAW = (
+    "Raw scores are worse for every score in the mean; what is not beyond doubt in five seeds is the Hessian row, and "
+    "Taylor 2 that contains it: with ReLU the raw row costs {relu_mean_change.hessian_row} nats, its absolute "
+    "{relu_mean_change.hessian_row, absolute}. In some seeds the two hardly differ "
+    "({relu_absolute_less_raw_hessian_row}), in others the lowest rows are late in training large negative ones, "
+    "whose weights matter. The loss change itself is clear: {relu_absolute_less_raw_loss_change} with ReLU, "
+    "{tanh_absolute_less_raw_loss_change} with tanh."
+)
+WHY_MAGNITUDE = (
+    "With tanh magnitude is far ahead ({tanh_mean_change.magnitude} nats, the best absolute score "
+    "{tanh_magnitude_less_hessian_row} and {tanh_magnitude_less_taylor2} behind, counted from it). With ReLU the "
+    "absolute scores of second order are as good in some seeds: magnitude less Taylor 2 is "
+    "{relu_magnitude_less_taylor2}, less the Hessian row {relu_magnitude_less_hessian_row}; they see that weights of "
+    "a unit go together, which loss change and Taylor 1 do not. Their spread about the running mean is "
+    "{relu_spread_over_magnitude} times that of magnitude. No order of removal comes near refitting what remains: "
+    "{relu_mean_change.surgeon} nats."
 )
 SCORES = ("loss_change", "taylor1", "taylor2", "hessian_row")
 BOTH = ("relu", "tanh")
@@ -54,7 +78,7 @@ CLAIMS = (
         {"relu_negative": 0.35, "relu_negative_last_less_first": 0.01},
         {"relu_negative": 0.05, "relu_negative_last_less_first": 0.4},
         FEWER + "Loss change; the mean over checkpoints, and that of the last fifth less that of the first.",
-        "negative",
+        "negative", WHY_NEGATIVE,
     ),
     Claim(
         "E3.2", PAPER + "section 2.1.2", "Removing the 2 of 200 weights of lowest loss change always improves it.",
@@ -103,7 +127,7 @@ CLAIMS = (
         _all("absolute_less_raw", -1.0), _all("absolute_less_raw", 1.0),
         "Mean over checkpoints of the loss change by 160 weights of lowest absolute score less that by lowest raw "
         "score, for each of four scores, ReLU and tanh.",
-        "most",
+        "most", WHY_RAW,
     ),
     Claim(
         "E3.8", PAPER + "section 2.1.5", "Weights of small absolute scores depend less on each other.", "none",
@@ -123,7 +147,7 @@ CLAIMS = (
         {**_all("magnitude_less", 1.0), **_spreads(0.5)},
         "Mean loss change less that of each absolute score, ReLU and tanh; spread of each absolute score about its "
         "running mean of 11 checkpoints, over that of magnitude.",
-        "most",
+        "most", WHY_MAGNITUDE,
     ),
     Claim(
         "E3.10", PAPER + "section 2.1.6", "Absolute ranks resemble the loss change's; magnitude's do somewhat.",

@@ -17,9 +17,9 @@ WHY = {
     "is worse in some seeds (the difference is {ten times the rate.over_fine_tuned}).",
     "C4.1": "{never_moved:%} of the trained network's weights between the hidden layers were never moved: their unit "
     "is dead from the start, or the two units that they join are never active on the same point. Of the quarter that "
-    "remains {random_never_moved:%} was moved by neither order, because small steps revive units one by one. Ten "
-    "times the rate kills units in its first step instead: {ten times the rate.never_moved:%} never moved, and {ten "
-    "times the rate.random_never_moved:%} in neither order.",
+    "remains {random_never_moved:%} was moved by neither order, and in some seeds none. Ten times the rate kills "
+    "units in its first step: {ten times the rate.never_moved:%} never moved, and {ten times the "
+    "rate.random_never_moved:%} in neither order.",
     "C4.2": "The band is a trace of the learning rate. Adam divides a gradient by its size, so that a weight whose "
     "unit has a gradient in the first step and then dies moves by one learning rate, and by five more through "
     "momentum: by {one_gradient_move:mean} here, where other weights hide the band. At ten times the rate that is "

@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from deadhead.drawing import FAINT, INK, KEPT, PREDICTED, REMOVED
+from deadhead.drawing import KEPT, PREDICTED, REMOVED
 from deadhead.lab.experiment import Picture
 from deadhead.lab.judges import Results
 
@@ -28,10 +28,11 @@ ORDERS = {
 
 
 def _decision(axes: Any, picture: Any, points: Any, title: str, *, ticks: bool = False) -> Any:
-    shown = axes.imshow(picture, origin="lower", extent=(-1, 1, -1, 1), cmap="PuOr", vmin=0, vmax=100)
+    look = {"cmap": "PuOr", "vmin": 0, "vmax": 100, "interpolation": "bilinear"}
+    shown = axes.imshow(picture, origin="lower", extent=(-1, 1, -1, 1), **look)
     x, y = np.array(points[0]), np.array(points[1])
-    axes.scatter(*x[y == 0].T, s=1, color=INK, linewidths=0)
-    axes.scatter(*x[y == 1].T, s=1, color=FAINT, linewidths=0)
+    for arm, inner, edge in ((0, "black", "white"), (1, "white", "black")):
+        axes.scatter(*x[y == arm].T, s=3, color=inner, edgecolors=edge, linewidths=0.25)
     axes.set_title(title, fontsize=6.5)
     axes.set_xticks([-1, 0, 1] if ticks else [])
     axes.set_yticks([-1, 0, 1] if ticks else [])
@@ -160,12 +161,14 @@ def ways(whole: Figure, results: Results) -> None:
 
 
 PICTURES = (
-    Picture("decisions", "Decisions of each order with training points, first seed.", (11, 3.8), decisions),
+    Picture(
+        "decisions", "Decisions of each order, first seed; first arm black, second arm white.", (9.2, 3.2), decisions
+    ),
     Picture("film", "Training, first seed.", (3.2, 2.6), film, frames=FRAMES),
-    Picture("stills", "The film's pictures at 0, 40, 60, 80 and 100 % of its length.", (8.5, 1.9), stills),
-    Picture("rate", "Decisions at ten times the learning rate, all points in a batch, first seed.", (6, 2.2), rate),
-    Picture("kernels", "Weights between the hidden layers after both orders, first seed.", (9.5, 5), kernels),
+    Picture("stills", "The film's pictures at 0, 40, 60, 80 and 100 % of its length.", (7.2, 1.6), stills),
+    Picture("rate", "Decisions at ten times the learning rate, all points in a batch, first seed.", (5.4, 1.9), rate),
+    Picture("kernels", "Weights between the hidden layers after both orders, first seed.", (8, 4.2), kernels),
     Picture("moves", "How far training moved the weights between the hidden layers, all seeds.", (7.5, 2.6), moves),
     Picture("accuracies", "Held-out accuracy, all seeds.", (6.5, 3.4), accuracies),
-    Picture("ways", "Pruning in one step, and training afterwards: means and ranges over seeds.", (7.5, 2.8), ways),
+    Picture("ways", "Pruning in one step, and training afterwards: means and ranges over seeds.", (7, 2.6), ways),
 )
