@@ -78,8 +78,11 @@ def test_entries_of_other_packages_are_found_by_entry_points_and_a_broken_one_is
     (info / "METADATA").write_text("Metadata-Version: 2.1\nName: garden\nVersion: 1.0\n")
     (info / "entry_points.txt").write_text("[deadhead.criteria]\ngarden = garden\n")
     done = run(
-        tmp_path, "from deadhead.cli import main; import sys; sys.argv = ['deadhead', 'list', 'criteria']; main()"
+        tmp_path,
+        "import atexit, sys; atexit.register(lambda: print('waited' if 'scipy' in sys.modules else 'at once'));"
+        "from deadhead.cli import main; sys.argv = ['deadhead', 'list', 'criteria']; main()",
     )
+    assert done.stdout.endswith("at once\n"), "the lab's imports wait until a command needs them"
     assert "obs" in done.stdout
     if works:
         (line,) = [line for line in done.stdout.splitlines() if "first_come" in line]

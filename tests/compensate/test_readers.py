@@ -167,7 +167,7 @@ def test_obs_is_half_of_what_dense_least_squares_loses_by_the_curvature(
 ) -> None:
     monkeypatch.setattr("deadhead.reconstruction.weighing.SCORE_DAMPING", 1e-13)
     model = reader(name)
-    data = data_of(model, name)
+    data = data_of(model, name, rows=30)
     group = group_of(model, name)
     scores = dh.score(model, data, loss=absolute, criterion="obs")[group]
     x, t = (torch.cat(parts) for parts in zip(*data, strict=True))
