@@ -104,18 +104,8 @@ def maps(whole: Figure, results: Results) -> None:
 
 PICTURES = (
     Picture("losses", "Training loss, mean over seeds.", (7, 3.2), losses),
-<<<<<<< HEAD
-    Picture(
-        "jumps",
-        "What each round (0.1, 0.2, 0.4 and 0.6 of the units) costs at once, on other training images.",
-        (6, 3),
-        jumps,
-    ),
-    Picture("accuracies", "Test accuracy of every copy, all seeds.", (6.5, 3.8), accuracies),
-=======
     Picture("jumps", "What each round costs at once: 0.1, 0.2, 0.4 and 0.6 of the units are removed.", (6, 3), jumps),
     Picture("accuracies", "Test accuracy of every copy, all seeds.", (6.5, 4.2), accuracies),
->>>>>>> units
     Picture("sizes", "Accuracy against the size of the dense network.", (6.5, 3.4), sizes),
     Picture("maps", "Magnitudes of weights, first seed.", (9, 4), maps),
 )
