@@ -69,12 +69,19 @@ def lines(axes: Any, results: Results, path: Sequence[str], ways: Sequence[str],
     axes.set_ylabel(QUANTITIES[quantity])
 
 
+def legend_below(whole: Any, axes: Any, columns: int = 3) -> None:
+    """One legend for all panels, below them."""
+    handles, labels = axes.get_legend_handles_labels()
+    whole.legend(handles, labels, loc="outside lower center", ncols=columns, frameon=False, fontsize=7)
+
+
 def mark(axes: Any, at: float, text: str) -> None:
     """A vertical line at the paper's share, in percent of units, with a word on it."""
     axes.axvline(at, color=INK, linewidth=0.8, linestyle=":")
+    side = -1 if at > 60 else 1
     axes.annotate(
-        text, (at, 1), xycoords=("data", "axes fraction"), xytext=(2, -2), textcoords="offset points", fontsize=7,
-        va="top", color=INK,
+        text, (at, 1), xycoords=("data", "axes fraction"), xytext=(2 * side, -2), textcoords="offset points",
+        fontsize=7, va="top", ha="right" if side < 0 else "left", color=INK,
     )  # fmt: skip
 
 
@@ -95,7 +102,7 @@ def dots(axes: Any, groups: Sequence[str], values: dict[str, list[list[float]]],
             axes.scatter(seeds, [at] * len(seeds), color=color, s=8, alpha=0.35, linewidths=0)
             name = NAMES.get(way, way) if place == 0 else None
             axes.scatter(
-                [np.mean(seeds)] if seeds else [], [at] if seeds else [], color=color, s=30, marker="|", label=name
+                [np.mean(seeds)] if seeds else [], [at] if seeds else [], color=color, s=60, marker="|", label=name
             )
     axes.set_yticks(range(len(groups)), groups)
     axes.invert_yaxis()

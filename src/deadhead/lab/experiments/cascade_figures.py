@@ -42,7 +42,7 @@ def errors(whole: Figure, results: Results) -> None:
         axes.axhline(limit, color=FAINT, linestyle=":", label="error of the comparison, mean over seeds")
         axes.set(yscale="log", xscale="symlog", title=NAMES[name], xlabel="hidden units", ylabel="training error")
         axes.set_xlim(-0.1, 110)
-        axes.set_xticks([0, 1, 2, 5, 10, 20, 50, 100], ["0", "1", "2", "5", "10", "20", "50", "100"])
+        axes.set_xticks([0, 1, 3, 10, 30, 100], ["0", "1", "3", "10", "30", "100"])
     handles, labels = axes.get_legend_handles_labels()
     whole.legend(handles, labels, loc="outside lower center", ncols=2, frameon=False, fontsize=8)
 

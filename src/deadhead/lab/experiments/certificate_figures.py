@@ -62,7 +62,7 @@ def unseen(whole: Figure, results: Results) -> None:
         axes.set(yscale="log", xlabel="share of each hidden layer removed")
         axes.set_title(f"{count} training points", loc="left")
     panels[0].set_ylabel("loss on unseen points (nats)")
-    panels[0].legend(frameon=False, fontsize=7)
+    panels[-1].legend(frameon=False, fontsize=7, loc="upper left")
 
 
 PICTURES = (

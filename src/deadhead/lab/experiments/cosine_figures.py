@@ -6,7 +6,7 @@ from typing import TYPE_CHECKING
 
 from deadhead.lab.experiment import Picture
 from deadhead.lab.judges import Results
-from deadhead.lab.panels import dots, lines, mark
+from deadhead.lab.panels import dots, legend_below, lines, mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -36,7 +36,7 @@ def beyond(whole: Figure, results: Results) -> None:
         lines(axes, results, ("curves", size), BEYOND, "held_error")
         axes.set_title(title)
     panels[1].set_ylabel("")
-    panels[0].legend(frameon=False, fontsize=7, loc="lower right")
+    legend_below(whole, panels[0])
 
 
 def flat(whole: Figure, results: Results) -> None:
@@ -51,6 +51,6 @@ def flat(whole: Figure, results: Results) -> None:
 
 PICTURES = (
     Picture("curves", "Squared error against removed units, re-ranked: mean and range over seeds.", (8, 3.2), curves),
-    Picture("beyond", "Held-out error by other ways: mean and range over seeds.", (8, 3.2), beyond),
+    Picture("beyond", "Held-out error by other ways: mean and range over seeds.", (8, 3.7), beyond),
     Picture("flat", "Where each curve leaves its start by 5 % of the range: seeds and means.", (8, 3), flat),
 )

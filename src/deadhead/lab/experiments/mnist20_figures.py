@@ -9,7 +9,7 @@ import numpy as np
 from deadhead.drawing import FAINT, INK, KEPT, REMOVED
 from deadhead.lab.experiment import Picture
 from deadhead.lab.judges import Results
-from deadhead.lab.panels import STYLES, dots, lines, mark
+from deadhead.lab.panels import STYLES, dots, legend_below, lines, mark
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -55,8 +55,8 @@ def beyond(whole: Figure, results: Results) -> None:
         lines(panels[1][column], results, ("curves", name, "re-ranked"), BEYOND, "held_accuracy")
         panels[0][column].set_title(title)
         panels[0][column].set_xlabel("")
-    panels[0][0].legend(frameon=False, fontsize=6.5, loc="lower right")
-    panels[1][0].legend(frameon=False, fontsize=6.5, loc="lower left")
+    panels[0][1].legend(frameon=False, fontsize=6.5, loc="lower right")
+    panels[1][1].legend(frameon=False, fontsize=6.5, loc="lower left")
 
 
 def estimates(whole: Figure, results: Results) -> None:
@@ -65,7 +65,7 @@ def estimates(whole: Figure, results: Results) -> None:
     for axes, (name, title) in zip(panels, TITLES.items(), strict=True):
         found = results[0]["estimates"][name]
         measured = np.array(found["measured"])
-        for way in ("linear", "quadratic", "exact quadratic"):
+        for way in ("linear", "quadratic", *(["exact quadratic"] if name == "two" else [])):
             color = STYLES[way]["color"]
             axes.scatter(measured, found[way], s=9, color=color, alpha=0.7, linewidths=0, label=way)
         ends = [min(measured.min(), 0), measured.max()]
@@ -74,7 +74,7 @@ def estimates(whole: Figure, results: Results) -> None:
         axes.set_xscale("symlog", linthresh=1e-3)
         axes.set_yscale("symlog", linthresh=1e-3)
     panels[0].set_ylabel("estimated change of the error")
-    panels[0].legend(frameon=False, fontsize=7, loc="upper left")
+    legend_below(whole, panels[1], 4)
 
 
 def layers(whole: Figure, results: Results) -> None:
@@ -135,7 +135,7 @@ PICTURES = (
     Picture(
         "beyond", "Other estimates above, other ways below: mean and range over seeds, re-ranked.", (8, 5.8), beyond
     ),
-    Picture("estimates", "What each unit's removal costs, estimated and measured; first seed.", (8, 3.6), estimates),
+    Picture("estimates", "What each unit's removal costs, estimated and measured; first seed.", (8, 3.9), estimates),
     Picture("layers", "From which layer units are taken: mean and range over seeds, re-ranked.", (5, 3.2), layers),
     Picture("sizes", "Brute force by depth and by width: seeds and means.", (8, 3.2), sizes),
     Picture("tasks", "Where each curve leaves its start by 5 % of its range: seeds and means.", (8, 3.6), tasks),

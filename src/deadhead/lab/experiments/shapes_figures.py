@@ -8,7 +8,7 @@ import numpy as np
 
 from deadhead.lab.experiment import Picture
 from deadhead.lab.judges import Results
-from deadhead.lab.panels import lines
+from deadhead.lab.panels import legend_below, lines
 
 if TYPE_CHECKING:
     from matplotlib.figure import Figure
@@ -27,7 +27,7 @@ def curves(whole: Figure, results: Results) -> None:
             axes.set_title(title)
     panels[0][0].set_xlabel("")
     panels[0][1].set_xlabel("")
-    panels[0][1].legend(frameon=False, fontsize=7, loc="lower left")
+    legend_below(whole, panels[0][0], 4)
 
 
 def beyond(whole: Figure, results: Results) -> None:
@@ -37,7 +37,7 @@ def beyond(whole: Figure, results: Results) -> None:
         lines(axes, results, ("curves", name), BEYOND, "held_accuracy")
         axes.set_title(title)
     panels[1].set_ylabel("")
-    panels[0].legend(frameon=False, fontsize=7, loc="lower left")
+    legend_below(whole, panels[0])
 
 
 def decisions(whole: Figure, results: Results) -> None:
@@ -55,6 +55,6 @@ PICTURES = (
     Picture(
         "curves", "Error and accuracy against removed units, re-ranked: mean and range over seeds.", (8, 5.6), curves
     ),
-    Picture("beyond", "Held-out accuracy by other ways: mean and range over seeds.", (8, 3.2), beyond),
+    Picture("beyond", "Held-out accuracy by other ways: mean and range over seeds.", (8, 3.7), beyond),
     Picture("decisions", "Decisions without half of the units (purple: the shape), first seed.", (8, 4.2), decisions),
 )

@@ -41,7 +41,7 @@ class UnitPruning:
         gentle: the largest fraction of units of the copy that is pruned less.
         read: training images that a round reads.
         watched: other training images, on which losses are measured.
-        more: epochs that the pruned copy trains on beyond the others.
+        more: epochs that the pruned copy and the twin train on beyond the others.
         thresholds: shares of non-zero weights up to which units of the weight-pruned copy are removed.
         images: training images in all.
         tested: test images, on which accuracy is measured.
@@ -169,29 +169,24 @@ def _numbers(found: Mapping[str, Any], s: UnitPruning, jumps: Mapping[str, list[
     percent = {name: 100 * found[name]["accuracy"] for name in jumps}
     small = [jump for jump, fraction in zip(jumps["mrs"], s.fractions, strict=True) if fraction <= 0.2]
     large = [jump for jump, fraction in zip(jumps["mrs"], s.fractions, strict=True) if fraction > 0.2]
-    drops = {
-        f"drop_{name}": percent["twin"] - percent[way]
-        for name, way in (
-            ("mrs", "mrs"), ("zeros", "mrs, zeros"), ("less", "mrs, less"), ("obs", "obs, least squares"),
-            ("random", "random"), ("weights", "weights"),
-        )
-        if way in percent
+    ways = {
+        "mrs": "mrs", "zeros": "mrs, zeros", "less": "mrs, less", "obs": "obs, least squares", "random": "random",
+        "weights": "weights",
     }  # fmt: skip
-    last = {f"last_jump_{name.split(',')[-1].split()[-1]}": each[-1] for name, each in jumps.items() if each}
-    return (
-        drops
-        | last
-        | {
-            "twin_accuracy": percent["twin"],
-            "pruned_accuracy": percent["mrs"],
-            "smaller_large_jump": min(large),
-            "larger_small_jump": max(small),
-            "train_loss_gap": found["mrs"]["train_loss"] - found["twin"]["train_loss"],
-            "train_loss_twin": found["twin"]["train_loss"],
-            "test_loss_gap": found["mrs"]["test_loss"] - found["twin"]["test_loss"],
-            "test_loss_twin": found["twin"]["test_loss"],
-        }
-    )
+    result: dict[str, Any] = {}
+    for key, way in ways.items():
+        known = way in percent
+        result[f"drop_{key}"] = percent["twin"] - percent[way] if known else None
+        result[f"last_jump_{key}"] = jumps[way][-1] if known else None
+        result[f"train_loss_gap_{key}"] = found[way]["train_loss"] - found["twin"]["train_loss"] if known else None
+    return result | {
+        "twin_accuracy": percent["twin"],
+        "pruned_accuracy": percent["mrs"],
+        "smaller_large_jump": min(large),
+        "larger_small_jump": max(small),
+        "train_loss_gap": result["train_loss_gap_mrs"],
+        "test_loss_gap": found["mrs"]["test_loss"] - found["twin"]["test_loss"],
+    }
 
 
 def _counts(arms: Arms, s: UnitPruning) -> dict[str, Any]:
@@ -289,14 +284,16 @@ def _longer(
     arms: Arms, inputs: Tensor, targets: Tensor, data: Split, s: UnitPruning, draw: torch.Generator,
     progress: Progress | None,
 ) -> dict[str, Any]:  # fmt: skip
-    """The accuracy of the pruned copy after more epochs, in percent, and how far below the twin's of before it is."""
-    twin = evaluate(arms.models["twin"], data.test_inputs, data.test_targets)[1]
-    stack = SideBySide([arms.models["mrs"]], s.learning_rate)
-    stack.hold(0, arms.masks["mrs"].keep)
+    """Accuracies, in percent, of the twin and the pruned copy when both train on: the mean over the ends of the epochs,
+    for one end differs from the next by as much as the two copies."""
+    stack = SideBySide([arms.models["twin"], arms.models["mrs"]], s.learning_rate)
+    stack.hold(1, arms.masks["mrs"].keep)
+    seen = []
     for epoch in range(1, s.more + 1):
         stack.epoch(inputs, targets, s.batch_size, draw, label=f"{epoch} of {s.more} more", progress=progress)
-    accuracy = evaluate(arms.models["mrs"], data.test_inputs, data.test_targets)[1]
-    return {"accuracy_longer": 100 * accuracy, "drop_longer": 100 * (twin - accuracy)}
+        seen.append([100 * evaluate(model, data.test_inputs, data.test_targets)[1] for model in stack.models])
+    twin, pruned = np.mean(seen, 0).tolist()
+    return {"twin_longer": twin, "accuracy_longer": pruned, "drop_longer": twin - pruned}
 
 
 def _maps(arms: Arms) -> dict[str, list[list[list[int]]]]:

@@ -56,11 +56,12 @@ def accuracies(whole: Figure, results: Results) -> None:
         values = [100 * each[name]["accuracy"] for each in results]
         axes.scatter(values, [i] * len(values), color=KEPT, s=14, alpha=0.6, label="a seed" if i == 0 else None)
         axes.scatter([np.mean(values)], [i], color=REMOVED, marker="|", s=120, label="mean" if i == 0 else None)
-    longer = [each["accuracy_longer"] for each in results]
-    axes.scatter(longer, [len(names)] * len(longer), color=KEPT, s=14, alpha=0.6)
-    axes.scatter([np.mean(longer)], [len(names)], color=REMOVED, marker="|", s=120)
+    for i, key in enumerate(("twin_longer", "accuracy_longer"), len(names)):
+        longer = [each[key] for each in results]
+        axes.scatter(longer, [i] * len(longer), color=KEPT, s=14, alpha=0.6)
+        axes.scatter([np.mean(longer)], [i], color=REMOVED, marker="|", s=120)
     axes.axvline(98.42, color=FAINT, linewidth=0.8, label="Evci (2018), twin and pruned")
-    axes.set_yticks(range(len(names) + 1), [*names, "mrs, trained longer"], fontsize=7)
+    axes.set_yticks(range(len(names) + 2), [*names, "twin, next epochs", "mrs, next epochs"], fontsize=7)
     axes.invert_yaxis()
     axes.set_xlabel("accuracy on the test images (%)")
     axes.legend(frameon=False, fontsize=7)
@@ -103,13 +104,8 @@ def maps(whole: Figure, results: Results) -> None:
 
 PICTURES = (
     Picture("losses", "Training loss, mean over seeds.", (7, 3.2), losses),
-    Picture(
-        "jumps",
-        "What each round (0.1, 0.2, 0.4 and 0.6 of the units) costs at once, on other training images.",
-        (6, 3),
-        jumps,
-    ),
-    Picture("accuracies", "Test accuracy of every copy, all seeds.", (6.5, 3.8), accuracies),
+    Picture("jumps", "What each round costs at once: 0.1, 0.2, 0.4 and 0.6 of the units are removed.", (6, 3), jumps),
+    Picture("accuracies", "Test accuracy of every copy, all seeds.", (6.5, 4.2), accuracies),
     Picture("sizes", "Accuracy against the size of the dense network.", (6.5, 3.4), sizes),
     Picture("maps", "Magnitudes of weights, first seed.", (9, 4), maps),
 )

@@ -91,15 +91,16 @@ def _tanh(relu: Seen, tanh: Seen, s: Any) -> dict[str, Any]:
     rise, other = tanh["fc1 rise"].mean(0), relu["fc1 rise"].mean(0)  # (criteria, factors)
     small, middle, large = ([at(s, f) for f in group] for group in ((0.1, 0.2), (0.4, 0.5), (0.6, 0.8)))
     norms, means = rise[[L1, L2]].mean(0), rise[[MRP, MRS]].mean(0)
-    ratios = rise[MRP] / np.maximum(other[MRP], FLOOR)
+    # below 0.4 the rise with ReLU is about zero, and a ratio to it says nothing
+    ratios = (rise[MRP] / np.maximum(other[MRP], FLOOR))[at(s, 0.4) :]
     half = at(s, 0.5)
     return {
         "tanh_small": (norms - means)[small].mean(),
         "tanh_middle": (norms - means)[middle].mean(),
         "tanh_large_mrp": (rise[MRP] - rise[[MRS, L1, L2]].min(0))[large].mean(),
         "tanh_large_mrs": (rise[MRS] - rise[[MRP, L1, L2]].max(0))[large].mean(),
-        "tanh_over_relu": float(ratios[1:].mean()),
-        "tanh_over_relu_largest": float(ratios[1:].max()),
+        "tanh_over_relu": float(ratios.mean()),
+        "tanh_over_relu_largest": float(ratios.max()),
         "random_tanh_over_relu": rise[RANDOM, half] / other[RANDOM, half],
         "best_over_random": rise[:4, half].min() / rise[RANDOM, half],
         "best_over_random_relu": other[:4, half].min() / other[RANDOM, half],
