@@ -68,15 +68,13 @@ def run(folder: Path, code: str) -> subprocess.CompletedProcess[str]:
     return subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, env=environment, check=False)
 
 
-@pytest.mark.parametrize("works", [True, False])
-def test_entries_of_other_packages_are_found_by_entry_points_and_a_broken_one_is_named(
-    works: bool, tmp_path: Path
-) -> None:
-    (tmp_path / "garden.py").write_text(GARDEN if works else "import no_such_module")
-    info = tmp_path / "garden-1.0.dist-info"
-    info.mkdir()
-    (info / "METADATA").write_text("Metadata-Version: 2.1\nName: garden\nVersion: 1.0\n")
-    (info / "entry_points.txt").write_text("[deadhead.criteria]\ngarden = garden\n")
+def test_entries_of_other_packages_are_found_by_entry_points_and_a_broken_one_is_named(tmp_path: Path) -> None:
+    for package, code in (("garden", GARDEN), ("weeds", "import no_such_module")):
+        (tmp_path / f"{package}.py").write_text(code)
+        info = tmp_path / f"{package}-1.0.dist-info"
+        info.mkdir()
+        (info / "METADATA").write_text(f"Metadata-Version: 2.1\nName: {package}\nVersion: 1.0\n")
+        (info / "entry_points.txt").write_text(f"[deadhead.criteria]\n{package} = {package}\n")
     done = run(
         tmp_path,
         "import atexit, sys; atexit.register(lambda: print('waited' if 'scipy' in sys.modules else 'at once'));"
@@ -84,10 +82,8 @@ def test_entries_of_other_packages_are_found_by_entry_points_and_a_broken_one_is
     )
     assert done.stdout.endswith("at once\n"), "the lab's imports wait until a command needs them"
     assert "obs" in done.stdout
-    if works:
-        (line,) = [line for line in done.stdout.splitlines() if "first_come" in line]
-        assert "The number of the unit, times `step`." in line
-        assert "step=1.0" in line
-    else:
-        assert "first_come" not in done.stdout
-        assert "entry point garden = garden of the group deadhead.criteria cannot be loaded" in done.stderr
+    (line,) = [line for line in done.stdout.splitlines() if "first_come" in line]
+    assert "The number of the unit, times `step`." in line
+    assert "step=1.0" in line
+    assert "entry point weeds = weeds of the group deadhead.criteria cannot be loaded" in done.stderr
+    assert "garden" not in done.stderr

@@ -26,7 +26,9 @@ def test_all_experiments_run_and_show_what_they_found(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     monkeypatch.chdir(tmp_path)
-    few = {name: EXPERIMENTS[name] for name in ("circle", "consistency")}  # each has a quick run in its own tests
+    circle = EXPERIMENTS["circle"]
+    # Every experiment has a quick run, and every figure is drawn, in its own tests.
+    few = {"circle": replace(circle, pictures=circle.pictures[2:3]), "consistency": EXPERIMENTS["consistency"]}
     monkeypatch.setattr(EXPERIMENTS, "_entries", few)
     assert run(monkeypatch, "run", "--all", "--quick", "--pages", "pages") == 0
     for name in EXPERIMENTS:
@@ -34,6 +36,7 @@ def test_all_experiments_run_and_show_what_they_found(
         capsys.readouterr()
         assert run(monkeypatch, "show", name) == 0
         assert EXPERIMENTS[name].claims[0].id in capsys.readouterr().out
+    assert (tmp_path / f"pages/circle-{circle.pictures[2].name}.png").exists()
     assert "[circle](circle.md)" in (tmp_path / "pages/index.md").read_text()
 
 
