@@ -8,7 +8,12 @@ from typing import Any
 from deadhead.lab.experiment import Claim
 from deadhead.lab.judges import Difference, Every
 
-TAKEAWAY = ""
+TAKEAWAY = (
+    "On 2,000 images of which a fifth has a wrong label, the network gives back {twin_fitted:%} of the wrong labels "
+    "and ends at a test loss of {twin_test_loss}; pruned to a fifth of its parameters while it trains it gives back "
+    "{mrs_fitted:%} and ends at {mrs_test_loss}. That is {best_ratio} times the lowest test loss on the way of the "
+    "unpruned one, which stopping in time would have kept."
+)
 VARIANTS: Mapping[str, Mapping[str, Any]] = {}
 
 CLAIMS = (

@@ -9,9 +9,10 @@ from deadhead.lab.experiment import Claim
 from deadhead.lab.judges import Difference, Every, Exact, InBand, Share
 
 TAKEAWAY = (
-    "Removing three fifths of the units of every layer while training, a fifth of the parameters left, costs {drop_mrs} "
-    "points of accuracy when mean replacement saliency chooses and {drop_obs} when the optimal brain surgeon chooses and "
-    "least squares refits; the last round costs {last_jump_mrs} nats at once with means and {last_jump_obs} with that."
+    "Removing three fifths of the units of every layer while training, a fifth of the parameters left, costs "
+    "{drop_mrs} points of accuracy when mean replacement saliency chooses and {drop_obs} when the optimal brain "
+    "surgeon chooses and least squares refits; the last round costs {last_jump_mrs} nats at once with means and "
+    "{last_jump_obs} with that."
 )
 VARIANTS: Mapping[str, Mapping[str, Any]] = {}
 
@@ -39,10 +40,13 @@ CLAIMS = (
         {"drop_mrs": 2.0, "pruned_accuracy": 96.4, "twin_accuracy": 99.4},
         "Points of accuracy on the 10,000 test images. Random units stand beside.",
         picture="accuracies",
-        why="Size, choice and refit each have a part. At the same 4,019 parameters the copy pruned by the optimal brain "
-        "surgeon with least squares ends {drop_obs} points below the twin, that of random units {drop_random}; a copy "
-        "that stops at 8,069 parameters {drop_less}; and one whose means are not propagated {drop_zeros}. When both "
-        "train on, the pruned copy is {drop_longer} points below its twin, mean over the next epochs.",
+        why=(
+            "Size, choice and refit each have a part. At the same 4,019 parameters the copy pruned by the optimal "
+            "brain surgeon with least squares ends {drop_obs} points below the twin, that of random units "
+            "{drop_random}; a copy that stops at 8,069 parameters {drop_less}; and one whose means are not "
+            "propagated {drop_zeros}. When both train on, the pruned copy is {drop_longer} points below its twin, "
+            "mean over the next epochs."
+        ),
     ),
     Claim(
         "E10.3", "Evci (2018), section 4.2", "Only removing 0.4 and 0.6 makes small peaks of the loss, gone later.",
@@ -56,9 +60,12 @@ CLAIMS = (
         "Rise of the mean loss on 5,000 training images at the rounds of 0.4 and 0.6 (the smaller) and of 0.1 and 0.2 "
         "(the larger), and the gap to the twin at the end.",
         picture="losses",
-        why="How much of the loss comes back, by what was removed: {train_loss_gap} nats above the twin's are left after "
-        "mean replacement saliency, {train_loss_gap_obs} after the optimal brain surgeon with least squares and "
-        "{train_loss_gap_random} after chance, all at 4,019 parameters; {train_loss_gap_less} at 8,069.",
+        why=(
+            "How much of the loss comes back, by what was removed: {train_loss_gap} nats above the twin's are left "
+            "after mean replacement saliency, {train_loss_gap_obs} after the optimal brain surgeon with least "
+            "squares and {train_loss_gap_random} after chance, all at 4,019 parameters; {train_loss_gap_less} at "
+            "8,069."
+        ),
     ),
     Claim(
         "E10.4", "Evci (2018), section 4.2", "Unit pruning leaves fewer parameters than pruning weights.", '"superior"',

@@ -127,10 +127,12 @@ def unit_saliencies(settings: UnitSaliencies, seed: int, progress: Progress | No
     found = {name: net.seen for name, net in nets.items()}
     ends = {name: _end(model, inputs, targets, data) for name, model in models.items()}
     result = numbers({name: {k: np.array(v) for k, v in each.items()} for name, each in found.items()}, ends, s)
-    if s.races:
-        jobs = track(progress, "choosing by other means", list(models.items()))
-        result["compensated"] = {name: _compensated(model, sample, data, s, seed) for name, model in jobs}
-    return result
+    jobs = track(progress, "choosing by other means", list(models.items() if s.races else ()))
+    compensated = {name: _compensated(model, sample, data, s, seed) for name, model in jobs}
+    for name in NETS:
+        for key, way in (("mean", "mrp, mean"), ("refitted", "mrp, least squares"), ("obs", "obs, Gauss-Newton")):
+            result[f"{name}_half_{key}"] = compensated[name][way]["rise"] if s.races else None
+    return result | {"compensated": compensated}
 
 
 class Measured:

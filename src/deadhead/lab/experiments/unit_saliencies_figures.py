@@ -74,7 +74,7 @@ def compensated(whole: Figure, results: Results) -> None:
     """Half of fc1 cut at the end, by other choices and compensations."""
     panels = whole.subplots(1, 2, sharey=True)
     for axes, net in zip(panels, ("relu", "tanh"), strict=True):
-        found = [each["compensated"][net] for each in results if "compensated" in each]
+        found = [each["compensated"][net] for each in results if each["compensated"]]
         names = list(found[0]) if found else []
         for i, name in enumerate(names):
             values = [max(each[name]["rise"], 1e-4) for each in found]
