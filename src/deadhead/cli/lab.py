@@ -128,9 +128,7 @@ def _report(
     seeds = f" --seeds {len(jobs)}" if of.seeds == tuple(range(len(of.seeds))) else f" --seeds {list(of.seeds)}"
     command = f"deadhead lab run {of.experiment}{' --quick' if of.quick else ''}{given}{seeds}"
     found = Found(of.experiment, records, command, variants)
-    path = write_page(jobs[0].folder, found)
-    if pages is not None:
-        path = write_page(pages, found)
+    path = write_page(found, jobs[0].folder, *([] if pages is None else [pages]))
     if of.experiment in _TABLES:
         _TABLES[of.experiment](records[0]["results"])
     _print_claims(of.experiment, records)

@@ -25,11 +25,11 @@ def records(*values: float) -> list[dict[str, object]]:
 
 def test_verdicts_of_a_page_change_with_its_results(tmp_path: Path) -> None:
     (record,) = run_jobs(jobs_of(plan("consistency"), tmp_path / "out"))
-    text = write_page(tmp_path, Found("consistency", [record], "the command")).read_text()
+    text = write_page(Found("consistency", [record], "the command"), tmp_path).read_text()
     assert "Of 2 claims, judged on 1 seed, 1 held, 1 held in part and 0 did not hold." in text
     assert "1 held, 1 held in part and 0 did not hold" in (tmp_path / "index.md").read_text()
     other = {**record, "results": {**record["results"], "table_mismatches": 2, "scale_error": 1.0}}
-    text = write_page(tmp_path, Found("consistency", [other], "the command")).read_text()
+    text = write_page(Found("consistency", [other], "the command"), tmp_path).read_text()
     assert "0 held, 1 held in part and 1 did not hold. Not confirmed: The gradient rule" in text
     assert "0 held, 1 held in part and 1 did not hold" in (tmp_path / "index.md").read_text()
 
@@ -60,7 +60,7 @@ def test_a_page_says_why_a_claim_fails_and_what_variants_say_and_the_index_repea
     files = page(found)
     assert sorted(files) == ["consistency-film.gif", "consistency-gains.png", "consistency.md"]
     assert files["consistency-film.gif"].startswith(b"GIF89a")  # type: ignore[arg-type]
-    lines = write_page(tmp_path, found).read_text().splitlines()
+    lines = write_page(found, tmp_path).read_text().splitlines()
     assert lines[2] == "Gains are -1."
     reason = [
         "### B3.1 does not hold: It gains.",
@@ -77,4 +77,4 @@ def test_a_page_says_why_a_claim_fails_and_what_variants_say_and_the_index_repea
     above = index[: index.index(row)][::-1]
     assert next(line for line in above if line.startswith("| **")).startswith("| **B3** |")
     held = Found("consistency", records(*[1.0] * 5), "deadhead lab run consistency")
-    assert "Why not" not in write_page(tmp_path, held).read_text()
+    assert "Why not" not in write_page(held, tmp_path).read_text()

@@ -119,19 +119,21 @@ def page(found: Found) -> dict[str, bytes | str]:
     return files | {f"{name}.md": "\n".join(lines) + "\n"}
 
 
-def write_page(folder: Path, found: Found) -> Path:
-    """Write the page of an experiment, its figures, and the index of all pages in the folder.
+def write_page(found: Found, *folders: Path) -> Path:
+    """Write the page of an experiment, its figures, and the index of all pages, into each folder.
 
     Args:
-        folder: of the pages.
         found: results.
+        folders: of pages.
 
     Returns:
-        The path of the page.
+        The path of the page in the last folder.
     """
-    write_together({folder / file: content for file, content in page(found).items()})
-    write_together({folder / "index.md": index(folder)})
-    return folder / f"{found.name}.md"
+    files = page(found)
+    for folder in folders:
+        write_together({folder / file: content for file, content in files.items()})
+        write_together({folder / "index.md": index(folder)})
+    return folders[-1] / f"{found.name}.md"
 
 
 def drawn(size: tuple[float, float], draw: Callable[[Figure], None]) -> bytes:
