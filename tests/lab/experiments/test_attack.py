@@ -11,12 +11,12 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from deadhead.lab.experiments import EXPERIMENTS
-from deadhead.lab.experiments.attack_looks import Look, Looker
-from deadhead.lab.experiments.attack_numbers import entropy_change, saturation
-from deadhead.lab.experiments.attack_outcomes import Outcome, outcomes
-from deadhead.lab.experiments.attack_runs import LAYERS, Copy, Run, Trainer, attacked_units, plan
-from deadhead.lab.experiments.attack_settings import Attacks
-from deadhead.lab.experiments.attack_states import states
+from deadhead.lab.experiments.attack.looks import Look, Looker
+from deadhead.lab.experiments.attack.numbers import entropy_change, saturation
+from deadhead.lab.experiments.attack.outcomes import Outcome, outcomes
+from deadhead.lab.experiments.attack.runs import LAYERS, Copy, Run, Trainer, attacked_units, plan
+from deadhead.lab.experiments.attack.settings import Attacks
+from deadhead.lab.experiments.attack.states import states
 from deadhead.lab.judges import FAILS, HOLDS
 from deadhead.lab.models import cifar_cnn
 from support.lab import drawn_all, quick

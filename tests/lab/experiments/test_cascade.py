@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 from tests.support.lab import drawn_all, quick
 
-from deadhead.lab.experiments.cascade import _last, _numbers, _weights
-from deadhead.lab.experiments.cascade_claims import CLAIMS
+from deadhead.lab.experiments.cascade.claims import CLAIMS
+from deadhead.lab.experiments.cascade.experiment import _last, _numbers, _weights
 
 
 def test_bisection_finds_the_last_number_that_meets_a_condition() -> None:

@@ -11,7 +11,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 import deadhead as dh
-from deadhead.lab.experiments.certificate_bounds import Case, _removals, bounds
+from deadhead.lab.experiments.certificate.bounds import Case, _removals, bounds
 from support.lab import drawn_all, quick
 
 

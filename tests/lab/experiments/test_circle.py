@@ -10,8 +10,8 @@ from torch.nn import functional
 
 import deadhead
 from deadhead.lab.experiments import run_experiment
-from deadhead.lab.experiments.circle import Circle, _balance, _repeats
-from deadhead.lab.experiments.circle_network import LISTING_RADIUS, Gated, sample
+from deadhead.lab.experiments.circle.experiment import Circle, _balance, _repeats
+from deadhead.lab.experiments.circle.network import LISTING_RADIUS, Gated, sample
 from support.lab import drawn_all, quick
 
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from deadhead.lab.experiments.consistency import (
+from deadhead.lab.experiments.consistency.experiment import (
     MATRIX,
     MAXIMUM,
     NONLINEARITY,

@@ -5,9 +5,9 @@ from __future__ import annotations
 import pytest
 import torch
 
-from deadhead.lab.curves import Curve
-from deadhead.lab.experiments.cosine import returns
-from deadhead.lab.tasks import cosine
+from deadhead.lab.experiments.cosine.experiment import returns
+from deadhead.lab.measures.curves import Curve
+from deadhead.lab.networks.tasks import cosine
 from support.lab import drawn_all, quick
 
 

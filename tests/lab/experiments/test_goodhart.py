@@ -7,8 +7,8 @@ import math
 import pytest
 import torch
 
-from deadhead.lab.experiments.goodhart import _pointing, margin
-from deadhead.lab.experiments.goodhart_data import marked, on, texture
+from deadhead.lab.experiments.goodhart.data import marked, on, texture
+from deadhead.lab.experiments.goodhart.experiment import _pointing, margin
 from support.lab import drawn_all, quick
 
 

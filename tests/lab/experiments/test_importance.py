@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 
-from deadhead.lab.experiments.importance import QUICK, Settings, trained, without
-from deadhead.lab.mnist_cnn import network, parts
+from deadhead.lab.experiments.importance.experiment import QUICK, Settings, trained, without
+from deadhead.lab.networks.mnist_cnn import network, parts
 from support.lab import drawn_all, quick
 
 needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from deadhead.lab.experiments.layers import plain_graph
-from deadhead.lab.experiments.layers_figures import as_graph
+from deadhead.lab.experiments.layers.experiment import plain_graph
+from deadhead.lab.experiments.layers.figures import as_graph
 from support.lab import drawn_all, quick
 
 

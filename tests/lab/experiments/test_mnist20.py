@@ -7,10 +7,10 @@ import os
 
 import pytest
 
-from deadhead.lab.curves import Curve
 from deadhead.lab.experiments import EXPERIMENTS
-from deadhead.lab.experiments.mnist20_claims import NoneWins
-from deadhead.lab.experiments.mnist20_numbers import from_last_layer, of_tasks, of_two_networks, of_widths
+from deadhead.lab.experiments.mnist20.claims import NoneWins
+from deadhead.lab.experiments.mnist20.numbers import from_last_layer, of_tasks, of_two_networks, of_widths
+from deadhead.lab.measures.curves import Curve
 from support.lab import drawn_all, quick
 
 needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")

@@ -6,9 +6,17 @@ import pytest
 import torch
 from tests.support.lab import drawn_all, quick
 
-from deadhead.lab.curves import Curve, Subject
-from deadhead.lab.experiments.one_digit import QUICK, OneDigit, after_failure, first_above, from_hidden, gain, trained
-from deadhead.lab.experiments.one_digit_claims import CLAIMS
+from deadhead.lab.experiments.one_digit.claims import CLAIMS
+from deadhead.lab.experiments.one_digit.experiment import (
+    QUICK,
+    OneDigit,
+    after_failure,
+    first_above,
+    from_hidden,
+    gain,
+    trained,
+)
+from deadhead.lab.measures.curves import Curve, Subject
 
 
 @pytest.mark.parametrize("criterion", ["oracle", "taylor1", "taylor2"])

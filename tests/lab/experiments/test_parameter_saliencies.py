@@ -9,10 +9,10 @@ import numpy as np
 import pytest
 import torch
 
-from deadhead.lab.experiments.parameter_saliencies import summary
-from deadhead.lab.layer_without import ABSOLUTE, LAYER, SCORES, loss_after_surgery, loss_without, patches_of
-from deadhead.lab.mnist_cnn import network
-from deadhead.lab.weight_surgeon import gram_of, removed_by_surgeon
+from deadhead.lab.experiments.parameter_saliencies.experiment import summary
+from deadhead.lab.measures.layer_without import ABSOLUTE, LAYER, SCORES, loss_after_surgery, loss_without, patches_of
+from deadhead.lab.measures.weight_surgeon import gram_of, removed_by_surgeon
+from deadhead.lab.networks.mnist_cnn import network
 from support.lab import drawn_all, quick
 
 needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")

@@ -7,7 +7,7 @@ import os
 import pytest
 import torch
 
-from deadhead.lab.experiments.regulariser import Regulariser, spoil, ways
+from deadhead.lab.experiments.regulariser.experiment import Regulariser, spoil, ways
 from support.lab import drawn_all, quick
 
 needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")

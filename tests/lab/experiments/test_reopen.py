@@ -7,9 +7,9 @@ import os
 import pytest
 import torch
 
-from deadhead.lab.arms import Arms, batched, parameters, remaining
-from deadhead.lab.experiments.reopen import Reopen, _open, ways
+from deadhead.lab.experiments.reopen.experiment import Reopen, _open, ways
 from deadhead.lab.models import small_cnn
+from deadhead.lab.networks.arms import Arms, batched, parameters, remaining
 from support.lab import drawn_all, quick
 
 needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")

@@ -9,8 +9,8 @@ import torch
 from torch import nn
 
 import deadhead as dh
-from deadhead.lab.experiments.rules_maxima import soft_shares
-from deadhead.lab.experiments.rules_plain import layer_by_layer, off
+from deadhead.lab.experiments.rules.maxima import soft_shares
+from deadhead.lab.experiments.rules.plain import layer_by_layer, off
 from support.lab import drawn_all, quick
 
 

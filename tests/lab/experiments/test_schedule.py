@@ -7,8 +7,8 @@ import os
 import pytest
 import torch
 
-from deadhead.lab.experiments.schedule import QUICK, WEIGHTS, Settings, gathered, trained
-from deadhead.lab.mnist_cnn import network, parts
+from deadhead.lab.experiments.schedule.experiment import QUICK, WEIGHTS, Settings, gathered, trained
+from deadhead.lab.networks.mnist_cnn import network, parts
 from support.lab import drawn_all, quick
 
 needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")

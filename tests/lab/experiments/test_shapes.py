@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import pytest
 
-from deadhead.lab.curves import Curve
-from deadhead.lab.experiments.shapes import _judged
+from deadhead.lab.experiments.shapes.experiment import _judged
+from deadhead.lab.measures.curves import Curve
 from support.lab import drawn_all, quick
 
 

@@ -10,9 +10,9 @@ from torch import nn
 import deadhead
 from deadhead.data.calibration import as_batch, calibrate
 from deadhead.lab.experiments import run_experiment
-from deadhead.lab.experiments.spiral_moves import band, one_gradient_move, unit_correlations
-from deadhead.lab.experiments.spiral_networks import arms, pruned, start
-from deadhead.lab.experiments.spiral_trial import Spiral, Trial
+from deadhead.lab.experiments.spiral.moves import band, one_gradient_move, unit_correlations
+from deadhead.lab.experiments.spiral.networks import arms, pruned, start
+from deadhead.lab.experiments.spiral.trial import Spiral, Trial
 from deadhead.select.plan import plan_of
 from support.lab import drawn_all, quick
 

@@ -8,9 +8,18 @@ import pytest
 import torch
 from tests.support.lab import drawn_all, quick
 
-from deadhead.lab.curves import Subject
-from deadhead.lab.experiments.surfaces import QUICK, Surfaces, _mean_replaced, _shown, _surface, at, convex, trained
-from deadhead.lab.experiments.surfaces_claims import CLAIMS
+from deadhead.lab.experiments.surfaces.claims import CLAIMS
+from deadhead.lab.experiments.surfaces.experiment import (
+    QUICK,
+    Surfaces,
+    _mean_replaced,
+    _shown,
+    _surface,
+    at,
+    convex,
+    trained,
+)
+from deadhead.lab.measures.curves import Subject
 
 
 @pytest.mark.parametrize(("layers", "place"), [("one", 2), ("two", 0)])

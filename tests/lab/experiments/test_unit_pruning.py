@@ -7,9 +7,9 @@ import os
 import pytest
 import torch
 
-from deadhead.lab.arms import UNITS
-from deadhead.lab.experiments.unit_pruning import UnitPruning, _curve, _nonzero, ways
+from deadhead.lab.experiments.unit_pruning.experiment import UnitPruning, _curve, _nonzero, ways
 from deadhead.lab.models import small_cnn
+from deadhead.lab.networks.arms import UNITS
 from support.lab import drawn_all, quick
 
 needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")

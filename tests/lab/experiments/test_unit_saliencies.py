@@ -11,9 +11,9 @@ import pytest
 import torch
 
 from deadhead.lab.data import Split
-from deadhead.lab.experiments.unit_saliencies import Measured, UnitSaliencies, lowest
-from deadhead.lab.experiments.unit_saliencies_claims import CLAIMS
-from deadhead.lab.experiments.unit_saliencies_numbers import numbers
+from deadhead.lab.experiments.unit_saliencies.claims import CLAIMS
+from deadhead.lab.experiments.unit_saliencies.experiment import Measured, UnitSaliencies, lowest
+from deadhead.lab.experiments.unit_saliencies.numbers import numbers
 from deadhead.lab.models import small_cnn
 from support.lab import drawn_all, quick
 

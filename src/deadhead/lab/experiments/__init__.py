@@ -1,7 +1,8 @@
-"""Experiments, one file for each: functions registered by name, from settings and a seed to plain results.
+"""Experiments, a folder for each: functions registered by name, from settings and a seed to plain results.
 
-`registry` finds them by name. A new experiment is a file here with a function under `@experiment("name")`, and its
-import below. Files here import anything of the package but the command line.
+`registry` finds them by name. A new experiment is a folder here: experiment.py with a function under
+`@experiment("name")`, claims.py, figures.py and what else it needs, and its import below. Files here import anything of
+the package but the command line.
 """
 
 from deadhead.lab.experiments import (

@@ -25,6 +25,8 @@ from deadhead.lab.experiments import EXPERIMENTS
 from deadhead.lab.runner.configuration import Plan
 from deadhead.progress import Progress
 
+WORDS = ("__init__", "claims", "figures", "why")
+"""Files of an experiment's folder that its results do not depend on."""
 EVERY = 0.5
 """Seconds between lines of progress."""
 
@@ -83,21 +85,32 @@ def jobs_of(plan: Plan, out: Path) -> list[Job]:
 
 
 def source_of(entry: Experiment) -> str:
-    """A hash of the code of an experiment's own file, without its docstrings and comments.
+    """A hash of the code that gives an experiment's results, without docstrings, comments and imports.
+
+    It is the code of the folder of its function but for `WORDS`, or of its one file.
 
     Args:
         entry: the experiment.
     """
-    tree = ast.parse(Path(inspect.getfile(entry.function)).read_text())
+    own = Path(inspect.getfile(entry.function))
+    parts = sorted(own.parent.glob("*.py")) if own.name == "experiment.py" else [own]
+    code = "".join(_code(path) for path in parts if path.stem not in WORDS)
+    return hashlib.sha256(code.encode()).hexdigest()[:12]
+
+
+def _code(path: Path) -> str:
+    """What a file computes, as a text that does not change with its comments."""
+    tree = ast.parse(path.read_text())
     for node in ast.walk(tree):
         body = getattr(node, "body", None)
         if isinstance(body, list):
-            node.body = [each for each in body if not _is_text(each)]  # type: ignore[attr-defined]
-    return hashlib.sha256(ast.dump(tree).encode()).hexdigest()[:12]
+            node.body = [each for each in body if not _says_nothing(each)]  # type: ignore[attr-defined]
+    return ast.dump(tree)
 
 
-def _is_text(node: ast.AST) -> bool:
-    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+def _says_nothing(node: ast.AST) -> bool:
+    text = isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and isinstance(node.value.value, str)
+    return text or isinstance(node, (ast.Import, ast.ImportFrom))
 
 
 def run_job(job: Job, progress: Progress | None = None) -> None:
