@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import functools
+from collections.abc import Callable, Sequence
+from functools import partial
 from typing import Any
+
+from matplotlib.figure import Figure
 
 from deadhead.lab.experiments import EXPERIMENTS, run_experiment
 from deadhead.lab.findings import drawn, filled
@@ -22,5 +26,9 @@ def drawn_all(name: str) -> None:
         assert "{" not in filled(sentence, results, dict.fromkeys(entry.variants, results))
     for picture in entry.pictures:
         for frame in [(0,), (picture.frames - 1,)] if picture.frames else [()]:
-            png = drawn(picture.size, lambda whole, draw=picture.draw, at=frame: draw(whole, results, *at))  # type: ignore[misc]
+            png = drawn(picture.size, partial(_draw, picture.draw, results, frame), dpi=40)
             assert png.startswith(b"\x89PNG")
+
+
+def _draw(draw: Callable[..., None], results: Sequence[Any], frame: Sequence[int], whole: Figure) -> None:
+    draw(whole, results, *frame)

@@ -13,4 +13,15 @@ from deadhead.lab.data import Split, cifar10_jpeg, digits, load, mnist
 from deadhead.lab.models import cifar_cnn, digits_cnn, small_cnn
 from deadhead.lab.train import evaluate, fit
 
-__all__ = ["Split", "cifar10_jpeg", "cifar_cnn", "digits", "digits_cnn", "evaluate", "fit", "load", "mnist", "small_cnn"]
+__all__ = [
+    "Split",
+    "cifar10_jpeg",
+    "cifar_cnn",
+    "digits",
+    "digits_cnn",
+    "evaluate",
+    "fit",
+    "load",
+    "mnist",
+    "small_cnn",
+]

@@ -12,7 +12,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
-from scipy import stats  # type: ignore[import-untyped]
+from scipy.special import stdtrit  # type: ignore[import-untyped]
 
 HOLDS, PART, FAILS, OPEN = "holds", "holds in part", "does not hold", "too few seeds"
 SEEDS = 5
@@ -116,7 +116,7 @@ class Difference:
         if len(values) < SEEDS:
             return Judgement(OPEN, (over_seeds(self.value, values),))
         mean, error = statistics.fmean(values), statistics.stdev(values) / math.sqrt(len(values))
-        half = float(stats.t.ppf((1 + self.confidence) / 2, len(values) - 1)) * error
+        half = float(stdtrit(len(values) - 1, (1 + self.confidence) / 2)) * error
         number = Number(self.value, mean, mean - half, mean + half)
         whole = self.above < number.low and number.high < self.below
         return Judgement(HOLDS if whole else PART if self.above < mean < self.below else FAILS, (number,))

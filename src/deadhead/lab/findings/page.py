@@ -136,17 +136,18 @@ def write_page(found: Found, *folders: Path) -> Path:
     return folders[-1] / f"{found.name}.md"
 
 
-def drawn(size: tuple[float, float], draw: Callable[[Figure], None]) -> bytes:
+def drawn(size: tuple[float, float], draw: Callable[[Figure], None], dpi: int = 110) -> bytes:
     """A figure as PNG.
 
     Args:
         size: inches.
         draw: called with an empty figure.
+        dpi: pixels of an inch.
     """
     content = io.BytesIO()
     with canvas(*size) as whole:
         draw(whole)
-        whole.savefig(content, format="png", dpi=110, metadata={"Software": None})
+        whole.savefig(content, format="png", dpi=dpi, metadata={"Software": None})
     return content.getvalue()
 
 

@@ -7,7 +7,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy import stats  # type: ignore[import-untyped]
+
+from deadhead.lab.lazily import stats
 
 Array = NDArray[np.float64]
 

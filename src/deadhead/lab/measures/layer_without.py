@@ -8,11 +8,11 @@ from collections.abc import Sequence
 from typing import Any
 
 import torch
-from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor
 from torch.nn import functional
 
 from deadhead.graph.network import Network, trace
+from deadhead.lab.lazily import stats
 from deadhead.lab.measures.weight_surgeon import gram_of, removed_by_surgeon
 from deadhead.lab.networks.mnist_cnn import Pairs, network
 from deadhead.progress import Progress, track

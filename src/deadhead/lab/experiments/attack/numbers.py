@@ -8,7 +8,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor
 
 from deadhead.lab.experiments.attack.looks import Look
@@ -27,6 +26,7 @@ from deadhead.lab.experiments.attack.outcomes import (
 from deadhead.lab.experiments.attack.runs import LAYERS
 from deadhead.lab.experiments.attack.settings import Attacks
 from deadhead.lab.experiments.attack.states import states
+from deadhead.lab.lazily import stats
 
 BINS = 32
 """Of a histogram whose entropy is taken."""

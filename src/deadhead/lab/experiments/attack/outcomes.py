@@ -6,11 +6,11 @@ import math
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
-from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor
 
 from deadhead.lab.experiments.attack.looks import Look
 from deadhead.lab.experiments.attack.runs import Run
+from deadhead.lab.lazily import stats
 
 NOTHING = 0.01
 """Of the intact layer's median: a smaller penalty is about 0, and so is a smaller largest gradient."""

@@ -9,7 +9,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats  # type: ignore[import-untyped]
 from torch import nn
 
 from deadhead.data.opened import opened
@@ -21,6 +20,7 @@ from deadhead.lab.experiments.certificate.claims import CLAIMS, TAKEAWAY
 from deadhead.lab.experiments.certificate.figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
 from deadhead.lab.experiments.spiral.networks import arms
+from deadhead.lab.lazily import stats
 from deadhead.lab.models import digits_cnn, small_cnn
 from deadhead.lab.train import evaluate, fit
 from deadhead.progress import Progress, track

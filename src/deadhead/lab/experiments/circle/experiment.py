@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
 
 from deadhead.lab.experiments.circle.claims import CLAIMS, TAKEAWAY
 from deadhead.lab.experiments.circle.figures import PICTURES
@@ -23,6 +22,7 @@ from deadhead.lab.experiments.circle.network import (
 )
 from deadhead.lab.experiments.circle.subnetworks import PROBABILITIES, Drawn, drawn_from, gradients, normality, tables
 from deadhead.lab.experiments.registry import experiment
+from deadhead.lab.lazily import stats
 from deadhead.lab.measures.distributions import Array, partial_rank_correlation
 from deadhead.progress import Progress, track
 

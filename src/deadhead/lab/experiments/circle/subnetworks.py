@@ -7,9 +7,9 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
-from scipy import stats  # type: ignore[import-untyped]
 
 from deadhead.lab.experiments.circle.network import Gated
+from deadhead.lab.lazily import stats
 from deadhead.lab.measures.distributions import Array, density, lilliefors, normal_distance
 from deadhead.lab.measures.unimodal import dip_test, silverman
 

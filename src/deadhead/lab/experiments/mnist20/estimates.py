@@ -9,9 +9,9 @@ from collections.abc import Mapping
 from typing import Any
 
 import torch
-from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor
 
+from deadhead.lab.lazily import stats
 from deadhead.lab.measures.curves import Subject
 
 CRITERIA = {"linear": "taylor1", "quadratic": "taylor2", "exact quadratic": "taylor2_exact"}

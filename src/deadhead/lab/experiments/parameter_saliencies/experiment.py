@@ -8,13 +8,13 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor
 
 from deadhead.graph.network import Network, trace
 from deadhead.lab.experiments.parameter_saliencies.claims import CLAIMS, TAKEAWAY
 from deadhead.lab.experiments.parameter_saliencies.figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
+from deadhead.lab.lazily import stats
 from deadhead.lab.measures.layer_without import (
     ABSOLUTE,
     LAYER,

@@ -8,13 +8,13 @@ from dataclasses import dataclass
 from typing import Any
 
 import torch
-from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor
 
 from deadhead.gates.state import PrunedState
 from deadhead.lab.experiments.registry import experiment
 from deadhead.lab.experiments.surfaces.claims import CLAIMS, TAKEAWAY, VARIANTS
 from deadhead.lab.experiments.surfaces.figures import PICTURES
+from deadhead.lab.lazily import stats
 from deadhead.lab.measures.curves import LOSS, WAYS, Curve, Subject, Unit
 from deadhead.lab.networks.tasks import Task, mnist20, shape
 from deadhead.progress import Progress, track

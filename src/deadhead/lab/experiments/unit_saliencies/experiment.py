@@ -12,7 +12,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from scipy import stats  # type: ignore[import-untyped]
 from torch import Tensor, nn
 
 from deadhead.gates.batched import Parts
@@ -22,6 +21,7 @@ from deadhead.lab.experiments.registry import experiment
 from deadhead.lab.experiments.unit_saliencies.claims import CLAIMS, TAKEAWAY, VARIANTS
 from deadhead.lab.experiments.unit_saliencies.figures import PICTURES
 from deadhead.lab.experiments.unit_saliencies.numbers import numbers
+from deadhead.lab.lazily import stats
 from deadhead.lab.measures.replaced import Replaced
 from deadhead.lab.models import small_cnn
 from deadhead.lab.networks.arms import UNITS, batched
