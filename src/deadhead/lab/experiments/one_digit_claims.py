@@ -45,7 +45,7 @@ CLAIMS = (
         {"first_above_0": 0.1, "first_above_1": 0.1, "first_above_2": 0.1},
         "Share of units removed when the error is first above the intact network's.",
         "errors",
-        "From torch's start the units that remain are used, and the error passes its start after {first_above_0:%}, "
+        "From torch's start most units are used, and the error passes its start after {first_above_0:%}, "
         "{first_above_1:%} and {first_above_2:%} of the units; from a normal start, where most units disturb, after "
         "{normal start.first_above_0:%}, {normal start.first_above_1:%} and {normal start.first_above_2:%}. Refitting "
         "the remaining weights by least squares does it from torch's start, too: with 60 % removed the error is "
