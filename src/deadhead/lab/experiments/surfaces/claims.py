@@ -19,8 +19,8 @@ VARIANTS: dict[str, dict[str, Any]] = {
 TAKEAWAY = (
     "The gain of a unit that can be removed is not free: in networks that fit their data well, four times the gain "
     "changed the error by {quadrupled:mean%} or more even for the most indifferent of the units that were removed. The "
-    "linear estimate has the wrong sign for {linear_wrong_sign:mean%} of the units that it picks, because the "
-    "curvature that it leaves out is what removal costs."
+    "linear estimate has the wrong sign for {linear_wrong_sign:mean%} of the units that it picks with two layers: try "
+    "a unit (`oracle`) before you trust a slope."
 )
 
 CLAIMS = (
@@ -83,9 +83,9 @@ CLAIMS = (
         "estimates",
         "It picks badly, and its estimates of what it picks are wrong by {linear_error:%} of the change: the smallest "
         "of many first-order estimates belongs to a unit whose curvature is large and left out. {linear_wrong_sign:%} "
-        "of them have the wrong sign. With the curvature by the recursion the error is {quadratic_error:%} for the "
-        "units that it picks. Next to the level of the error a wrong linear estimate is small "
-        "({linear_error_of_level:%}), so that a plot in real space looks flat.",
+        "of them have the wrong sign. With the curvature by the recursion, exact for the last hidden layer alone, the "
+        "error is {quadratic_error:%} for the units that it picks. Next to the level of the error a wrong linear "
+        "estimate is small ({linear_error_of_level:%}), so that a plot in real space looks flat.",
         variants=tuple(VARIANTS),
     ),
 )  # fmt: skip
