@@ -41,8 +41,8 @@ class Number:
     def span(self) -> str:
         """The mean and its range without the name."""
         if self.low == self.high:
-            return f"{self.mean:.3g}"
-        return f"{self.mean:.3g} ({self.low:.3g} to {self.high:.3g})"
+            return digits(self.mean)
+        return f"{digits(self.mean)} ({digits(self.low)} to {digits(self.high)})"
 
 
 @dataclass(frozen=True)
@@ -202,6 +202,15 @@ class Every:
 
 def _numbers(value: Any) -> list[float]:
     return [float(x) for x in (value if isinstance(value, (list, tuple)) else [value])]
+
+
+def digits(value: float) -> str:
+    """A number with three digits, or whole with commas from a thousand to ten million.
+
+    >>> digits(0.12345), digits(11702.4), digits(6.16e9)
+    ('0.123', '11,702', '6.16e+09')
+    """
+    return f"{value:,.0f}" if 1e3 <= abs(value) < 1e7 else f"{value:.3g}"
 
 
 def over_seeds(what: str, values: Sequence[float]) -> Number:

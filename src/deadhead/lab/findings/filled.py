@@ -7,7 +7,7 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 from deadhead.errors import DeadheadError
-from deadhead.lab.judges import Results, over_seeds
+from deadhead.lab.judges import Results, digits, over_seeds
 
 PLACEHOLDER = re.compile(r"\{([^{}]+?)(?:\[(\d+)\])?(:[a-z%]+)?\}")
 
@@ -43,7 +43,7 @@ def filled(text: str, results: Results, variants: Mapping[str, Results] | None =
         if not numbers:
             return "(no case)"
         number = over_seeds(path, numbers)
-        return (f"{number.mean:.3g}" if "mean" in form else number.span) + (" %" if "%" in form else "")
+        return (digits(number.mean) if "mean" in form else number.span) + (" %" if "%" in form else "")
 
     return PLACEHOLDER.sub(value, text)
 
