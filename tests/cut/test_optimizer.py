@@ -9,129 +9,28 @@ from typing import Any
 
 import pytest
 import torch
-import torch.nn.functional as F
-from torch import Tensor, nn, optim
+from torch import nn, optim
 from torch.optim import Optimizer, lr_scheduler
 
 import deadhead as dh
 from deadhead.cut.optimizer import adopt, cut_in_place, exchange, follow
 from deadhead.cut.optimizer_state import flat_state_of, state_of
 from deadhead.cut.surgery import Surgery, copy_of, operate
-from deadhead.select.plan import plan_of
-from support.networks import classes, mlp
+from support.cut_optimizers import (
+    DATA,
+    EACH,
+    REMOVED,
+    agree,
+    cut,
+    kept,
+    pruned_with_biases,
+    smaller,
+    step,
+    trained,
+    zeroed,
+)
+from support.networks import mlp
 from support.snapshot import bits
-
-DATA = classes(24, 3)[0]
-REMOVED = {"0.weight": {0: [1, 4]}, "0.bias": {0: [1, 4]}, "2.weight": {1: [1, 4], 0: [0]}, "2.bias": {0: [0]},
-           "4.weight": {1: [0]}}  # fmt: skip
-"""Two units of the first layer and one of the second."""
-SIZES = (3, 6, 5, 3)
-Make = Callable[[Any], Optimizer]
-
-EACH: dict[str, Make] = {
-    "sgd": lambda p: optim.SGD(p, 0.05),
-    "sgd momentum": lambda p: optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.1, nesterov=True, foreach=False),
-    "sgd foreach": lambda p: optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.1, dampening=0.1, foreach=True),
-    "sgd fused": lambda p: optim.SGD(p, 0.05, momentum=0.9, weight_decay=0.1, fused=True),
-    "adam": lambda p: optim.Adam(p, 0.02, weight_decay=0.1, foreach=False),
-    "adam amsgrad": lambda p: optim.Adam(p, 0.02, amsgrad=True, foreach=True),
-    "adam fused": lambda p: optim.Adam(p, 0.02, amsgrad=True, fused=True),
-    "adam capturable step": lambda p: optim.Adam(p, torch.tensor(0.02), foreach=False),
-    "adamw": lambda p: optim.AdamW(p, 0.02, weight_decay=0.3, foreach=False),
-    "adamw foreach": lambda p: optim.AdamW(p, 0.02, weight_decay=0.3, foreach=True),
-    "adamw fused": lambda p: optim.AdamW(p, 0.02, weight_decay=0.3, fused=True),
-    "adagrad": lambda p: optim.Adagrad(p, 0.05, lr_decay=0.1, initial_accumulator_value=0.1),
-    "adadelta": lambda p: optim.Adadelta(p, 1.0, weight_decay=0.1),
-    "adamax": lambda p: optim.Adamax(p, 0.02),
-    "nadam": lambda p: optim.NAdam(p, 0.02, weight_decay=0.1),
-    "radam": lambda p: optim.RAdam(p, 0.02),
-    "rmsprop": lambda p: optim.RMSprop(p, 0.01, momentum=0.9, centered=True),
-    "rprop": lambda p: optim.Rprop(p, 0.01),
-    "asgd": lambda p: optim.ASGD(p, 0.05, t0=2),
-}
-"""Optimizers that update an entry by that entry's own gradients alone."""
-
-
-def kept(name: str, size: int, axis: int) -> list[int]:
-    return [i for i in range(size) if i not in REMOVED.get(name, {}).get(axis, [])]
-
-
-def surgery_of(model: nn.Module) -> Surgery:
-    shapes = {name: parameter.shape for name, parameter in model.named_parameters()}
-    keep = {name: {axis: kept(name, shapes[name][axis], axis) for axis in axes} for name, axes in REMOVED.items()}
-    return Surgery(keep, [("0", "out_features", 4), ("2", "in_features", 4), ("2", "out_features", 4)])
-
-
-def smaller(name: str, tensor: Tensor) -> Tensor:
-    """What is left of a tensor that lies like a parameter."""
-    for axis, removed in REMOVED.get(name, {}).items():
-        rest = [i for i in range(tensor.shape[axis]) if i not in removed]
-        tensor = tensor.movedim(axis, 0)[rest].movedim(0, axis)
-    return tensor
-
-
-def close(name: str, tensor: Tensor) -> None:
-    with torch.no_grad():
-        for axis, removed in REMOVED.get(name, {}).items():
-            tensor.movedim(axis, 0)[removed] = 0
-
-
-def step(model: nn.Module, optimizer: Optimizer) -> float:
-    @torch.enable_grad()
-    def closure() -> Tensor:
-        optimizer.zero_grad()
-        loss = F.cross_entropy(model(DATA[0]), DATA[1])
-        loss.backward()
-        return loss
-
-    return optimizer.step(closure).item()  # type: ignore
-
-
-def trained(make: Make, steps: int = 4) -> tuple[nn.Module, Optimizer]:
-    model = mlp(*SIZES).train()
-    optimizer = make(list(model.parameters()))
-    for _ in range(steps):
-        step(model, optimizer)
-    return model, optimizer
-
-
-def zeroed(make: Make, model: nn.Module, optimizer: Optimizer) -> tuple[nn.Module, Optimizer]:
-    """Another pair in the same state, with zeros for the removed units in parameters and state. A hidden unit of tanh
-    whose weights on both sides are zero has zero gradients, so that it stays."""
-    other = copy.deepcopy(model)
-    twin = make(list(other.parameters()))
-    for mine, theirs in zip(other.parameters(), model.parameters(), strict=True):
-        if theirs in optimizer.state:
-            twin.state[mine] = copy.deepcopy(optimizer.state[theirs])
-    for name, parameter in other.named_parameters():
-        close(name, parameter)
-        for value in twin.state.get(parameter, {}).values():
-            if isinstance(value, Tensor) and value.shape == parameter.shape:
-                close(name, value)
-    return other, twin
-
-
-def cut(model: nn.Module, optimizer: Optimizer, inplace: bool) -> tuple[nn.Module, Optimizer]:
-    surgery = surgery_of(model)
-    if not inplace:
-        new = copy_of(model)
-        operate(new, surgery)
-        return new, follow(optimizer, model, new, surgery)
-    cut_in_place(optimizer, model, surgery)
-    exchange(optimizer, operate(model, surgery))
-    adopt(optimizer, model, surgery)
-    return model, optimizer
-
-
-def agree(small: nn.Module, large: nn.Module, tolerance: float = 1e-12) -> None:
-    for (name, found), expected in zip(small.named_parameters(), large.parameters(), strict=True):
-        torch.testing.assert_close(found, smaller(name, expected), rtol=tolerance, atol=tolerance)
-    for name, parameter in large.named_parameters():
-        rest = parameter.detach().clone()
-        closed = torch.zeros_like(rest, dtype=torch.bool)
-        for axis, removed in REMOVED.get(name, {}).items():
-            closed.movedim(axis, 0)[removed] = True
-        assert not rest[closed].any(), "the reference leaves the removed units at zero"
 
 
 @pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
@@ -156,9 +55,6 @@ def test_the_copy_leaves_the_optimizer_as_it_was(name: str) -> None:
     step(small, trainer)
     assert str(optimizer.state_dict()) == str(before)
     assert all(torch.equal(a, b) for a, b in zip(model.parameters(), same.parameters(), strict=True))
-
-
-# -- state that is no tensor of the parameter's shape -----------------------------------------------------------------
 
 
 @pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
@@ -301,129 +197,6 @@ def test_adafactor_of_transformers_is_cut_along() -> None:
     step(model, optimizer)
 
 
-# -- flat state -------------------------------------------------------------------------------------------------------
-
-
-def lbfgs(search: str | None) -> Make:
-    return lambda p: optim.LBFGS(p, 0.3, max_iter=3, history_size=4, line_search_fn=search)
-
-
-@pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
-@pytest.mark.parametrize("search", [None, "strong_wolfe"])
-def test_a_history_of_steps_with_closed_units_is_cut(search: str | None, inplace: bool) -> None:
-    model = mlp(*SIZES).train()
-    for name, parameter in model.named_parameters():
-        close(name, parameter)
-    optimizer = lbfgs(search)(model.parameters())
-    for _ in range(3):
-        step(model, optimizer)
-    large = copy.deepcopy(model)
-    reference = lbfgs(search)(large.parameters())
-    reference.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    small, trainer = cut(model, optimizer, inplace)
-    assert len(trainer.state[next(small.parameters())]["old_dirs"]) == 4
-    for _ in range(4):
-        step(large, reference)
-        step(small, trainer)
-    agree(small, large, 1e-9)
-    assert trainer._numel() == sum(p.numel() for p in small.parameters())  # type: ignore[attr-defined]
-    assert trainer._params is trainer.param_groups[0]["params"]  # type: ignore[attr-defined]
-
-
-@pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
-@pytest.mark.parametrize("search", [None, "strong_wolfe"])
-@pytest.mark.parametrize("steps", [1, 3])
-def test_a_history_of_another_function_is_forgotten(steps: int, search: str | None, inplace: bool) -> None:
-    model, optimizer = trained(lbfgs(search), steps)
-    small, trainer = cut(model, optimizer, inplace)
-    other = copy.deepcopy(small)
-    anew = lbfgs(search)(other.parameters())
-    for _ in range(3):
-        assert step(small, trainer) == step(other, anew)
-    assert all(torch.equal(a, b) for a, b in zip(small.parameters(), other.parameters(), strict=True))
-
-
-def test_a_history_is_forgotten_where_the_remaining_weights_change() -> None:
-    model = mlp(*SIZES).train()
-    for name, parameter in model.named_parameters():
-        close(name, parameter)
-    optimizer = lbfgs(None)(model.parameters())
-    step(model, optimizer)
-    cut_in_place(optimizer, model, surgery_of(model), same_weights=False)
-    assert not optimizer.state[next(model.parameters())]
-
-
-def test_a_history_is_forgotten_where_a_bias_is_new() -> None:
-    model = nn.Sequential(nn.Linear(3, 4, bias=False), nn.Tanh(), nn.Linear(4, 3)).double()
-    optimizer = lbfgs(None)(model.parameters())
-    step(model, optimizer)
-    surgery = Surgery(biases={"0.bias": 4})
-    cut_in_place(optimizer, model, surgery)
-    assert optimizer.state[model[0].weight], "nothing was removed, and no weight changed"
-    operate(model, surgery)
-    adopt(optimizer, model, surgery)
-    assert not optimizer.state[model[0].weight]
-    first = step(model, optimizer)
-    assert step(model, optimizer) < first
-
-
-@pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
-@pytest.mark.parametrize("compensate", ["zero", "least_squares"])
-def test_a_prune_says_whether_the_remaining_weights_are_the_same(compensate: str, inplace: bool) -> None:
-    model = mlp(*SIZES).train()
-    for name, parameter in model.named_parameters():
-        close(name, parameter)
-    optimizer = lbfgs(None)(model.parameters())
-    step(model, optimizer)
-    pruned = dh.prune(model, [DATA], loss="cross_entropy", plan=plan_of([("0", 1), ("0", 4), ("2", 0)]),
-                      compensate=compensate, optimizer=optimizer, inplace=inplace, curve=0)  # fmt: skip
-    assert pruned.optimizer is not None
-    assert bool(flat_state_of(pruned.optimizer)) == (compensate == "zero")
-
-
-class Flat(Optimizer):
-    """Momentum in one tensor for all parameters of a group, held by the last of them."""
-
-    def __init__(self, parameters: Any) -> None:
-        super().__init__(parameters, {"lr": 0.1})
-
-    @torch.no_grad()
-    def step(self, closure: Any = None) -> Any:
-        with torch.enable_grad():
-            loss = closure()
-        for group in self.param_groups:
-            gradient = torch.cat([p.grad.flatten() for p in group["params"]])
-            state = self.state[group["params"][-1]]
-            state["momentum"] = 0.9 * state.get("momentum", torch.zeros_like(gradient)) + gradient
-            offset = 0
-            for p in group["params"]:
-                p.sub_(state["momentum"][offset : offset + p.numel()].view_as(p), alpha=group["lr"])
-                offset += p.numel()
-        return loss
-
-
-@pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
-def test_flat_momentum_is_cut_entry_by_entry(inplace: bool) -> None:
-    model, optimizer = trained(Flat)
-    large = copy.deepcopy(model)
-    reference = Flat(large.parameters())
-    reference.load_state_dict(copy.deepcopy(optimizer.state_dict()))
-    offset = 0
-    momentum = reference.state[list(large.parameters())[-1]]["momentum"]
-    for name, parameter in large.named_parameters():
-        close(name, parameter)
-        close(name, momentum[offset : offset + parameter.numel()].view_as(parameter))
-        offset += parameter.numel()
-    small, trainer = cut(model, optimizer, inplace)
-    for _ in range(3):
-        step(large, reference)
-        step(small, trainer)
-    agree(small, large)
-
-
-# -- what belongs to a parameter --------------------------------------------------------------------------------------
-
-
 @pytest.mark.parametrize(
     ("name", "expected"),
     [
@@ -444,54 +217,6 @@ def test_state_of_a_parameter_is_what_has_its_shape(name: str, expected: set[str
     assert not flat_state_of(optimizer)
     assert not state_of(optimizer, torch.ones(3)), "a tensor that it does not hold"
     assert len(optimizer.state) in (0, 6), "asking leaves no empty state"
-
-
-def test_flat_state_is_seen_in_each_parameters_shape() -> None:
-    model, optimizer = trained(lbfgs(None))
-    [flat] = flat_state_of(optimizer)
-    assert {"d", "prev_flat_grad", "old_dirs.0", "old_stps.3"} <= set(flat.tensors)
-    assert flat.offsets == [0, 18, 24, 54, 59, 74]
-    weight = model.get_parameter("2.weight")
-    for view in flat.views(weight):
-        assert view.shape == weight.shape
-        view[1] = 7
-    for name, tensor in flat.tensors.items():
-        assert (tensor == 7).nonzero()[:, 0].tolist() == list(range(24 + 6, 24 + 12)), name
-    assert not flat.views(torch.ones(2))
-    assert not any(state_of(optimizer, parameter) for parameter in model.parameters())
-
-
-def test_one_vector_alone_is_entry_by_entry_and_its_history_is_flat() -> None:
-    vector = nn.Parameter(torch.ones(4))
-    for make, entries, flat in ((EACH["adam"], 2, 0), (lbfgs(None), 0, 1)):
-        optimizer = make([vector])
-        for _ in range(2):
-            optimizer.step(lambda o=optimizer: _square(vector, o))
-        assert len(state_of(optimizer, vector)) == entries
-        assert len(flat_state_of(optimizer)) == flat
-
-
-def _square(vector: Tensor, optimizer: Optimizer) -> Tensor:
-    optimizer.zero_grad()
-    loss = vector.pow(4).sum()
-    loss.backward()
-    return loss
-
-
-# -- groups, new biases, schedules -------------------------------------------------------------------------------------
-
-
-def pruned_with_biases(make: Callable[[nn.Module], Optimizer], inplace: bool) -> tuple[dh.Pruned, Optimizer]:
-    model = nn.Sequential(
-        nn.Linear(3, 8), nn.Tanh(), nn.Linear(8, 6, bias=False), nn.Tanh(), nn.Linear(6, 3, bias=False)
-    ).double()
-    optimizer = make(model)
-    for _ in range(3):
-        step(model, optimizer)
-    pruned = dh.prune(model, [DATA], loss="cross_entropy", units=0.5, optimizer=optimizer, inplace=inplace, curve=0)
-    assert pruned.optimizer is not None
-    assert pruned.model[2].bias is not None
-    return pruned, pruned.optimizer
 
 
 @pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
@@ -539,19 +264,6 @@ def test_a_new_bias_beside_a_parametrized_weight_is_trained_too() -> None:
         adopt(optimizer, other, surgery)
         step(other, optimizer)
         assert other[2].bias.abs().min() > 0
-
-
-@pytest.mark.parametrize("inplace", [False, True], ids=["copy", "in place"])
-@pytest.mark.parametrize("make", [Flat, lbfgs(None)], ids=["flat", "history"])
-def test_flat_state_has_room_for_new_biases(make: Make, inplace: bool) -> None:
-    pruned, trainer = pruned_with_biases(lambda model: make(model.parameters()), inplace)
-    for flat in flat_state_of(trainer):
-        for name in pruned.surgery.biases:
-            assert not any(view.any() for view in flat.views(pruned.model.get_parameter(name)))
-    first = step(pruned.model, trainer)
-    for _ in range(5):
-        last = step(pruned.model, trainer)
-    assert last < first
 
 
 SCHEDULES: dict[str, Callable[[Optimizer], Any]] = {

@@ -5,7 +5,6 @@ import hashlib
 import importlib
 import io
 import json
-import os
 import socket
 import struct
 import sys
@@ -22,8 +21,7 @@ from torch import Tensor
 from deadhead.errors import DataError, DeadheadError
 from deadhead.lab import Split, cifar10_jpeg, digits, load, mnist
 from deadhead.lab import data as module
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
+from support.data import needs_data
 
 
 def idx(values: Tensor, magic: tuple[int, int, int] = (0, 0, 8)) -> bytes:

@@ -49,6 +49,43 @@ class Claim:
 
 
 @dataclass(frozen=True)
+class Document:
+    """What several claims have in common.
+
+    Args:
+        title: as it is cited, before the section.
+        why: {claim: its paragraph on why it does not hold} (default: none has one here).
+        variants: {claim: names of the variants below that paragraph}.
+    """
+
+    title: str
+    why: Mapping[str, str] = dataclasses.field(default_factory=dict)
+    variants: Mapping[str, tuple[str, ...]] = dataclasses.field(default_factory=dict)
+
+    def claim(
+        self,
+        id: str,
+        section: str,
+        sentence: str,
+        number: str,
+        judge: Judge,
+        example: Mapping[str, Any],
+        counter: Mapping[str, Any],
+        note: str = "",
+        picture: str = "",
+        **more: Any,
+    ) -> Claim:
+        """A claim of this document; arguments as those of `Claim`, with the section for `where`.
+
+        >>> from deadhead.lab.judges import Share
+        >>> Document("Evci (2018)").claim("E1.1", "table 2.1", "It costs.", "6", Share("x"), {}, {}).where
+        'Evci (2018), table 2.1'
+        """
+        more = {"why": self.why.get(id, ""), "variants": self.variants.get(id, ()), **more}
+        return Claim(id, f"{self.title}, {section}", sentence, number, judge, example, counter, note, picture, **more)
+
+
+@dataclass(frozen=True)
 class Picture:
     """A figure of results over seeds.
 

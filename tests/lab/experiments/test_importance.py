@@ -2,16 +2,12 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
 import torch
 
 from deadhead.lab.experiments.importance.experiment import QUICK, Settings, trained, without
 from deadhead.lab.networks.mnist_cnn import network, parts
+from support.data import needs_data
 from support.lab import drawn_all, quick
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 
 
 def test_the_lowest_half_of_every_layer_is_removed_and_nothing_else() -> None:

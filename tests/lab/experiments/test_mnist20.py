@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import itertools
-import os
 
 import pytest
 
@@ -11,9 +10,8 @@ from deadhead.lab.experiments import EXPERIMENTS
 from deadhead.lab.experiments.mnist20.claims import NoneWins
 from deadhead.lab.experiments.mnist20.numbers import from_last_layer, of_tasks, of_two_networks, of_widths
 from deadhead.lab.measures.curves import Curve
+from support.data import needs_data
 from support.lab import drawn_all, quick
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 
 PAPER = ("brute force", "linear", "quadratic")
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from itertools import combinations
 
 import numpy as np
@@ -13,9 +12,8 @@ from deadhead.lab.experiments.parameter_saliencies.experiment import summary
 from deadhead.lab.measures.layer_without import ABSOLUTE, LAYER, SCORES, loss_after_surgery, loss_without, patches_of
 from deadhead.lab.measures.weight_surgeon import gram_of, removed_by_surgeon
 from deadhead.lab.networks.mnist_cnn import network
+from support.data import needs_data
 from support.lab import drawn_all, quick
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 
 
 def refitted(columns: torch.Tensor, target: torch.Tensor, kept: list[int]) -> tuple[float, torch.Tensor]:

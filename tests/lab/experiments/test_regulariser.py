@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
 import torch
 
 from deadhead.lab.experiments.regulariser.experiment import Regulariser, spoil, ways
+from support.data import needs_data
 from support.lab import drawn_all, quick
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 
 
 def test_spoiled_labels_are_wrong_evenly_over_the_other_classes() -> None:

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
 import torch
 
 from deadhead.lab.experiments.reopen.experiment import Reopen, _open, ways
 from deadhead.lab.models import small_cnn
 from deadhead.lab.networks.arms import Arms, batched, parameters, remaining
+from support.data import needs_data
 from support.lab import drawn_all, quick
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 
 
 def test_closed_units_are_open_when_they_are_chosen_again() -> None:

@@ -2,16 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
 import pytest
 import torch
 
 from deadhead.lab.experiments.schedule.experiment import QUICK, WEIGHTS, Settings, gathered, trained
 from deadhead.lab.networks.mnist_cnn import network, parts
+from support.data import needs_data
 from support.lab import drawn_all, quick
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 
 
 def masks(share: float) -> dict[str, torch.Tensor]:

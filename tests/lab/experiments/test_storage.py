@@ -2,13 +2,8 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
-
+from support.data import needs_data
 from support.lab import drawn_all, quick
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 
 
 @needs_data

@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import os
-
-import pytest
 import torch
 
 from deadhead.lab.experiments.unit_pruning.experiment import UnitPruning, _curve, _nonzero, ways
 from deadhead.lab.models import small_cnn
 from deadhead.lab.networks.arms import UNITS
+from support.data import needs_data
 from support.lab import drawn_all, quick
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 
 
 def test_the_settings_ask_for_the_schedule_of_the_thesis() -> None:

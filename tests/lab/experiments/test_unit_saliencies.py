@@ -2,12 +2,10 @@
 
 from __future__ import annotations
 
-import os
 from dataclasses import replace
 from typing import Any
 
 import numpy as np
-import pytest
 import torch
 
 from deadhead.lab.data import Split
@@ -15,9 +13,9 @@ from deadhead.lab.experiments.unit_saliencies.claims import CLAIMS
 from deadhead.lab.experiments.unit_saliencies.experiment import Measured, UnitSaliencies, lowest
 from deadhead.lab.experiments.unit_saliencies.numbers import numbers
 from deadhead.lab.models import small_cnn
+from support.data import needs_data
 from support.lab import drawn_all, quick
 
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
 SETTINGS = UnitSaliencies()
 ENDS = {net: {"accuracy": 98.8, "train_loss": 0.046, "test_loss": 0.04} for net in ("relu", "tanh")}
 

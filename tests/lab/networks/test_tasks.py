@@ -3,15 +3,13 @@
 from __future__ import annotations
 
 import math
-import os
 
 import pytest
 import torch
 
 from deadhead.errors import DataError
 from deadhead.lab.networks.tasks import cosine, mnist20, one_digit, shape, sigmoid_network
-
-needs_data = pytest.mark.skipif(not os.environ.get("DEADHEAD_DATA"), reason="DEADHEAD_DATA is not set")
+from support.data import needs_data
 
 
 def test_the_cosine_is_scaled_to_what_a_sigmoid_can_give() -> None:

@@ -20,6 +20,7 @@ from deadhead.lab.experiments.certificate.claims import CLAIMS, TAKEAWAY
 from deadhead.lab.experiments.certificate.figures import PICTURES
 from deadhead.lab.experiments.registry import experiment
 from deadhead.lab.experiments.spiral.networks import arms
+from deadhead.lab.experiments.spiral.networks import start as start_of
 from deadhead.lab.lazily import stats
 from deadhead.lab.models import digits_cnn, small_cnn
 from deadhead.lab.train import evaluate, fit
@@ -106,7 +107,7 @@ def certificate(settings: Certificate, seed: int, progress: Progress | None) -> 
     Source: "Train first vs prune first in neural networks", AI Alignment Forum, comments.
     """
     s = settings
-    held, start = _arms(s, s.unseen, [seed, 2]), _start(s, seed)
+    held, start = _arms(s, s.unseen, [seed, 2]), start_of(s.width, seed).double()
     data = {count: _arms(s, count, [seed, 1, count]) for count in s.points}
     network = trace(copy.deepcopy(start), held[0][:2])
     losses = []
@@ -138,16 +139,6 @@ def certificate(settings: Certificate, seed: int, progress: Progress | None) -> 
 def _arms(s: Certificate, count: int, seed: list[int]) -> Data:
     x, y = arms(count // 2, s.turns, s.noise, np.random.default_rng(seed))
     return x.double(), y
-
-
-def _start(s: Certificate, seed: int) -> nn.Module:
-    net = nn.Sequential(nn.Linear(2, s.width), nn.ReLU(), nn.Linear(s.width, s.width), nn.ReLU(), nn.Linear(s.width, 2))
-    generator = torch.Generator().manual_seed(seed)
-    for layer in net:
-        if isinstance(layer, nn.Linear):
-            nn.init.xavier_uniform_(layer.weight, generator=generator)
-            nn.init.zeros_(layer.bias)
-    return net.double()
 
 
 def _fit(s: Certificate, net: nn.Module, data: Data, epochs: int, seed: int) -> None:

@@ -2,29 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from typing import Any
+from deadhead.lab.experiment import Document
+from deadhead.lab.judges import Difference, Every, Exact, InBand, Share
 
-from deadhead.lab.experiment import Claim
-from deadhead.lab.judges import Difference, Every, Exact, InBand, Judge, Share
-
-
-def _claim(
-    number: str,
-    where: str,
-    sentence: str,
-    says: str,
-    judge: Judge,
-    example: Mapping[str, Any],
-    counter: Mapping[str, Any],
-    note: str = "",
-    *,
-    picture: str,
-    why: str = "",
-    variants: tuple[str, ...] = (),
-) -> Claim:
-    title = f'"Exploring toy neural nets under node removal", {where}'
-    return Claim(number, title, sentence, says, judge, example, counter, note, picture, why, variants)
+_claim = Document('"Exploring toy neural nets under node removal"').claim
 
 
 WHY = {

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import statistics
-from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from deadhead.lab.experiment import Claim
+from deadhead.lab.experiment import Document
 from deadhead.lab.experiments.mnist20.why import TAKEAWAY as TAKEAWAY
 from deadhead.lab.experiments.mnist20.why import VARIANTS, WHYS
 from deadhead.lab.judges import (
@@ -18,7 +17,6 @@ from deadhead.lab.judges import (
     Every,
     Exact,
     InBand,
-    Judge,
     Judgement,
     Results,
     Share,
@@ -54,20 +52,7 @@ class NoneWins:
         return Judgement(HOLDS if best < 0.8 else FAILS, number)
 
 
-def _claim(
-    number: str,
-    section: str,
-    sentence: str,
-    says: str,
-    judge: Judge,
-    example: Mapping[str, Any],
-    counter: Mapping[str, Any],
-    note: str = "",
-    picture: str = "one",
-) -> Claim:
-    why, variants = WHYS.get(number, ""), VARIANTS.get(number, ())
-    where = f"Wolfe et al. (2016), {section}"
-    return Claim(number, where, sentence, says, judge, example, counter, note, picture, why, variants)
+_claim = Document("Wolfe et al. (2016)", WHYS, VARIANTS).claim
 
 
 def _same(names: list[str], value: Any) -> dict[str, Any]:
@@ -113,19 +98,19 @@ CLAIMS = (
         Every(*(Difference(name, above=0.1 if "brute" in name else 0) for name in GAINS)),
         _same(GAINS, 0.3), _same(GAINS, -0.05),
         f"Free share of the units with re-ranking less that of the single ranking. {FREE}",
-    ),
+    picture="one"),
     _claim(
         "D5.1", "section 4.3.1", "With one layer and a single ranking no criterion is superior.", "none",
         NoneWins(tuple(f"lowest_single_{way}" for way in WAYS)),
         {"lowest_single_brute": [1, 0], "lowest_single_linear": [0, 1], "lowest_single_quadratic": [0, 0]},
         {"lowest_single_brute": [1, 1], "lowest_single_linear": [0, 0], "lowest_single_quadratic": [0, 0]},
         f"{LOG} How often each is lowest, on two networks for each seed.",
-    ),
+    picture="one"),
     _claim(
         "D5.2", "section 4.3.2", "With one layer and re-ranking brute force frees almost 60 % of the units.", "60 %",
         Every(Share("free_one_brute", low=0.55), Share("flat_one_brute", low=0.5)),
         {"free_one_brute": 0.6, "flat_one_brute": 0.6}, {"free_one_brute": 0.2, "flat_one_brute": 0.2}, FREE,
-    ),
+    picture="one"),
     _claim(
         "D5.3", "section 4.3.2", "With one layer and re-ranking the quadratic estimate mostly beats the linear one.",
         '"consistently"',
@@ -133,7 +118,7 @@ CLAIMS = (
         {"quadratic_less_linear_one": -0.5, "quadratic_lower_one": 0.9},
         {"quadratic_less_linear_one": 0.5, "quadratic_lower_one": 0.1},
         f"{LOG} And the share of removals after which its error is the lower one.",
-    ),
+    picture="one"),
     _claim(
         "D5.4", "section 4.4.1", "A single ranking does worse on two layers than on one.", "none",
         Every(*(Difference(name, below=0) for name in SINGLES)), _same(SINGLES, -0.1), _same(SINGLES, 0.1),

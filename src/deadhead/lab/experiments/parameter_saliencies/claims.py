@@ -36,8 +36,8 @@ WHY_RAW = (
     "{tanh_absolute_less_raw_loss_change} with tanh."
 )
 WHY_MAGNITUDE = (
-    "With tanh magnitude is far ahead ({tanh_mean_change.magnitude} nats, the best absolute score "
-    "{tanh_magnitude_less_hessian_row} and {tanh_magnitude_less_taylor2} behind, counted from it). With ReLU the "
+    "With tanh magnitude is far ahead ({tanh_mean_change.magnitude} nats; less the Hessian row "
+    "{tanh_magnitude_less_hessian_row}, less Taylor 2 {tanh_magnitude_less_taylor2}). With ReLU the "
     "absolute scores of second order are as good in some seeds: magnitude less Taylor 2 is "
     "{relu_magnitude_less_taylor2}, less the Hessian row {relu_magnitude_less_hessian_row}; they see that weights of "
     "a unit go together, which loss change and Taylor 1 do not. Their spread about the running mean is "
