@@ -101,7 +101,7 @@ def test_a_constant_under_zero_padding_is_kept_unless_it_is_zero() -> None:
 
 
 class Echo(nn.Module):
-    """A recurrent layer whose last state is read: (n, 4, 2) to (n, 3)."""
+    """A recurrent layer whose last state is read: (n, steps, 2) to (n, 3)."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -114,7 +114,7 @@ class Echo(nn.Module):
 
 @pytest.mark.parametrize(
     ("model", "shape"),
-    [(Flat(), (2, 6, 6)), (Residual(), (2, 5, 5)), (Echo(), (4, 2))],
+    [(Flat(), (2, 6, 6)), (Residual(), (2, 5, 5)), (Echo(), (2, 2))],
     ids=lambda value: type(value).__name__ if isinstance(value, nn.Module) else "",
 )
 def test_nothing_changes_with_convolutions_batch_norm_residual_sums_and_recurrence(

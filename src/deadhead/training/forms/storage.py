@@ -145,7 +145,8 @@ def storage(
         >>> import deadhead as dh
         >>> model = nn.Sequential(nn.Linear(2, 64), nn.ReLU(), nn.Linear(64, 2))
         >>> data = [(torch.randn(64, 2), torch.randint(2, (64,)))]
-        >>> found = storage(model, pruned=dh.prune(model, data, loss="cross_entropy", units=0.25))
+        >>> pruned = dh.prune(model, data, loss="cross_entropy", units=0.25, criterion="magnitude", compensate="mean")
+        >>> found = storage(model, pruned=pruned)
         >>> [(row.form, row.parameters) for row in found.rows]
         [('zeroed', 322), ('sparse', 130), ('cut', 82)]
     """
